@@ -1,0 +1,136 @@
+"""Commands as resources: what was accepted, and what became of it."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError
+
+from api import problems
+from api.problems import Details, Problem
+from api.service import Service
+from api.waiting import Prefer, applied, wait_of
+from shared import inbox
+from shared.inbox import Accepted, Submission
+from shared.outcomes import Outcome
+
+router = APIRouter(tags=["commands"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Sent again with the same key, a request gets its first answer and is not done twice",
+        examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+    ),
+]
+
+
+class Command(BaseModel):
+    """A command that was accepted. `version` and `position` come with success, `problem` with the other ends."""
+
+    command_id: str = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"])
+    type: str = Field(examples=["CreateUser"])
+    status: Literal["accepted", "succeeded", "rejected", "failed"] = Field(examples=["succeeded"])
+    user_id: int = Field(examples=[1])
+    accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
+    handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
+    version: int | None = Field(examples=[1], description="The user's version after the command")
+    position: int | None = Field(examples=[1], description="What to ask queries for as `min_position`")
+    problem: Details | None = Field(examples=[None])
+    links: dict[str, str] = Field(
+        examples=[{"self": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f", "user": "/users/1"}]
+    )
+
+
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "Accepted and durable; what becomes of it stands at `Location`",
+        "headers": {
+            "Location": {"description": "The command", "schema": {"type": "string"}},
+            "Idempotency-Replayed": {"description": "This is the first answer again", "schema": {"type": "boolean"}},
+            "Preference-Applied": {"description": "RFC 7240", "schema": {"type": "string"}},
+        },
+    },
+}
+
+
+@router.get(
+    "/commands/{command_id}",
+    response_model=Command,
+    responses=problems.responses(_404="command-not-found", _422="invalid-request", _503="store-unavailable"),
+)
+async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
+    """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
+    service = Service.of(request)
+    with service.inbox.connect() as connection:
+        command = inbox.find(connection, command_id)
+    if not command:
+        raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
+    wait = wait_of(prefer, longest=service.settings.max_wait)
+    outcome = await service.outcomes.get(command.seq, within=wait or 0)
+    headers = {} if wait is None else applied(wait)
+    return Response(to_json(resource(command, outcome)), 200, headers, "application/json")
+
+
+async def submit(
+    request: Request,
+    submission: Submission,
+    prefer: list[str] | None,
+    *,
+    projection: str,
+    done: Callable[[int, dict[str, str]], Response],
+) -> Response:
+    """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
+    service = Service.of(request)
+    command, replayed = await service.acceptor.accept(submission)
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    wait = wait_of(prefer, longest=service.settings.max_wait)
+    if wait is not None:
+        headers |= applied(wait)
+        if outcome := await _visible(service, command.seq, projection, wait):
+            if outcome.problem:
+                raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
+            return done(_number(command), headers)
+    headers["Location"] = f"/commands/{command.command_id}"
+    return Response(to_json(resource(command, None)), 202, headers, "application/json")
+
+
+def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
+    """The command as callers see it; its aggregate's number is named after the category, `user_id`."""
+    category, _, number = command.stream.rpartition("-")
+    path = f"/commands/{command.command_id}"
+    return {
+        "command_id": command.command_id,
+        "type": command.type,
+        "status": outcome.status if outcome else "accepted",
+        f"{category}_id": int(number),
+        "accepted_at": command.accepted_at,
+        "handled_at": outcome and outcome.handled_at,
+        "version": outcome and outcome.version,
+        "position": outcome and outcome.position,
+        "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
+        "links": {"self": path, category: f"/{category}s/{number}"},
+    }
+
+
+async def _visible(service: Service, seq: int, projection: str, wait: float) -> Outcome | None:
+    """The outcome, once the read model shows it. None if that takes too long, or a store doesn't answer."""
+    deadline = time.monotonic() + wait
+    try:
+        outcome = await service.outcomes.get(seq, within=wait)
+        if not outcome or not outcome.position:
+            return outcome
+        visible = await service.reached.get((projection, outcome.position), within=deadline - time.monotonic())
+    except DBAPIError:
+        return None
+    else:
+        return outcome if visible else None
+
+
+def _number(command: Accepted) -> int:
+    return int(command.stream.rpartition("-")[2])

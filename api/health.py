@@ -1,0 +1,82 @@
+"""Whether the service is alive, and whether it can work."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from api.service import Service
+from shared import bus, event_store, inbox, projection
+
+router = APIRouter(tags=["health"])
+
+
+Status = Literal["ready", "degraded", "unavailable"]
+
+
+class Lag(BaseModel):
+    position: int = Field(examples=[2])
+    lag: int = Field(examples=[0], description="Events not projected yet")
+
+
+class Readiness(BaseModel):
+    """Without Redis the service is `degraded`: it accepts and answers, but handles nothing until Redis is back."""
+
+    status: Status
+    dependencies: dict[str, str] = Field(
+        examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}]
+    )
+    projections: dict[str, Lag] = Field(examples=[{"users": {"position": 2, "lag": 0}}])
+
+
+@router.get("/livez", responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}})
+async def livez() -> dict[str, str]:
+    """The process is there."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "A store does not answer"}},
+)
+async def readyz(request: Request) -> Response:
+    """Each dependency, and each projection's lag."""
+    service = Service.of(request)
+    broker = asyncio.to_thread(bus.ping, service.bus)
+    dependencies = {
+        "inbox": _state(service.inbox, inbox.last_seq),
+        "event_store": _state(service.log, event_store.last_position),
+        "read_model": _state(service.read_model, projection.positions),
+        "redis": "ok" if await broker else "down",
+    }
+    stores = [state for name, state in dependencies.items() if name != "redis"]
+    if any(state != "ok" for state in stores):
+        status: Status = "unavailable"
+    else:
+        status = "ready" if dependencies["redis"] == "ok" else "degraded"
+    lags = _lags(service) if status != "unavailable" else {}
+    body = {"status": status, "dependencies": dependencies, "projections": lags}
+    return Response(to_json(body), 503 if status == "unavailable" else 200, media_type="application/json")
+
+
+def _state(store: Engine, look: Callable[[Connection], object]) -> str:
+    try:
+        with store.connect() as connection:
+            look(connection)
+    except DBAPIError as error:
+        return f"down: {error.orig}"
+    return "ok"
+
+
+def _lags(service: Service) -> dict[str, dict[str, int]]:
+    with service.read_model.connect() as connection:
+        positions = projection.positions(connection)
+    with service.log.connect() as connection:
+        last = event_store.last_position(connection)
+    return {name: {"position": position, "lag": last - position} for name, position in positions.items()}

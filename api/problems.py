@@ -1,0 +1,145 @@
+"""Every error as RFC 9457 problem details."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+MEDIA_TYPE = "application/problem+json"
+
+RETRY_AFTER = "1"
+"""Seconds."""
+
+
+class FieldError(BaseModel):
+    location: str = Field(alias="in", examples=["body"], description="`body`, `path`, `query` or `header`")
+    field: str = Field(examples=["email"])
+    detail: str = Field(examples=["An email address must have an @-sign."])
+
+
+class Details(BaseModel):
+    """Problem details, RFC 9457."""
+
+    type: str = Field(examples=["/problems/email-taken"])
+    title: str = Field(examples=["Email taken"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["The email john.doe@example.com is taken."])
+    instance: str | None = Field(None, description="The command that came to this, if one did")
+    errors: list[FieldError] | None = Field(None, description="What is wrong with each field, if it is fields")
+
+
+class Problem(HTTPException):
+    """An error as the caller sees it. `type` is its name, as in `email-taken`."""
+
+    def __init__(
+        self, type: str, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.document = document(type, status, detail, **more)
+
+    def response(self) -> Response:
+        return Response(to_json(self.document), self.document["status"], self.headers, MEDIA_TYPE)
+
+
+def document(type: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
+    title = type.replace("-", " ").capitalize()
+    return {"type": f"/problems/{type}", "title": title, "status": status, "detail": detail, **more}
+
+
+def unavailable(type: str, detail: str) -> Problem:
+    return Problem(type, 503, detail, headers={"Retry-After": RETRY_AFTER})
+
+
+QUERY = {"_422": "invalid-request", "_503": "store-unavailable read-model-behind"}
+
+COMMAND = {
+    "_400": "malformed-json",
+    "_413": "content-too-large",
+    "_415": "unsupported-media-type",
+    "_422": "invalid-request idempotency-key-reused",
+    "_500": "command-failed internal-server-error",
+    "_503": "store-unavailable",
+}
+
+
+def responses(**problems: str) -> dict[int | str, dict[str, Any]]:
+    """What a route's `responses` say of its errors: `_409="email-taken"`, several names with a space between."""
+    return {int(status[1:]): _documented(int(status[1:]), names.split()) for status, names in problems.items()}
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error as a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DBAPIError, _store)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return problem.response()
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if isinstance(first["input"], bytes):
+        return Problem("unsupported-media-type", 415, "The body must be application/json.").response()
+    if first["type"] == "json_invalid":
+        return Problem("malformed-json", 400, f"{first['ctx']['error']} at character {first['loc'][1]}.").response()
+    errors = [_field_error(each) for each in error.errors()]
+    detail = "; ".join(f"{each['field'] or each['in']}: {each['detail']}" for each in errors)
+    return Problem("invalid-request", 422, detail, errors=errors).response()
+
+
+def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
+    where, *path = error["loc"]
+    return {"in": where, "field": ".".join(map(str, path)), "detail": error["msg"].removeprefix("Value error, ")}
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}."
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+        detail = f"{request.method} is not among {headers['Allow']}."
+    if error.status_code == 400:
+        return Problem("malformed-json", 400, detail).response()
+    name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return Problem(name, error.status_code, detail, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method the path takes: the router itself names only those of the first route that fits."""
+    routes = (route for router in request.app.state.routers for route in router.routes)
+    return sorted({m for r in routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods})
+
+
+async def _store(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DBAPIError)
+    return unavailable("store-unavailable", f"A store does not answer: {error.orig}.").response()
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return Problem("internal-server-error", 500, "This is a bug. The log has its traceback.").response()
+
+
+def _documented(status: int, names: list[str]) -> dict[str, Any]:
+    examples = {name: {"value": document(name, status, "…")} for name in names}
+    headers = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}} if status == 503 else {}
+    return {
+        "description": " or ".join(f"`{name}`" for name in names),
+        "headers": headers,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}, "examples": examples}},
+    }

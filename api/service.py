@@ -1,0 +1,58 @@
+"""What the routes work with: the stores, the acceptor, and the ways to wait."""
+
+from collections.abc import Collection
+from typing import Self
+
+from fastapi import Request
+
+from api.acceptance import Acceptor, Announcer
+from api.problems import unavailable
+from api.waiting import Poll
+from shared import bus, database, outcomes, projection
+from shared.outcomes import Outcome
+from shared.settings import Settings
+
+SOCKET_TIMEOUT = 0.5
+"""Seconds the announcer waits for a broker that hangs."""
+
+MIN_POSITION_WAIT = 2.0
+"""Seconds a query waits for the read model to reach `min_position`."""
+
+Reached = tuple[str, int]
+
+
+class Service:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.inbox = database.reader(settings.inbox)
+        self.log = database.reader(settings.event_store)
+        self.read_model = database.reader(settings.read_model)
+        self.bus = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
+        self.announcer = Announcer(self.bus)
+        self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce)
+        self.outcomes = Poll[int, Outcome](self._outcomes)
+        self.reached = Poll[Reached, bool](self._reached)
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        service = request.app.state.service
+        assert isinstance(service, cls)
+        return service
+
+    async def close(self) -> None:
+        await self.acceptor.close()
+        await self.announcer.close()
+
+    async def require(self, which: str, position: int | None) -> None:
+        """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""
+        if position and not await self.reached.get((which, position), within=MIN_POSITION_WAIT):
+            raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
+
+    def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:
+        with self.log.connect() as connection:
+            return outcomes.find(connection, seqs)
+
+    def _reached(self, wanted: Collection[Reached]) -> dict[Reached, bool]:
+        with self.read_model.connect() as connection:
+            positions = projection.positions(connection)
+        return {(name, position): True for name, position in wanted if positions.get(name, 0) >= position}

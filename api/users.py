@@ -1,0 +1,181 @@
+"""Users: the commands that change them, and what the read model shows of them."""
+
+import unicodedata
+from functools import partial
+from typing import Annotated
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from api import problems
+from api.commands import ACCEPTED, Command, IdempotencyKey, submit
+from api.paging import LINK, MAX_INTEGER, After, Limit, MinPosition, page
+from api.problems import Problem
+from api.service import Service
+from api.waiting import HeaderLines, Prefer
+from shared.inbox import Submission
+from shared.users import read_model
+from shared.users.messages import CreateUser, UpdateUserEmail
+
+router = APIRouter(tags=["users"])
+
+PROJECTION = read_model.users.name
+ETAG = {"ETag": {"description": "The version, in quotes", "schema": {"type": "string", "example": '"1"'}}}
+
+
+def _name(value: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _email(value: str) -> str:
+    try:
+        validate_email(value, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
+Email = Annotated[str, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]
+UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's number")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class NewUser(Body):
+    first_name: Name = Field(examples=["John"])
+    last_name: Name = Field(examples=["Doe"])
+    email: Email = Field(examples=["john.doe@example.com"])
+
+
+class NewEmail(Body):
+    email: Email = Field(examples=["john.new@example.com"])
+
+
+class User(BaseModel):
+    user_id: int = Field(examples=[1])
+    first_name: str = Field(examples=["John"])
+    last_name: str = Field(examples=["Doe"])
+    email: str = Field(examples=["john.new@example.com"])
+    version: int = Field(examples=[2])
+
+
+@router.post(
+    "/users/",
+    status_code=202,
+    response_model=Command,
+    responses={
+        **ACCEPTED,
+        201: {"model": User, "description": "Created and visible, for `Prefer: wait`", "headers": ETAG},
+        **problems.responses(_409="email-taken", **problems.COMMAND),
+    },
+)
+async def create_user(
+    request: Request, body: NewUser, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
+) -> Response:
+    """Accept a new user. The number in the answer is good at once: commands to it are handled after this one."""
+    submission = Submission(CreateUser.__name__, "user", None, body.model_dump(), idempotency_key=idempotency_key)
+    return await submit(request, submission, prefer, projection=PROJECTION, done=partial(_created, request))
+
+
+@router.put(
+    "/users/{user_id}",
+    status_code=202,
+    response_model=Command,
+    responses={
+        **ACCEPTED,
+        200: {"model": User, "description": "Changed and visible, for `Prefer: wait`", "headers": ETAG},
+        **problems.responses(_404="user-not-found", _409="email-taken", _412="version-conflict", **problems.COMMAND),
+    },
+)
+async def update_user_email(
+    request: Request,
+    user_id: UserId,
+    body: NewEmail,
+    if_match: Annotated[
+        str | None,
+        Header(pattern=r'^("\d{1,18}"|\*)$', description="The version the user must be at", examples=['"1"']),
+    ] = None,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Accept a new e-mail address for a user."""
+    submission = Submission(
+        UpdateUserEmail.__name__,
+        "user",
+        user_id,
+        body.model_dump(),
+        expected_version=None if if_match in (None, "*") else int(if_match.strip('"')),
+        idempotency_key=idempotency_key,
+    )
+    return await submit(request, submission, prefer, projection=PROJECTION, done=partial(_updated, request))
+
+
+@router.get(
+    "/users/{user_id}",
+    response_model=User,
+    responses={
+        200: {"headers": ETAG},
+        304: {"description": "Still the version named in `If-None-Match`", "headers": ETAG},
+        **problems.responses(_404="user-not-found", **problems.QUERY),
+    },
+)
+async def show_user(
+    request: Request,
+    user_id: UserId,
+    min_position: MinPosition = None,
+    if_none_match: Annotated[HeaderLines, Header(examples=['"2"'])] = None,
+) -> Response:
+    """One user."""
+    service = Service.of(request)
+    await service.require(PROJECTION, min_position)
+    user = _find(service, user_id)
+    etag = f'"{user.version}"'
+    known = {each.strip().removeprefix("W/") for each in ",".join(if_none_match or ()).split(",")}
+    if known & {etag, "*"}:
+        return Response(status_code=304, headers={"ETag": etag})
+    return _response(user, 200, {})
+
+
+@router.get(
+    "/users/",
+    response_model=list[User],
+    responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)},
+)
+async def list_users(
+    request: Request, after: After = 0, limit: Limit = 100, min_position: MinPosition = None
+) -> Response:
+    """Users in order of their number."""
+    service = Service.of(request)
+    await service.require(PROJECTION, min_position)
+    with service.read_model.connect() as connection:
+        users = read_model.users_after(connection, after, limit=limit + 1)
+    return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
+
+
+def _created(request: Request, user_id: int, headers: dict[str, str]) -> Response:
+    user = _find(Service.of(request), user_id)
+    return _response(user, 201, headers | {"Location": f"/users/{user_id}"})
+
+
+def _updated(request: Request, user_id: int, headers: dict[str, str]) -> Response:
+    return _response(_find(Service.of(request), user_id), 200, headers)
+
+
+def _find(service: Service, user_id: int) -> read_model.User:
+    with service.read_model.connect() as connection:
+        user = read_model.user(connection, user_id)
+    if not user:
+        raise Problem("user-not-found", 404, f"There is no user {user_id}.")
+    return user
+
+
+def _response(user: read_model.User, status: int, headers: dict[str, str]) -> Response:
+    headers = headers | {"ETag": f'"{user.version}"'}
+    return Response(to_json(user._asdict()), status, headers, "application/json")

@@ -1,0 +1,74 @@
+"""Waiting for what workers do: one poll of a store serves every request that waits for it."""
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Header
+from pydantic import WithJsonSchema
+
+INTERVAL = 0.003
+"""Seconds between two looks, while anybody waits."""
+
+HeaderLines = Annotated[list[str] | None, WithJsonSchema({"type": "string"})]
+"""A header that may come in several lines; RFC 9110, section 5.3, makes them one."""
+
+Prefer = Annotated[
+    HeaderLines,
+    Header(description="`wait=N`: answer when the work is done, or after N seconds (RFC 7240)", examples=["wait=5"]),
+]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Poll(Generic[K, V]):
+    """Answers each waiter once `look` finds what it waits for."""
+
+    def __init__(self, look: Callable[[Collection[K]], Mapping[K, V]]) -> None:
+        self._look = look
+        self._waiting: dict[asyncio.Future[V], K] = {}
+        self._polling: asyncio.Task[None] | None = None
+
+    async def get(self, key: K, *, within: float) -> V | None:
+        """None if it isn't there within so many seconds, or until the API stops. Raises what `look` raises."""
+        if key in (found := self._look([key])):
+            return found[key]
+        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = key
+        self._polling = self._polling or asyncio.create_task(self._poll())
+        try:
+            async with asyncio.timeout(within):
+                return await answer
+        except (TimeoutError, asyncio.CancelledError):
+            return None
+        finally:
+            self._waiting.pop(answer, None)
+
+    async def _poll(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(INTERVAL)
+                found = self._look(set(self._waiting.values()))
+                for answer, key in self._waiting.items():
+                    if key in found and not answer.done():
+                        answer.set_result(found[key])
+        except Exception as error:
+            for answer in self._waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+        finally:
+            self._polling = None
+
+
+def wait_of(prefer: list[str] | None, *, longest: float) -> float | None:
+    """The seconds of `wait=N`, `longest` at most; None if it is not asked for, or not as RFC 7240 has it."""
+    for preference in ",".join(prefer or ()).split(","):
+        if match := re.fullmatch(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?', preference, re.IGNORECASE):
+            return min(float(match[1]), longest)
+    return None
+
+
+def applied(wait: float) -> dict[str, str]:
+    return {"Preference-Applied": f"wait={wait:g}"}

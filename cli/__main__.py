@@ -1,0 +1,5 @@
+"""`python -m cli` is `cqrs`."""
+
+from cli.main import app
+
+app(prog_name="cqrs")

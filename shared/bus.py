@@ -1,0 +1,80 @@
+"""The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
+
+from typing import Any
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from shared.settings import Settings
+
+COMMANDS = "commands"
+PROJECTIONS = "projections"
+
+HANDLE_COMMANDS = "handle_commands"
+CATCH_UP = "catch_up"
+SWEEP = "sweep"
+
+QUEUES = {HANDLE_COMMANDS: COMMANDS, SWEEP: COMMANDS, CATCH_UP: PROJECTIONS}
+
+BrokerDown = (OperationalError, RedisError, OSError)
+
+
+class _Connection(Connection):
+    """Celery waits up to 30 s between its tries to reach a lost broker, and has no setting for it."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().ensure_connection(*args, interval_start=0.2, interval_step=0.2, interval_max=1, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class _AMQP(AMQP):  # type: ignore[misc]
+    Connection = _Connection
+
+
+def celery(settings: Settings, *, socket_timeout: float) -> Celery:
+    """The Celery app. `socket_timeout` (s) bounds every wait for a broker that hangs; a consumer's must be over 1 s."""
+    app = Celery("cqrs", amqp=_AMQP, broker=settings.redis, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=[Queue(COMMANDS), Queue(PROJECTIONS)],
+        task_default_queue=COMMANDS,
+        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
+        task_publish_retry=False,
+        worker_pool="solo",
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 60,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": socket_timeout,
+            "socket_connect_timeout": socket_timeout,
+            "max_retries": 0,
+        },
+        beat_scheduler="celery.beat:Scheduler",
+        beat_schedule={},
+    )
+    return app
+
+
+def send(app: Celery, task: str, *args: Any) -> None:
+    """Raises BrokerDown; blocks for the app's socket timeout at most."""
+    app.send_task(task, args, ignore_result=True)
+
+
+def ping(app: Celery) -> bool:
+    """Does the broker answer? Blocks for the app's socket timeout at most."""
+    try:
+        with app.connection_for_write() as connection:
+            return bool(connection.default_channel.client.ping())
+    except BrokerDown:
+        return False

@@ -1,0 +1,65 @@
+"""Engines for the three stores, and how their tables are made."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pysqlite3.dbapi2 as sqlite3
+from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event, make_url
+
+BUSY_TIMEOUT = 10.0
+"""Seconds a writer waits for another one's transaction."""
+
+READ_BUSY_TIMEOUT = 0.25
+"""Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
+
+
+def writer(url: str, *, durable: bool = True, create: bool = False) -> Engine:
+    """An engine whose every transaction takes the write lock at once and, if `durable`, survives power loss.
+
+    Without `create` a file that isn't there is an OperationalError, not a new empty database.
+    """
+    synchronous = "FULL" if durable else "NORMAL"
+    pragmas = (f"synchronous = {synchronous}",)
+    engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
+
+    @event.listens_for(engine, "begin")
+    def begin_immediate(connection: Any) -> None:
+        # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
+        # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reader(url: str) -> Engine:
+    """An engine that can't write; each statement sees what was committed before it."""
+    return _engine(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
+
+
+def create_tables(url: str, metadata: MetaData) -> None:
+    """Make the tables that aren't there yet. Safe to run again, and from several processes at once."""
+    engine = writer(url, create=True)
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA journal_mode = WAL")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+    engine.dispose()
+
+
+def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+    path = make_url(url).database or ""
+
+    def connect() -> Any:
+        connection = sqlite3.connect(
+            f"file:{quote(path)}?mode={mode}",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    return create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool)

@@ -1,0 +1,212 @@
+"""The log: events in streams, each at its version there and at its position among all."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    DDL,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    event,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from shared.messages import now
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", Integer, primary_key=True),
+    Column("stream", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("type", String, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("recorded_at", String, nullable=False),
+    Index("events_by_stream", "stream", "version", unique=True),
+    Index("events_by_type", "type", "position"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("stream", String, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("last_command", Integer, nullable=False),  # seq of the last command with an outcome
+    sqlite_with_rowid=False,
+)
+
+for verb in ("UPDATE", "DELETE"):
+    trigger = f"""CREATE TRIGGER IF NOT EXISTS events_refuse_{verb.lower()} BEFORE {verb} ON events
+        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"""
+    event.listen(events, "after_create", DDL(trigger))
+
+
+class NewEvent(NamedTuple):
+    """An event to append. `data` and `metadata` are anything that is a JSON object when serialised."""
+
+    type: str
+    data: Any
+    metadata: Any
+
+
+class RecordedEvent(NamedTuple):
+    position: int
+    stream: str
+    version: int
+    type: str
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+    recorded_at: str
+
+
+class Append(NamedTuple):
+    """Events for one stream, which must be at `expected_version` (0: it doesn't exist; None: any)."""
+
+    stream: str
+    events: Sequence[NewEvent]
+    expected_version: int | None = None
+    last_command: int = 0
+
+
+class Head(NamedTuple):
+    """Where a stream is: its version, and the seq of the last command on it that has an outcome."""
+
+    version: int = 0
+    last_command: int = 0
+
+
+class WrongExpectedVersion(Exception):
+    def __init__(self, stream: str, expected: int, found: int) -> None:
+        super().__init__(f"{stream} is at version {found}, not at {expected}")
+        self.stream, self.expected, self.found = stream, expected, found
+
+
+def append(connection: Connection, *appends: Append) -> list[range]:
+    """Append all or nothing, in the order given; a stream may come several times.
+
+    Returns the positions taken, a range for each append. Raises WrongExpectedVersion before it has written anything.
+    """
+    at = heads(connection, {append.stream for append in appends})
+    start = position = last_position(connection)
+    recorded_at = now()
+    rows: list[dict[str, Any]] = []
+    taken: list[range] = []
+    for stream, new, expected, last_command in appends:
+        head = at[stream]
+        if expected is not None and expected != head.version:
+            raise WrongExpectedVersion(stream, expected, head.version)
+        for version, (type_, data, meta) in enumerate(new, head.version + 1):
+            position += 1
+            rows.append(
+                {
+                    "position": position,
+                    "stream": stream,
+                    "version": version,
+                    "type": type_,
+                    "data": to_json(data).decode(),
+                    "metadata": to_json(meta).decode(),
+                    "recorded_at": recorded_at,
+                }
+            )
+        taken.append(range(position + 1 - len(new), position + 1))
+        at[stream] = Head(head.version + len(new), max(head.last_command, last_command))
+    if position > start:
+        connection.execute(insert(events), rows)
+    if at:
+        connection.execute(_move_heads, [{"stream": stream, **head._asdict()} for stream, head in at.items()])
+    return taken
+
+
+def heads(connection: Connection, names: Iterable[str]) -> dict[str, Head]:
+    """The head of each stream named, Head(0, 0) where there is none."""
+    query = select(streams).where(streams.c.stream.in_(list(names)))
+    found = {stream: Head(version, last) for stream, version, last in connection.execute(query)}
+    return {name: found.get(name, Head()) for name in names}
+
+
+def stream_version(connection: Connection, stream: str) -> int:
+    """0 if there is no such stream."""
+    return heads(connection, [stream])[stream].version
+
+
+def last_position(connection: Connection) -> int:
+    """The highest position in the log, 0 if it is empty."""
+    return connection.scalar(select(func.max(events.c.position))) or 0
+
+
+def read_stream(
+    connection: Connection,
+    stream: str,
+    *,
+    after: int = 0,
+    upto: int | None = None,
+    limit: int | None = None,
+    backwards: bool = False,
+) -> list[RecordedEvent]:
+    """Events of one stream with `after < version <= upto`, oldest first unless `backwards`."""
+    query = select(events).where(events.c.stream == stream, events.c.version > after)
+    if upto is not None:
+        query = query.where(events.c.version <= upto)
+    version = events.c.version
+    return _recorded(connection, query.order_by(version.desc() if backwards else version).limit(limit))
+
+
+def read_streams(connection: Connection, names: Collection[str]) -> list[RecordedEvent]:
+    """Every event of the streams named, each stream's in order of version."""
+    if not names:
+        return []
+    query = select(events).where(events.c.stream.in_(list(names)))
+    return _recorded(connection, query.order_by(events.c.stream, events.c.version))
+
+
+def read_all(
+    connection: Connection,
+    *,
+    after: int = 0,
+    upto: int | None = None,
+    types: Iterable[str] | None = None,
+    stream: str | None = None,
+    limit: int | None = None,
+) -> list[RecordedEvent]:
+    """Events with `after < position <= upto` in order of position, of these types and this stream only, if given."""
+    query = select(events).where(events.c.position > after)
+    if upto is not None:
+        query = query.where(events.c.position <= upto)
+    if types is not None:
+        query = query.where(events.c.type.in_(list(types)))
+    if stream is not None:
+        query = query.where(events.c.stream == stream)
+    return _recorded(connection, query.order_by(events.c.position).limit(limit))
+
+
+def _recorded(connection: Connection, query: Select[Any]) -> list[RecordedEvent]:
+    return [_decode(row) for row in connection.execute(query)]
+
+
+def _decode(row: Any) -> RecordedEvent:
+    position, stream, version, type_, data, meta, recorded_at = row
+    return RecordedEvent(position, stream, version, type_, from_json(data), from_json(meta), recorded_at)
+
+
+_insert_head = upsert(streams)
+_move_heads = _insert_head.on_conflict_do_update(
+    index_elements=["stream"],
+    set_={
+        "version": _insert_head.excluded.version,
+        "last_command": _insert_head.excluded.last_command,
+    },
+)

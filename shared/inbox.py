@@ -1,0 +1,194 @@
+"""Commands as they were accepted, in the order in which they take effect."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from shared.messages import now
+
+metadata = MetaData()
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("command_id", String, nullable=False, unique=True),
+    Column("stream", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("expected_version", Integer),
+    Column("accepted_at", String, nullable=False),
+    Column("idempotency_key", String, unique=True),
+    Column("fingerprint", String),
+    Index("commands_by_stream", "stream", "seq"),
+)
+
+# Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+
+SEQ = "seq"
+
+
+class Submission(NamedTuple):
+    """A command on its way in. `id` None asks for the next number of its category; `data` is without it."""
+
+    type: str
+    category: str
+    id: int | None
+    data: dict[str, Any]
+    expected_version: int | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal requests."""
+        what = (self.type, self.category, self.id, self.data, self.expected_version)
+        return hashlib.sha256(to_json(what)).hexdigest()
+
+
+class Accepted(NamedTuple):
+    """A command in the inbox. `stream` is its category, a hyphen, and the number; `data` is JSON."""
+
+    seq: int
+    command_id: str
+    stream: str
+    type: str
+    data: str
+    expected_version: int | None
+    accepted_at: str
+
+
+class Acceptance(NamedTuple):
+    """The inbox's answer; `replayed` if the command was accepted before, under the same idempotency key."""
+
+    command: Accepted
+    replayed: bool
+
+
+class KeyReused(Exception):
+    """The idempotency key came before, with another request."""
+
+
+def accept(connection: Connection, batch: Sequence[Submission]) -> list[Acceptance | KeyReused]:
+    """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number."""
+    numbers = _numbers(connection, batch)
+    known = _known(connection, batch)
+    accepted_at = now()
+    rows: list[dict[str, Any]] = []
+    answers: list[Acceptance | KeyReused] = []
+    for submission in batch:
+        key = submission.idempotency_key
+        fingerprint = submission.fingerprint if key else None
+        if key in known:
+            first, its_fingerprint = known[key]
+            answers.append(Acceptance(first, replayed=True) if its_fingerprint == fingerprint else KeyReused())
+            continue
+        command = _number(submission, numbers, accepted_at)
+        rows.append({**command._asdict(), "idempotency_key": key, "fingerprint": fingerprint})
+        if key:
+            known[key] = command, fingerprint
+        answers.append(Acceptance(command, replayed=False))
+    if rows:
+        connection.execute(insert(commands), rows)
+        connection.execute(_move_sequence, [{"name": name, "value": value} for name, value in numbers.items()])
+    return answers
+
+
+def find(connection: Connection, command_id: str) -> Accepted | None:
+    row = connection.execute(_select.where(commands.c.command_id == command_id)).one_or_none()
+    return Accepted(*row) if row else None
+
+
+def waiting(connection: Connection, spans: Mapping[str, tuple[int, int]], *, limit: int) -> list[Accepted]:
+    """The first commands of the streams named with `after < seq <= upto`, in order of seq."""
+    wanted = to_json([(stream, *span) for stream, span in spans.items()]).decode()
+    return [Accepted(*row) for row in connection.execute(_waiting, {"wanted": wanted, "limit": limit})]
+
+
+def streams_after(connection: Connection, seq: int, *, limit: int) -> list[tuple[int, str]]:
+    """The seq and stream of the commands that follow."""
+    query = select(commands.c.seq, commands.c.stream).where(commands.c.seq > seq).order_by(commands.c.seq)
+    return [(seq, stream) for seq, stream in connection.execute(query.limit(limit))]
+
+
+def last_seq(connection: Connection) -> int:
+    """The highest seq ever given, 0 if none was."""
+    return connection.scalar(select(sequences.c.value).where(sequences.c.name == SEQ)) or 0
+
+
+def _numbers(connection: Connection, batch: Sequence[Submission]) -> dict[str, int]:
+    names = {SEQ, *(submission.category for submission in batch if submission.id is None)}
+    rows = connection.execute(select(sequences).where(sequences.c.name.in_(names)))
+    return dict.fromkeys(names, 0) | dict(rows.all())
+
+
+def _known(connection: Connection, batch: Sequence[Submission]) -> dict[str | None, tuple[Accepted, str | None]]:
+    keys = [submission.idempotency_key for submission in batch if submission.idempotency_key]
+    if not keys:
+        return {}
+    query = _select.add_columns(commands.c.idempotency_key, commands.c.fingerprint)
+    rows = connection.execute(query.where(commands.c.idempotency_key.in_(keys)))
+    return {key: (Accepted(*columns), fingerprint) for *columns, key, fingerprint in rows}
+
+
+def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -> Accepted:
+    numbers[SEQ] += 1
+    id = submission.id
+    if id is None:
+        id = numbers[submission.category] = numbers[submission.category] + 1
+    return Accepted(
+        seq=numbers[SEQ],
+        command_id=_uuid7(),
+        stream=f"{submission.category}-{id}",
+        type=submission.type,
+        data=to_json({f"{submission.category}_id": id, **submission.data}).decode(),
+        expected_version=submission.expected_version,
+        accepted_at=accepted_at,
+    )
+
+
+def _uuid7() -> str:
+    """RFC 9562, section 5.7: ids that grow with time keep the index's writes on a few pages."""
+    random = secrets.randbits(74)
+    value = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (2**62 - 1)
+    return str(UUID(int=value))
+
+
+_accepted = [commands.c[name] for name in Accepted._fields]
+_select = select(*_accepted)
+_span = func.json_each(bindparam("wanted")).table_valued("value")
+_waiting = (
+    _select.join_from(_span, commands, commands.c.stream == _span.c.value.op("->>")(0))
+    .where(commands.c.seq > _span.c.value.op("->>")(1), commands.c.seq <= _span.c.value.op("->>")(2))
+    .order_by(commands.c.seq)
+    .limit(bindparam("limit"))
+)
+_insert_sequence = upsert(sequences)
+_move_sequence = _insert_sequence.on_conflict_do_update(
+    index_elements=["name"], set_={"value": _insert_sequence.excluded.value}
+)

@@ -1,0 +1,67 @@
+"""What the service is told from outside, all of it: environment variables, or a `.env` file."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) bytes
+
+
+class Settings(BaseSettings):
+    """Every setting is `CQRS_` and its name in capitals; an unset URL means a file in `data_dir`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CQRS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Path("data")
+    redis_url: str = ""
+    inbox_url: str = ""
+    event_store_url: str = ""
+    read_model_url: str = ""
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    max_wait: float = 30.0
+    """Seconds; the longest that `Prefer: wait` is honoured."""
+    alive_file: Path | None = None
+    """A file that a worker or beat touches every few seconds, for a health check to look at."""
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("inbox_url", "event_store_url", "read_model_url")
+    @classmethod
+    def _sqlite(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError("only sqlite:///PATH is supported")
+        return value
+
+    @property
+    def inbox(self) -> str:
+        return self.inbox_url or f"sqlite:///{self.data_dir / 'inbox.db'}"
+
+    @property
+    def event_store(self) -> str:
+        return self.event_store_url or f"sqlite:///{self.data_dir / 'events.db'}"
+
+    @property
+    def read_model(self) -> str:
+        return self.read_model_url or f"sqlite:///{self.data_dir / 'read.db'}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where the embedded server listens; in the temporary folder if the data dir's path is too long."""
+        path = self.data_dir / "valkey.sock"
+        if len(bytes(path)) <= UNIX_SOCKET_PATH_MAX:
+            return path
+        digest = hashlib.sha256(bytes(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"cqrs-{digest}.sock"
+
+    @property
+    def redis(self) -> str:
+        return self.redis_url or f"redis+socket://{self.redis_socket}"
