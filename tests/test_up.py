@@ -1,0 +1,97 @@
+"""`cqrs up`: one clear line when it can't run, and nothing left behind when it has."""
+
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Service, eventually
+
+Start = Callable[..., Service]
+
+
+def refusal(service: Service) -> str:
+    """The one line that a `cqrs up` that can't run leaves."""
+    assert service.process.wait(20) == 1
+    line, *more = service.log.read_text().splitlines()
+    assert more == []
+    return line.removeprefix("cqrs: ")
+
+
+def test_it_says_where_everything_is(service: Start, tmp_path: Path) -> None:
+    running = service().ready()
+    eventually(lambda: "cqrs is up" in running.log.read_text())
+    said = running.log.read_text()
+    for what in (running.url, f"{running.url}/docs", str(tmp_path / "data")):
+        assert f" {what} " in said
+
+
+def test_each_line_of_a_role_has_its_name(service: Start) -> None:
+    running = service().ready()
+    running.http.post("/users/", json={"first_name": "John", "last_name": "Doe", "email": "a@example.com"})
+    eventually(lambda: "projected" in running.log.read_text())
+    lines = running.log.read_text().splitlines()
+    assert any(line.startswith("command-worker-1") and "handled" in line for line in lines)
+    assert any(line.startswith("projection-worker-1") and "projected" in line for line in lines)
+
+
+def test_a_port_that_is_taken_is_named(service: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refusal(service(port=port))
+    assert line == f"port {port} on 127.0.0.1 is taken. CQRS_API_PORT and CQRS_API_HOST name another"
+
+
+def test_a_data_dir_that_can_not_be_written_is_named(service: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refusal(service(CQRS_DATA_DIR=str(tmp_path / "file" / "data")))
+    assert line == f"{tmp_path / 'file' / 'data'} can't be written: Not a directory"
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password(service: Start) -> None:
+    line = refusal(service(CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0"))
+    assert line == "no Redis answers at CQRS_REDIS_URL, redis://:**@127.0.0.1:1/0"
+
+
+def test_a_setting_that_is_not_right_is_named(service: Start) -> None:
+    assert refusal(service(CQRS_MAX_WAIT="long")).startswith("CQRS_MAX_WAIT: ")
+
+
+def test_a_second_one_on_the_same_data_dir_is_refused(service: Start, tmp_path: Path) -> None:
+    first = service().ready()
+    second = service()
+    second.log = tmp_path / "second.log"
+    assert second.process.wait(20) == 1
+    line = f"cqrs: {tmp_path / 'data'} is in use by `cqrs up`, process {first.process.pid}"
+    assert line in first.log.read_text()
+    assert first.answers("/readyz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_and_leaves_no_process(service: Start, number: signal.Signals) -> None:
+    running = service().ready()
+    assert running.stop(number) == 0
+    assert running.log.read_text().endswith("cqrs: stopped\n")
+
+
+def test_a_role_that_dies_is_started_again_with_a_growing_delay(service: Start) -> None:
+    running = service().ready()
+    for _ in range(3):
+        running.kill("beat")
+        eventually(lambda: running.role("beat"))
+    lines = [line for line in running.log.read_text().splitlines() if "starts again in" in line]
+    delays = [float(line.split(" in ")[1].removesuffix(" s")) for line in lines]
+    assert delays == sorted(set(delays))
+
+
+def test_when_the_parent_is_killed_no_role_stays(service: Start) -> None:
+    running = service().ready()
+    roles = running.process.children(recursive=True)
+    running.process.kill()
+    _, left = psutil.wait_procs(roles, timeout=15)
+    assert left == []
