@@ -1,24 +1,51 @@
-.PHONY: up test check fmt bench demo clean lock
+.PHONY: help up test check fmt bench demo clean lock
 .DEFAULT_GOAL := help
+
 PYTHON ?= python3
-BIN := .venv/bin
+PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-up: .venv/runtime ## Run the whole service; Ctrl-C stops it
-	@$(BIN)/cqrs up
+up: .venv/up ## Run the whole service; Ctrl-C stops it
+	@exec .venv/bin/cqrs up
 
-.venv/runtime: requirements.txt pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+test: .venv/dev ## Run the tests
+	@.venv/bin/python -m pytest
+
+check: .venv/dev ## Lint, types, import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+fmt: .venv/dev ## Format, and mend what a linter can
+	@.venv/bin/ruff check --fix-only .
+	@.venv/bin/ruff format .
+
+demo: .venv/dev ## 10,000 people and 5,000 changes against the running service, then checks
+	@.venv/bin/python -m benchmarks.demo
+
+bench: .venv/dev ## Start a service of its own and measure it
+	@.venv/bin/python -m benchmarks.bench
+
+lock: ## Pin every dependency anew; needs uv
+	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+
+clean: ## Remove the virtual environment and the caches, never the data
+	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/up: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; PYTHON=… names one")'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "Installing what the service needs into .venv …"
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/dev: .venv/runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/dev: .venv/up requirements-dev.txt
+	@echo "Installing what the tests need into .venv …"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
-
-lock: ## Pin every dependency anew
-	uv pip compile --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml
-	uv pip compile --universal --generate-hashes --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml

@@ -55,7 +55,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
             "Idempotency-Replayed": {"description": "This is the first answer again", "schema": {"type": "boolean"}},
             "Preference-Applied": {"description": "RFC 7240", "schema": {"type": "string"}},
         },
-    },
+    }
 }
 
 

@@ -28,9 +28,7 @@ class Event(BaseModel):
 
 
 @router.get(
-    "/events/",
-    response_model=list[Event],
-    responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)},
+    "/events/", response_model=list[Event], responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)}
 )
 async def list_events(
     request: Request,

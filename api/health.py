@@ -41,9 +41,7 @@ async def livez() -> dict[str, str]:
 
 
 @router.get(
-    "/readyz",
-    response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "A store does not answer"}},
+    "/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "A store does not answer"}}
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""

@@ -144,9 +144,7 @@ async def show_user(
 
 
 @router.get(
-    "/users/",
-    response_model=list[User],
-    responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)},
+    "/users/", response_model=list[User], responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)}
 )
 async def list_users(
     request: Request, after: After = 0, limit: Limit = 100, min_position: MinPosition = None

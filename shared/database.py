@@ -52,11 +52,7 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
 
     def connect() -> Any:
         connection = sqlite3.connect(
-            f"file:{quote(path)}?mode={mode}",
-            uri=True,
-            timeout=timeout,
-            isolation_level=None,
-            check_same_thread=False,
+            f"file:{quote(path)}?mode={mode}", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
         )
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")

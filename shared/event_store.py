@@ -205,8 +205,5 @@ def _decode(row: Any) -> RecordedEvent:
 _insert_head = upsert(streams)
 _move_heads = _insert_head.on_conflict_do_update(
     index_elements=["stream"],
-    set_={
-        "version": _insert_head.excluded.version,
-        "last_command": _insert_head.excluded.last_command,
-    },
+    set_={"version": _insert_head.excluded.version, "last_command": _insert_head.excluded.last_command},
 )

@@ -45,10 +45,7 @@ commands = Table(
 
 # Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
 sequences = Table(
-    "sequences",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("value", Integer, nullable=False),
+    "sequences", metadata, Column("name", String, primary_key=True), Column("value", Integer, nullable=False)
 )
 
 SEQ = "seq"

@@ -113,6 +113,5 @@ def _json(value: dict[str, Any] | None) -> str | None:
 _free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
 _insert_try = upsert(attempts)
 _try = _insert_try.on_conflict_do_update(
-    index_elements=["seq"],
-    set_={"tries": _insert_try.excluded.tries, "error": _insert_try.excluded.error},
+    index_elements=["seq"], set_={"tries": _insert_try.excluded.tries, "error": _insert_try.excluded.error}
 )

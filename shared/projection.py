@@ -13,10 +13,7 @@ from shared.messages import Event
 metadata = MetaData()
 
 checkpoints = Table(
-    "checkpoints",
-    metadata,
-    Column("projection", String, primary_key=True),
-    Column("position", Integer, nullable=False),
+    "checkpoints", metadata, Column("projection", String, primary_key=True), Column("position", Integer, nullable=False)
 )
 
 

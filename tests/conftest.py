@@ -141,7 +141,7 @@ def http(shared_service: Service) -> httpx.Client:
 
 
 def answers(http: httpx.Client, path: str) -> bool:
-    """Does a health check say that all is well?"""
+    """Whether a health check says that all is well."""
     try:
         answer = http.get(path)
     except httpx.TransportError:

@@ -114,13 +114,17 @@ def test_a_client_that_goes_away_harms_no_other(stores: Stores) -> None:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     messages: list[dict[str, int]] = []
-    monkeypatch.setattr(bus, "send", lambda app, task, streams: messages.append(streams))
+
+    def send(app: Any, task: str, streams: dict[str, int]) -> None:
+        messages.append(streams)
+
+    monkeypatch.setattr(bus, "send", send)
     return messages
 
 
 def announcing(story: Callable[[Announcer], None]) -> None:
     async def run() -> None:
-        announcer = Announcer(None)  # type: ignore[arg-type]
+        announcer = Announcer(None)
         story(announcer)
         await announcer.close()
 
@@ -151,10 +155,10 @@ def test_a_message_that_can_not_be_sent_is_dropped_and_the_next_one_sent(
     monkeypatch.setattr(bus, "send", flaky)
 
     async def run() -> None:
-        announcer = Announcer(None)  # type: ignore[arg-type]
+        announcer = Announcer(None)
         announcer.announce({"user-1": 1})
-        while announcer._sending:
-            await asyncio.sleep(0)
+        assert announcer._sending
+        await announcer._sending
         announcer.announce({"user-2": 2})
         await announcer.close()
 

@@ -161,11 +161,7 @@ def test_another_version_than_expected_is_rejected(stores: Stores) -> None:
     assert ends(stores, 4) == ["succeeded", "succeeded", "version-conflict", "version-conflict"]
     found = outcome(stores, 3)
     assert found
-    assert found.problem == {
-        "type": "version-conflict",
-        "status": 412,
-        "detail": "user-1 is at version 2, not at 1.",
-    }
+    assert found.problem == {"type": "version-conflict", "status": 412, "detail": "user-1 is at version 2, not at 1."}
 
 
 @pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys", "streams"])

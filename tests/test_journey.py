@@ -74,7 +74,7 @@ def test_p1_each_role_killed_in_turn_costs_seconds_and_nothing_else(service: Sta
         locations += [post(running, f"after.{role}.{number}@example.com") for number in range(10)]
         for location in locations:
             handled(running, location)
-        eventually(lambda: len(running.http.get("/users/").json()) == len(locations))
+        eventually(lambda: len(running.http.get("/users/").json()) == len(locations))  # noqa: B023
     ids = [event["id"] for event in running.http.get("/events/").json()]
     assert ids == list(range(1, len(locations) + 1))
 

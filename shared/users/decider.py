@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from shared.decider import Decider, Rejected, UniqueKey
-from shared.users.messages import (
-    CreateUser,
-    UpdateUserEmail,
-    UserCommand,
-    UserCreated,
-    UserEmailUpdated,
-    UserEvent,
-)
+from shared.users.messages import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,4 @@ _update = (
     .values(email=bindparam("email"), version=bindparam("version"))
 )
 
-users = Projection(
-    name="users",
-    events={event.__name__: event for event in get_args(UserEvent)},
-    project=project,
-)
+users = Projection(name="users", events={event.__name__: event for event in get_args(UserEvent)}, project=project)
