@@ -71,7 +71,7 @@ def test_an_update_done_twice_changes_nothing_the_second_time(emails: list[str])
 
 
 def test_a_user_holds_the_key_of_the_present_address_only() -> None:
-    user = reduce(evolve, [CREATED, UPDATED], None)
+    user = evolve(evolve(None, CREATED), UPDATED)
     assert unique_keys(user) == {UniqueKey("email", "john.new@example.com")}
 
 
