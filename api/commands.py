@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
 
 from api import problems
+from api.documentation import errors, headers
 from api.problems import Details, Problem
 from api.service import Service
 from api.waiting import Prefer, applied, wait_of
@@ -47,22 +48,13 @@ class Command(BaseModel):
     )
 
 
-ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "description": "Accepted and durable; what becomes of it stands at `Location`",
-        "headers": {
-            "Location": {"description": "The command", "schema": {"type": "string"}},
-            "Idempotency-Replayed": {"description": "This is the first answer again", "schema": {"type": "boolean"}},
-            "Preference-Applied": {"description": "RFC 7240", "schema": {"type": "string"}},
-        },
-    }
-}
-
-
 @router.get(
     "/commands/{command_id}",
     response_model=Command,
-    responses=problems.responses(_404="command-not-found", _422="invalid-request", _503="store-unavailable"),
+    responses={
+        200: headers("Preference-Applied"),
+        **errors(_404="command-not-found", _422="invalid-request", _503="store-unavailable"),
+    },
 )
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
@@ -73,8 +65,7 @@ async def show_command(request: Request, command_id: str, prefer: Prefer = None)
         raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
     wait = wait_of(prefer, longest=service.settings.max_wait)
     outcome = await service.outcomes.get(command.seq, within=wait or 0)
-    headers = {} if wait is None else applied(wait)
-    return Response(to_json(resource(command, outcome)), 200, headers, "application/json")
+    return Response(to_json(resource(command, outcome)), 200, applied(wait), "application/json")
 
 
 async def submit(

@@ -5,19 +5,22 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api import problems
-from api.paging import LINK, After, Limit, MinPosition, page
+from api.documentation import QUERY, headers
+from api.paging import After, Limit, MinPosition, page
 from api.problems import unavailable
 from api.service import Service
 from shared import event_store
 from shared.event_store import RecordedEvent
+from shared.users.read_model import users
 
 router = APIRouter(tags=["events"])
+
+TYPES = list(users.events)
 
 
 class Event(BaseModel):
     id: int = Field(examples=[1], description="Its position in the log")
-    type: str = Field(examples=["UserCreated"])
+    type: str = Field(examples=TYPES)
     data: dict[str, Any] = Field(
         examples=[{"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}]
     )
@@ -27,14 +30,12 @@ class Event(BaseModel):
     metadata: dict[str, Any] = Field(examples=[{"command_id": "019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}])
 
 
-@router.get(
-    "/events/", response_model=list[Event], responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)}
-)
+@router.get("/events/", response_model=list[Event], responses={200: headers("Link"), **QUERY})
 async def list_events(
     request: Request,
     after: After = 0,
     limit: Limit = 100,
-    type: Annotated[list[str] | None, Query(description="Only these types", examples=[["UserCreated"]])] = None,
+    type: Annotated[list[str] | None, Query(description="Only these types", examples=[TYPES])] = None,
     stream: Annotated[str | None, Query(description="Only this stream", examples=["user-1"])] = None,
     min_position: MinPosition = None,
 ) -> Response:

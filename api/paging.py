@@ -15,8 +15,6 @@ MinPosition = Annotated[
     Query(ge=0, le=MAX_INTEGER, description="Answer only with what position N of the log has brought, or 503"),
 ]
 
-LINK = {"Link": {"description": 'The next page, if there is one: `<…>; rel="next"`', "schema": {"type": "string"}}}
-
 
 def page(request: Request, items: Sequence[dict[str, Any]], *, limit: int, key: str) -> Response:
     """A JSON array of up to `limit` items. One more than that means that there is a next page, after `key`."""

@@ -57,23 +57,6 @@ def unavailable(type: str, detail: str) -> Problem:
     return Problem(type, 503, detail, headers={"Retry-After": RETRY_AFTER})
 
 
-QUERY = {"_422": "invalid-request", "_503": "store-unavailable read-model-behind"}
-
-COMMAND = {
-    "_400": "malformed-json",
-    "_413": "content-too-large",
-    "_415": "unsupported-media-type",
-    "_422": "invalid-request idempotency-key-reused",
-    "_500": "command-failed internal-server-error",
-    "_503": "store-unavailable",
-}
-
-
-def responses(**problems: str) -> dict[int | str, dict[str, Any]]:
-    """What a route's `responses` say of its errors: `_409="email-taken"`, several names with a space between."""
-    return {int(status[1:]): _documented(int(status[1:]), names.split()) for status, names in problems.items()}
-
-
 def install(app: FastAPI) -> None:
     """Make `app` answer every error as a problem."""
     app.add_exception_handler(Problem, _problem)
@@ -133,13 +116,3 @@ async def _store(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     return Problem("internal-server-error", 500, "This is a bug. The log has its traceback.").response()
-
-
-def _documented(status: int, names: list[str]) -> dict[str, Any]:
-    examples = {name: {"value": document(name, status, "…")} for name in names}
-    headers = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}} if status == 503 else {}
-    return {
-        "description": " or ".join(f"`{name}`" for name in names),
-        "headers": headers,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}, "examples": examples}},
-    }

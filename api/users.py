@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from api import problems
-from api.commands import ACCEPTED, Command, IdempotencyKey, submit
-from api.paging import LINK, MAX_INTEGER, After, Limit, MinPosition, page
+from api.commands import Command, IdempotencyKey, submit
+from api.documentation import AFTER_WAITING, COMMAND, QUERY, errors, headers
+from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.problems import Problem
 from api.service import Service
 from api.waiting import HeaderLines, Prefer
@@ -22,7 +22,6 @@ from shared.users.messages import CreateUser, UpdateUserEmail
 router = APIRouter(tags=["users"])
 
 PROJECTION = read_model.users.name
-ETAG = {"ETag": {"description": "The version, in quotes", "schema": {"type": "string", "example": '"1"'}}}
 
 
 def _name(value: str) -> str:
@@ -71,9 +70,13 @@ class User(BaseModel):
     status_code=202,
     response_model=Command,
     responses={
-        **ACCEPTED,
-        201: {"model": User, "description": "Created and visible, for `Prefer: wait`", "headers": ETAG},
-        **problems.responses(_409="email-taken", **problems.COMMAND),
+        **COMMAND,
+        201: {
+            "model": User,
+            "description": "Created and visible, for `Prefer: wait`",
+            **headers("Location", "ETag", *AFTER_WAITING),
+        },
+        **errors(*AFTER_WAITING, _409="email-taken"),
     },
 )
 async def create_user(
@@ -89,9 +92,13 @@ async def create_user(
     status_code=202,
     response_model=Command,
     responses={
-        **ACCEPTED,
-        200: {"model": User, "description": "Changed and visible, for `Prefer: wait`", "headers": ETAG},
-        **problems.responses(_404="user-not-found", _409="email-taken", _412="version-conflict", **problems.COMMAND),
+        **COMMAND,
+        200: {
+            "model": User,
+            "description": "Changed and visible, for `Prefer: wait`",
+            **headers("ETag", *AFTER_WAITING),
+        },
+        **errors(*AFTER_WAITING, _404="user-not-found", _409="email-taken", _412="version-conflict"),
     },
 )
 async def update_user_email(
@@ -121,9 +128,10 @@ async def update_user_email(
     "/users/{user_id}",
     response_model=User,
     responses={
-        200: {"headers": ETAG},
-        304: {"description": "Still the version named in `If-None-Match`", "headers": ETAG},
-        **problems.responses(_404="user-not-found", **problems.QUERY),
+        200: headers("ETag"),
+        304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
+        **errors(_404="user-not-found"),
+        **QUERY,
     },
 )
 async def show_user(
@@ -143,9 +151,7 @@ async def show_user(
     return _response(user, 200, {})
 
 
-@router.get(
-    "/users/", response_model=list[User], responses={200: {"headers": LINK}, **problems.responses(**problems.QUERY)}
-)
+@router.get("/users/", response_model=list[User], responses={200: headers("Link"), **QUERY})
 async def list_users(
     request: Request, after: After = 0, limit: Limit = 100, min_position: MinPosition = None
 ) -> Response:

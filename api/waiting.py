@@ -70,5 +70,5 @@ def wait_of(prefer: list[str] | None, *, longest: float) -> float | None:
     return None
 
 
-def applied(wait: float) -> dict[str, str]:
-    return {"Preference-Applied": f"wait={wait:g}"}
+def applied(wait: float | None) -> dict[str, str]:
+    return {} if wait is None else {"Preference-Applied": f"wait={wait:g}"}

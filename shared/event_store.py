@@ -90,45 +90,33 @@ class Head(NamedTuple):
 
 
 class WrongExpectedVersion(Exception):
-    def __init__(self, stream: str, expected: int, found: int) -> None:
+    def __init__(self, stream: str, expected: int | None, found: int) -> None:
         super().__init__(f"{stream} is at version {found}, not at {expected}")
         self.stream, self.expected, self.found = stream, expected, found
 
 
-def append(connection: Connection, *appends: Append) -> list[range]:
+def append(connection: Connection, *appends: Append) -> int:
     """Append all or nothing, in the order given; a stream may come several times.
 
-    Returns the positions taken, a range for each append. Raises WrongExpectedVersion before it has written anything.
+    Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
     at = heads(connection, {append.stream for append in appends})
-    start = position = last_position(connection)
+    position = last_position(connection)
     recorded_at = now()
-    rows: list[dict[str, Any]] = []
-    taken: list[range] = []
+    rows: list[tuple[object, ...]] = []
     for stream, new, expected, last_command in appends:
-        head = at[stream]
-        if expected is not None and expected != head.version:
-            raise WrongExpectedVersion(stream, expected, head.version)
-        for version, (type_, data, meta) in enumerate(new, head.version + 1):
-            position += 1
-            rows.append(
-                {
-                    "position": position,
-                    "stream": stream,
-                    "version": version,
-                    "type": type_,
-                    "data": to_json(data).decode(),
-                    "metadata": to_json(meta).decode(),
-                    "recorded_at": recorded_at,
-                }
-            )
-        taken.append(range(position + 1 - len(new), position + 1))
-        at[stream] = Head(head.version + len(new), max(head.last_command, last_command))
-    if position > start:
-        connection.execute(insert(events), rows)
+        version, handled = at[stream]
+        if expected not in (None, version):
+            raise WrongExpectedVersion(stream, expected, version)
+        for type_, data, meta in new:
+            position, version = position + 1, version + 1
+            rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
+        at[stream] = Head(version, max(handled, last_command))
+    if rows:
+        connection.execute(insert(events), [dict(zip(events.c.keys(), row, strict=True)) for row in rows])
     if at:
         connection.execute(_move_heads, [{"stream": stream, **head._asdict()} for stream, head in at.items()])
-    return taken
+    return position
 
 
 def heads(connection: Connection, names: Iterable[str]) -> dict[str, Head]:
@@ -191,6 +179,10 @@ def read_all(
     if stream is not None:
         query = query.where(events.c.stream == stream)
     return _recorded(connection, query.order_by(events.c.position).limit(limit))
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
 
 
 def _recorded(connection: Connection, query: Select[Any]) -> list[RecordedEvent]:

@@ -86,14 +86,15 @@ def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> Non
         connection.execute(insert(unique_keys), held)
 
 
-def tries(connection: Connection, seqs: Iterable[int]) -> dict[int, int]:
-    """How often each command was tried in vain."""
-    rows = connection.execute(select(attempts.c.seq, attempts.c.tries).where(attempts.c.seq.in_(list(seqs))))
-    return dict(rows.all())
+def tries(connection: Connection, seq: int) -> int:
+    """How often a command was tried in vain."""
+    return connection.scalar(select(attempts.c.tries).where(attempts.c.seq == seq)) or 0
 
 
-def record_try(connection: Connection, seq: int, count: int, error: str) -> None:
-    connection.execute(_try, {"seq": seq, "tries": count, "error": error})
+def record_tries(connection: Connection, failed: Mapping[int, tuple[int, str]]) -> None:
+    """Keep, by seq, how often a command was tried and what the last error was."""
+    if failed:
+        connection.execute(_try, [{"seq": seq, "tries": n, "error": error} for seq, (n, error) in failed.items()])
 
 
 def swept(connection: Connection) -> int:

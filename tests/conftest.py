@@ -130,14 +130,11 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for the tests that only talk to it."""
-    service = Service(tmp_path_factory.mktemp("service") / "data").ready()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def http(shared_service: Service) -> httpx.Client:
-    return shared_service.http
+    service = Service(tmp_path_factory.mktemp("service") / "data")
+    try:
+        yield service.ready()
+    finally:
+        service.stop()
 
 
 def answers(http: httpx.Client, path: str) -> bool:

@@ -1,6 +1,7 @@
 """The whole service as `cqrs up` starts it: the README's example, and what a role's death costs."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -158,6 +159,20 @@ def test_three_command_workers_and_two_projection_workers_keep_every_promise(ser
         assert [event["data"]["new_email"] for event in its[1:]] == [f"{number - 1}.{c}@example.com" for c in range(5)]
     users = running.http.get("/users/", params={"min_position": 180}).json()
     assert [(user["email"], user["version"]) for user in users] == [(f"{n}.4@example.com", 6) for n in range(30)]
+
+
+def test_an_api_that_is_told_to_stop_answers_who_waits_with_the_plain_202(service: Start) -> None:
+    running = service().ready()
+    worker, api = running.role("command-worker"), running.role("api")
+    assert worker
+    assert api
+    worker.suspend()
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(running.http.post, "/users/", json=JOHN, headers={"Prefer": "wait=30"})
+        eventually(lambda: running.http.get("/users/").status_code == 200 and len(api.net_connections()) > 2)
+        api.terminate()
+        assert answer.result(10).status_code == 202
+    worker.resume()
 
 
 def test_p3_two_api_processes_keep_the_order_in_which_a_client_sent(service: Start) -> None:

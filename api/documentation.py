@@ -1,0 +1,54 @@
+"""What the OpenAPI page says beyond the types: headers, and errors with an example each."""
+
+from typing import Any
+
+from api.problems import MEDIA_TYPE, document
+
+Responses = dict[int | str, dict[str, Any]]
+
+HEADERS = {
+    "ETag": "The version, in quotes",
+    "Idempotency-Replayed": "`true`: this is the first answer again",
+    "Link": 'The next page, if there is one: `<…>; rel="next"`',
+    "Location": "The command, or the user if it is there already",
+    "Preference-Applied": "`wait=N`, as it was honoured",
+    "Retry-After": "Seconds",
+}
+
+AFTER_WAITING = "Idempotency-Replayed", "Preference-Applied"
+
+
+def headers(*names: str) -> dict[str, Any]:
+    return {"headers": {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}}
+
+
+def errors(*headers_: str, **problems: str) -> Responses:
+    """Errors by status: `_409="email-taken"`, several with a space between. Each may have the headers."""
+    return {int(status[1:]): _error(int(status[1:]), names.split(), headers_) for status, names in problems.items()}
+
+
+def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str, Any]:
+    examples = {name: {"value": document(name, status, "…")} for name in names}
+    return {
+        "description": " or ".join(f"`{name}`" for name in names),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}, "examples": examples}},
+        **headers(*headers_, *(["Retry-After"] if status == 503 else [])),
+    }
+
+
+QUERY = errors(_422="invalid-request", _503="store-unavailable read-model-behind")
+
+COMMAND: Responses = {
+    202: {
+        "description": "Accepted and durable; what becomes of it stands at `Location`",
+        **headers("Location", *AFTER_WAITING),
+    },
+    **errors(
+        _400="malformed-json",
+        _413="content-too-large",
+        _415="unsupported-media-type",
+        _422="invalid-request idempotency-key-reused",
+        _503="store-unavailable",
+    ),
+    **errors(*AFTER_WAITING, _500="command-failed internal-server-error"),
+}
