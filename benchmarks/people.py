@@ -1,0 +1,44 @@
+"""People to make users of: names in many scripts, e-mail addresses that no earlier run has used."""
+
+import random
+import secrets
+from dataclasses import dataclass, field
+
+from faker import Faker
+
+EUROPE = "en_US", "de_DE", "fr_FR", "es_ES", "pl_PL", "cs_CZ", "ru_RU", "uk_UA", "el_GR", "ka_GE", "hy_AM"
+ASIA = "ar_AA", "he_IL", "fa_IR", "hi_IN", "ta_IN", "th_TH", "zh_CN", "ja_JP", "ko_KR"
+
+POOL = 200
+"""Names made for each locale; people get any of them."""
+
+SEED = 1
+
+
+@dataclass
+class Person:
+    first_name: str
+    last_name: str
+    email: str
+    later_emails: list[str] = field(default_factory=list)
+
+
+def invent(count: int, *, changes: int = 0) -> list[Person]:
+    """So many people, and so many changes of address spread evenly over them. The names are the same in every run."""
+    pools = [_names(locale) for locale in EUROPE + ASIA]
+    chance = random.Random(SEED)
+    run = secrets.token_hex(4)
+    people = []
+    for number in range(count):
+        first_names, last_names = chance.choice(pools)
+        email = f"person{number}.{run}@example.com"
+        people.append(Person(chance.choice(first_names), chance.choice(last_names), email))
+    for number in range(changes):
+        people[number * count // changes % count].later_emails.append(f"moved{number}.{run}@example.com")
+    return people
+
+
+def _names(locale: str) -> tuple[list[str], list[str]]:
+    faker = Faker(locale)
+    faker.seed_instance(SEED)
+    return [faker.first_name() for _ in range(POOL)], [faker.last_name() for _ in range(POOL)]
