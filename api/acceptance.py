@@ -23,8 +23,8 @@ Waiting = tuple[Submission, "asyncio.Future[Acceptance | KeyReused]"]
 class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
-    def __init__(self, engine: Engine, announce: Callable[[dict[str, int]], None]) -> None:
-        """`announce` is told the streams of each batch and their newest seq, on the event loop."""
+    def __init__(self, engine: Engine, announce: Callable[[], None]) -> None:
+        """`announce` is called on the event loop when a batch is committed."""
         self._engine = engine
         self._announce = announce
         self._thread = ThreadPoolExecutor(1, "inbox")
@@ -67,8 +67,7 @@ class Acceptor:
         for (_, answer), its in zip(batch, answers, strict=True):
             if not answer.cancelled():
                 answer.set_result(its)
-        new = (its.command for its in answers if isinstance(its, Acceptance) and not its.replayed)
-        self._announce({command.stream: command.seq for command in new})
+        self._announce()
 
     def _commit(self, submissions: list[Submission]) -> list[Acceptance | KeyReused]:
         with self._engine.begin() as connection:
@@ -76,21 +75,20 @@ class Acceptor:
 
 
 class Announcer:
-    """Tells the workers of new commands: one message in flight, the next names all that was accepted meanwhile.
+    """Wakes the workers: one message in flight, the next stands for all that was accepted meanwhile.
 
-    What can't be sent is dropped: the sweep finds it in the inbox.
+    What can't be sent is dropped: beat wakes them every few seconds.
     """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._thread = ThreadPoolExecutor(1, "announcer")
-        self._streams: dict[str, int] = {}
+        self._news = False
         self._sending: asyncio.Task[None] | None = None
 
-    def announce(self, streams: dict[str, int]) -> None:
-        self._streams |= streams
-        if self._sending is None and self._streams:
-            self._sending = asyncio.create_task(self._send_all())
+    def announce(self) -> None:
+        self._news = True
+        self._sending = self._sending or asyncio.create_task(self._send_all())
 
     async def close(self) -> None:
         if self._sending:
@@ -99,14 +97,14 @@ class Announcer:
 
     async def _send_all(self) -> None:
         try:
-            while self._streams:
-                streams, self._streams = self._streams, {}
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._send, streams)
+            while self._news:
+                self._news = False
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._send)
         finally:
             self._sending = None
 
-    def _send(self, streams: dict[str, int]) -> None:
+    def _send(self) -> None:
         try:
-            bus.send(self._app, bus.HANDLE_COMMANDS, streams)
+            bus.wake(self._app, bus.HANDLE_COMMANDS)
         except bus.BrokerDown as error:
-            log.warning("left to the sweep: %d streams (%s)", len(streams), error)
+            log.warning("commands wait for beat: %s", error)

@@ -1,6 +1,5 @@
 """Commands as resources: what was accepted, and what became of it."""
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -83,7 +82,7 @@ async def submit(
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
         headers |= applied(wait)
-        if outcome := await _visible(service, command.seq, projection, wait):
+        if outcome := await _visible(service, projection, command.seq, wait):
             if outcome.problem:
                 raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
             return done(_number(command), headers)
@@ -109,18 +108,12 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
     }
 
 
-async def _visible(service: Service, seq: int, projection: str, wait: float) -> Outcome | None:
+async def _visible(service: Service, projection: str, seq: int, wait: float) -> Outcome | None:
     """The outcome, once the read model shows it. None if that takes too long, or a store doesn't answer."""
-    deadline = time.monotonic() + wait
     try:
-        outcome = await service.outcomes.get(seq, within=wait)
-        if not outcome or not outcome.position:
-            return outcome
-        visible = await service.reached.get((projection, outcome.position), within=deadline - time.monotonic())
+        return await service.visible.get((projection, seq), within=wait)
     except DBAPIError:
         return None
-    else:
-        return outcome if visible else None
 
 
 def _number(command: Accepted) -> int:

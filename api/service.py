@@ -19,6 +19,10 @@ MIN_POSITION_WAIT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
 
 Reached = tuple[str, int]
+"""A projection, and a position in the log."""
+
+Visible = tuple[str, int]
+"""A projection, and the seq of a command."""
 
 
 class Service:
@@ -31,6 +35,7 @@ class Service:
         self.announcer = Announcer(self.bus)
         self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce)
         self.outcomes = Poll[int, Outcome](self._outcomes)
+        self.visible = Poll[Visible, Outcome](self._visible)
         self.reached = Poll[Reached, bool](self._reached)
 
     @classmethod
@@ -51,6 +56,13 @@ class Service:
     def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:
         with self.log.connect() as connection:
             return outcomes.find(connection, seqs)
+
+    def _visible(self, wanted: Collection[Visible]) -> dict[Visible, Outcome]:
+        """Outcomes that the projection shows; a rejection shows itself."""
+        outcomes_ = self._outcomes({seq for _, seq in wanted})
+        ended = {key: outcomes_[key[1]] for key in wanted if key[1] in outcomes_}
+        shown = self._reached({(name, outcome.position or 0) for (name, _), outcome in ended.items()}) if ended else {}
+        return {key: outcome for key, outcome in ended.items() if (key[0], outcome.position or 0) in shown}
 
     def _reached(self, wanted: Collection[Reached]) -> dict[Reached, bool]:
         with self.read_model.connect() as connection:

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Header
 from pydantic import WithJsonSchema
 
-INTERVAL = 0.003
+INTERVAL = 0.002
 """Seconds between two looks, while anybody waits."""
 
 HeaderLines = Annotated[list[str] | None, WithJsonSchema({"type": "string"})]

@@ -16,9 +16,8 @@ PROJECTIONS = "projections"
 
 HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
-SWEEP = "sweep"
 
-QUEUES = {HANDLE_COMMANDS: COMMANDS, SWEEP: COMMANDS, CATCH_UP: PROJECTIONS}
+QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 
 BrokerDown = (OperationalError, RedisError, OSError)
 
@@ -66,9 +65,14 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
     return app
 
 
-def send(app: Celery, task: str, *args: Any) -> None:
-    """Raises BrokerDown; blocks for the app's socket timeout at most."""
-    app.send_task(task, args, ignore_result=True)
+def wake(app: Celery, task: str) -> None:
+    """Send the task, unless a message waits in its queue: whoever takes that one finds all that is there by then.
+
+    Raises BrokerDown; blocks for the app's socket timeout at most.
+    """
+    with app.producer_pool.acquire(block=True) as producer:
+        if not producer.channel.client.llen(QUEUES[task]):
+            app.send_task(task, producer=producer, ignore_result=True)
 
 
 def ping(app: Celery) -> bool:

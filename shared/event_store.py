@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     event,
     func,
     insert,
@@ -45,7 +46,6 @@ streams = Table(
     metadata,
     Column("stream", String, primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("last_command", Integer, nullable=False),  # seq of the last command with an outcome
     sqlite_with_rowid=False,
 )
 
@@ -79,14 +79,6 @@ class Append(NamedTuple):
     stream: str
     events: Sequence[NewEvent]
     expected_version: int | None = None
-    last_command: int = 0
-
-
-class Head(NamedTuple):
-    """Where a stream is: its version, and the seq of the last command on it that has an outcome."""
-
-    version: int = 0
-    last_command: int = 0
 
 
 class WrongExpectedVersion(Exception):
@@ -100,40 +92,39 @@ def append(connection: Connection, *appends: Append) -> int:
 
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
-    at = heads(connection, {append.stream for append in appends})
+    at = stream_versions(connection, {append.stream for append in appends})
     position = last_position(connection)
     recorded_at = now()
     rows: list[tuple[object, ...]] = []
-    for stream, new, expected, last_command in appends:
-        version, handled = at[stream]
+    for stream, new, expected in appends:
+        version = at[stream]
         if expected not in (None, version):
             raise WrongExpectedVersion(stream, expected, version)
         for type_, data, meta in new:
             position, version = position + 1, version + 1
             rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
-        at[stream] = Head(version, max(handled, last_command))
+        at[stream] = version
     if rows:
         connection.execute(insert(events), [dict(zip(events.c.keys(), row, strict=True)) for row in rows])
-    if at:
-        connection.execute(_move_heads, [{"stream": stream, **head._asdict()} for stream, head in at.items()])
+        moved = {stream for stream, new, _ in appends if new}
+        connection.execute(_move_streams, [{"stream": stream, "version": at[stream]} for stream in moved])
     return position
 
 
-def heads(connection: Connection, names: Iterable[str]) -> dict[str, Head]:
-    """The head of each stream named, Head(0, 0) where there is none."""
-    query = select(streams).where(streams.c.stream.in_(list(names)))
-    found = {stream: Head(version, last) for stream, version, last in connection.execute(query)}
-    return {name: found.get(name, Head()) for name in names}
+def stream_versions(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """The version of each stream named, 0 where there is none."""
+    names = list(names)
+    return dict.fromkeys(names, 0) | dict(connection.execute(_versions, {"names": names}).all())
 
 
 def stream_version(connection: Connection, stream: str) -> int:
     """0 if there is no such stream."""
-    return heads(connection, [stream])[stream].version
+    return stream_versions(connection, [stream])[stream]
 
 
 def last_position(connection: Connection) -> int:
     """The highest position in the log, 0 if it is empty."""
-    return connection.scalar(select(func.max(events.c.position))) or 0
+    return connection.scalar(_last_position) or 0
 
 
 def read_stream(
@@ -155,10 +146,7 @@ def read_stream(
 
 def read_streams(connection: Connection, names: Collection[str]) -> list[RecordedEvent]:
     """Every event of the streams named, each stream's in order of version."""
-    if not names:
-        return []
-    query = select(events).where(events.c.stream.in_(list(names)))
-    return _recorded(connection, query.order_by(events.c.stream, events.c.version))
+    return [_decode(row) for row in connection.execute(_of_streams, {"names": list(names)})] if names else []
 
 
 def read_all(
@@ -194,8 +182,14 @@ def _decode(row: Any) -> RecordedEvent:
     return RecordedEvent(position, stream, version, type_, from_json(data), from_json(meta), recorded_at)
 
 
-_insert_head = upsert(streams)
-_move_heads = _insert_head.on_conflict_do_update(
-    index_elements=["stream"],
-    set_={"version": _insert_head.excluded.version, "last_command": _insert_head.excluded.last_command},
+_last_position = select(func.max(events.c.position))
+_versions = select(streams).where(streams.c.stream.in_(bindparam("names", expanding=True)))
+_of_streams = (
+    select(events)
+    .where(events.c.stream.in_(bindparam("names", expanding=True)))
+    .order_by(events.c.stream, events.c.version)
+)
+_insert_stream = upsert(streams)
+_move_streams = _insert_stream.on_conflict_do_update(
+    index_elements=["stream"], set_={"version": _insert_stream.excluded.version}
 )

@@ -3,25 +3,12 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import (
-    Column,
-    Connection,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    bindparam,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, bindparam, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from shared.messages import now
@@ -40,7 +27,6 @@ commands = Table(
     Column("accepted_at", String, nullable=False),
     Column("idempotency_key", String, unique=True),
     Column("fingerprint", String),
-    Index("commands_by_stream", "stream", "seq"),
 )
 
 # Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
@@ -117,20 +103,18 @@ def accept(connection: Connection, batch: Sequence[Submission]) -> list[Acceptan
 
 
 def find(connection: Connection, command_id: str) -> Accepted | None:
-    row = connection.execute(_select.where(commands.c.command_id == command_id)).one_or_none()
+    row = connection.execute(_find, {"id": command_id}).one_or_none()
     return Accepted(*row) if row else None
 
 
-def waiting(connection: Connection, spans: Mapping[str, tuple[int, int]], *, limit: int) -> list[Accepted]:
-    """The first commands of the streams named with `after < seq <= upto`, in order of seq."""
-    wanted = to_json([(stream, *span) for stream, span in spans.items()]).decode()
-    return [Accepted(*row) for row in connection.execute(_waiting, {"wanted": wanted, "limit": limit})]
+def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
+    """The commands with these seqs, in order of seq."""
+    return [Accepted(*row) for row in connection.execute(_read, {"seqs": list(seqs)})] if seqs else []
 
 
-def streams_after(connection: Connection, seq: int, *, limit: int) -> list[tuple[int, str]]:
-    """The seq and stream of the commands that follow."""
-    query = select(commands.c.seq, commands.c.stream).where(commands.c.seq > seq).order_by(commands.c.seq)
-    return [(seq, stream) for seq, stream in connection.execute(query.limit(limit))]
+def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted]:
+    """The commands that follow, in order of seq."""
+    return [Accepted(*row) for row in connection.execute(_read_after, {"after": seq, "limit": limit})]
 
 
 def last_seq(connection: Connection) -> int:
@@ -178,13 +162,9 @@ def _uuid7() -> str:
 
 _accepted = [commands.c[name] for name in Accepted._fields]
 _select = select(*_accepted)
-_span = func.json_each(bindparam("wanted")).table_valued("value")
-_waiting = (
-    _select.join_from(_span, commands, commands.c.stream == _span.c.value.op("->>")(0))
-    .where(commands.c.seq > _span.c.value.op("->>")(1), commands.c.seq <= _span.c.value.op("->>")(2))
-    .order_by(commands.c.seq)
-    .limit(bindparam("limit"))
-)
+_find = _select.where(commands.c.command_id == bindparam("id"))
+_read = _select.where(commands.c.seq.in_(bindparam("seqs", expanding=True))).order_by(commands.c.seq)
+_read_after = _select.where(commands.c.seq > bindparam("after")).order_by(commands.c.seq).limit(bindparam("limit"))
 _insert_sequence = upsert(sequences)
 _move_sequence = _insert_sequence.on_conflict_do_update(
     index_elements=["name"], set_={"value": _insert_sequence.excluded.value}

@@ -5,7 +5,6 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import Column, Connection, Integer, String, Table, Text, bindparam, delete, func, insert, select, tuple_
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from shared.decider import UniqueKey
 from shared.event_store import metadata
@@ -30,15 +29,14 @@ unique_keys = Table(
     sqlite_with_rowid=False,
 )
 
-attempts = Table(
-    "attempts",
+waiting = Table(
+    "set_aside",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("stream", String, nullable=False),
     Column("tries", Integer, nullable=False),
-    Column("error", Text, nullable=False),
+    Column("error", Text),
 )
-
-sweeps = Table("sweeps", metadata, Column("seq", Integer, nullable=False))
 
 
 class Outcome(NamedTuple):
@@ -52,6 +50,15 @@ class Outcome(NamedTuple):
     problem: dict[str, Any] | None = None
 
 
+class SetAside(NamedTuple):
+    """A command to be tried again, after `tries` in vain; or one that waits behind such a one of its stream."""
+
+    seq: int
+    stream: str
+    tries: int
+    error: str | None
+
+
 def record(connection: Connection, new: Sequence[Outcome]) -> None:
     rows = [{**outcome._asdict(), "problem": _json(outcome.problem)} for outcome in new]
     if rows:
@@ -60,21 +67,19 @@ def record(connection: Connection, new: Sequence[Outcome]) -> None:
 
 def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
     """Outcomes by the seq of their command; without an entry it has none yet."""
-    rows = connection.execute(select(outcomes).where(outcomes.c.seq.in_(list(seqs)))).mappings()
-    return {row["seq"]: Outcome(**{**row, "problem": row["problem"] and from_json(row["problem"])}) for row in rows}
+    rows = connection.execute(_find, {"seqs": list(seqs)})
+    return {row.seq: Outcome(*row)._replace(problem=row.problem and from_json(row.problem)) for row in rows}
 
 
 def last_seq(connection: Connection) -> int:
-    """The highest seq that has an outcome, 0 if none has."""
-    return connection.scalar(select(func.max(outcomes.c.seq))) or 0
+    """The seq up to which every command has its outcome or is set aside."""
+    row = connection.execute(_last_seq).one()
+    return max(int(row[0]), int(row[1]))
 
 
 def owners(connection: Connection, keys: Collection[UniqueKey]) -> dict[UniqueKey, str]:
     """The stream that holds each key, for those that are taken."""
-    if not keys:
-        return {}
-    by_key = tuple_(unique_keys.c.scope, unique_keys.c.value).in_(list(keys))
-    rows = connection.execute(select(unique_keys).where(by_key))
+    rows = connection.execute(_owners, {"keys": list(keys)}) if keys else ()
     return {UniqueKey(scope, value): stream for scope, value, stream in rows}
 
 
@@ -86,33 +91,37 @@ def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> Non
         connection.execute(insert(unique_keys), held)
 
 
-def tries(connection: Connection, seq: int) -> int:
-    """How often a command was tried in vain."""
-    return connection.scalar(select(attempts.c.tries).where(attempts.c.seq == seq)) or 0
+def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
+    """Keep commands to be taken up again."""
+    if new:
+        connection.execute(insert(waiting), [each._asdict() for each in new])
 
 
-def record_tries(connection: Connection, failed: Mapping[int, tuple[int, str]]) -> None:
-    """Keep, by seq, how often a command was tried and what the last error was."""
-    if failed:
-        connection.execute(_try, [{"seq": seq, "tries": n, "error": error} for seq, (n, error) in failed.items()])
+def take_set_aside(connection: Connection, *, limit: int) -> dict[int, int]:
+    """Take back the first commands that were set aside: their seqs, and how often each was tried in vain."""
+    tries = dict(connection.execute(_first_waiting, {"limit": limit}).all())
+    if tries:
+        connection.execute(delete(waiting).where(waiting.c.seq.in_(tries)))
+    return tries
 
 
-def swept(connection: Connection) -> int:
-    """The seq up to which every command is known to have its outcome."""
-    return connection.scalar(select(func.max(sweeps.c.seq))) or 0
-
-
-def record_swept(connection: Connection, seq: int) -> None:
-    connection.execute(delete(sweeps))
-    connection.execute(insert(sweeps), {"seq": seq})
+def stuck_streams(connection: Connection) -> set[str]:
+    """The streams on which a command is set aside, so that those behind it must wait."""
+    return set(connection.scalars(_stuck_streams))
 
 
 def _json(value: dict[str, Any] | None) -> str | None:
     return None if value is None else to_json(value).decode()
 
 
-_free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
-_insert_try = upsert(attempts)
-_try = _insert_try.on_conflict_do_update(
-    index_elements=["seq"], set_={"tries": _insert_try.excluded.tries, "error": _insert_try.excluded.error}
+_columns = [outcomes.c[name] for name in Outcome._fields]
+_find = select(*_columns).where(outcomes.c.seq.in_(bindparam("seqs", expanding=True)))
+_first_waiting = select(waiting.c.seq, waiting.c.tries).order_by(waiting.c.seq).limit(bindparam("limit"))
+_stuck_streams = select(waiting.c.stream).distinct()
+_last_seq = select(
+    *(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, waiting))
 )
+_owners = select(unique_keys).where(
+    tuple_(unique_keys.c.scope, unique_keys.c.value).in_(bindparam("keys", expanding=True))
+)
+_free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))

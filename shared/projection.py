@@ -28,7 +28,7 @@ class Projection:
 
 def positions(connection: Connection) -> dict[str, int]:
     """The position each projection has reached, by its name."""
-    return dict(connection.execute(select(checkpoints)).all())
+    return dict(connection.execute(_positions).all())
 
 
 def checkpoint(connection: Connection, projection: str) -> int:
@@ -39,5 +39,6 @@ def move_checkpoint(connection: Connection, projection: str, position: int) -> N
     connection.execute(_move, {"projection": projection, "position": position})
 
 
+_positions = select(checkpoints)
 _insert = upsert(checkpoints)
 _move = _insert.on_conflict_do_update(index_elements=["projection"], set_={"position": _insert.excluded.position})

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -92,7 +93,7 @@ class Service:
         word = {"api": "api.main:app", "valkey": "valkey-server"}.get(name, name)
         for child in self.process.children():
             with contextlib.suppress(psutil.Error):
-                if any(part.rpartition("/")[2].startswith(word) for part in child.cmdline()):
+                if any(re.search(f"(^|/){word}", part) for part in child.cmdline()):
                     return child
         return None
 

@@ -22,8 +22,3 @@ def accept(stores: Stores, *submissions: Submission) -> list[Accepted]:
     with stores.inbox.begin() as connection:
         answers = inbox.accept(connection, submissions)
     return [answer.command for answer in answers if isinstance(answer, Acceptance)]
-
-
-def upto(*commands: Accepted) -> dict[str, int]:
-    """The message that names these commands."""
-    return {command.stream: command.seq for command in commands}

@@ -13,16 +13,20 @@ from shared.event_store import RecordedEvent
 from shared.outcomes import Outcome
 from shared.users import decider
 from tests.conftest import Stores
-from tests.helpers import accept, create, update, upto
-from workers import commands, upkeep
+from tests.helpers import accept, create, update
+from workers import commands
 
 
-def handle(stores: Stores, message: dict[str, int]) -> bool:
-    return commands.handle(stores.inbox, stores.events, message)
+def handle(stores: Stores) -> int:
+    """One message: returns how many commands it found."""
+    return commands.handle(stores.inbox, stores.events)
 
 
-def sweep(stores: Stores) -> bool:
-    return upkeep.sweep(stores.inbox, stores.events, stores.events)
+def sweep(stores: Stores) -> None:
+    """What beat brings about."""
+    commands.retry(stores.inbox, stores.events)
+    while handle(stores):
+        pass
 
 
 def log(stores: Stores) -> list[RecordedEvent]:
@@ -49,7 +53,7 @@ def keys(stores: Stores) -> dict[str, str]:
 
 def test_a_command_leaves_its_events_and_its_outcome(stores: Stores) -> None:
     [command] = accept(stores, create())
-    assert handle(stores, upto(command))
+    assert handle(stores)
     [event] = log(stores)
     assert (event.position, event.stream, event.version, event.type) == (1, "user-1", 1, "UserCreated")
     assert event.metadata == {"command_id": command.command_id}
@@ -59,42 +63,34 @@ def test_a_command_leaves_its_events_and_its_outcome(stores: Stores) -> None:
 
 
 def test_p2_one_message_delivered_five_times_appends_once(stores: Stores) -> None:
-    message = upto(*accept(stores, create(), update(1, "new@example.com")))
-    assert [handle(stores, message) for _ in range(5)] == [True, False, False, False, False]
+    accept(stores, create(), update(1, "new@example.com"))
+    assert [handle(stores) for _ in range(5)] == [2, 0, 0, 0, 0]
     assert [event.type for event in log(stores)] == ["UserCreated", "UserEmailUpdated"]
 
 
-def test_p3_earlier_commands_of_a_stream_come_first_whichever_message_comes_first(stores: Stores) -> None:
-    accept(stores, create(), update(1, "b@example.com"))
-    [last] = accept(stores, update(1, "c@example.com"))
-    handle(stores, upto(last))
-    assert [event.data.get("new_email") for event in log(stores)] == [None, "b@example.com", "c@example.com"]
-
-
 def test_p3_events_of_different_streams_stand_in_the_order_of_their_commands(stores: Stores) -> None:
-    batch = accept(
+    accept(
         stores, create("a@example.com"), create("b@example.com"), update(1, "c@example.com"), update(2, "a@example.com")
     )
-    handle(stores, upto(*batch))
+    handle(stores)
     assert [event.stream for event in log(stores)] == ["user-1", "user-2", "user-1", "user-2"]
     assert ends(stores, 4) == ["succeeded"] * 4
 
 
-def test_a_chunk_is_bounded_and_a_message_still_handled_to_its_end(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "CHUNK", 3)
-    batch = accept(stores, create(), *(update(1, f"{n}@example.com") for n in range(10)), create("z@example.com"))
-    handle(stores, upto(*batch))
+def test_a_message_handles_one_chunk_and_tells_its_size(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "CHUNK", 5)
+    accept(stores, create(), *(update(1, f"{n}@example.com") for n in range(10)), create("z@example.com"))
+    assert [handle(stores) for _ in range(4)] == [5, 5, 2, 0]
     assert ends(stores, 12) == ["succeeded"] * 12
     assert [event.version for event in log(stores) if event.stream == "user-1"] == list(range(1, 12))
 
 
 def test_p5_an_address_that_is_taken_is_rejected(stores: Stores) -> None:
-    batch = accept(stores, create("John@Example.com"), create("john@example.COM"), create("j@example.com"))
-    handle(stores, upto(*batch))
+    accept(stores, create("John@Example.com"), create("john@example.COM"), create("j@example.com"))
+    handle(stores)
     assert ends(stores, 3) == ["succeeded", "email-taken", "succeeded"]
-    handle(stores, upto(*accept(stores, update(3, "JOHN@example.com"))))
+    accept(stores, update(3, "JOHN@example.com"))
+    handle(stores)
     assert ends(stores, 4)[3] == "email-taken"
 
 
@@ -108,8 +104,7 @@ def test_p5_an_address_is_free_again_once_its_user_has_another(stores: Stores) -
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_p5_swapped_addresses_end_the_same_however_commands_are_batched(stores: Stores, size: int) -> None:
-    story = accept(
-        stores,
+    story = [
         create("a@example.com"),
         create("b@example.com"),
         update(1, "b@example.com"),
@@ -117,9 +112,10 @@ def test_p5_swapped_addresses_end_the_same_however_commands_are_batched(stores: 
         update(1, "b@example.com"),
         update(2, "a@example.com"),
         update(1, "B@example.com"),
-    )
+    ]
     for start in range(0, len(story), size):
-        handle(stores, upto(*story[start : start + size]))
+        accept(stores, *story[start : start + size])
+        handle(stores)
     assert ends(stores, 7) == ["succeeded", "succeeded", "email-taken", *["succeeded"] * 4]
     assert keys(stores) == {"b@example.com": "user-1", "a@example.com": "user-2"}
 
@@ -166,18 +162,18 @@ def test_another_version_than_expected_is_rejected(stores: Stores) -> None:
 
 @pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys", "streams"])
 def test_p4_what_can_not_be_written_whole_is_not_written_at_all(stores: Stores, table: str) -> None:
-    batch = accept(stores, create("a@example.com"), create("b@example.com"))
+    accept(stores, create("a@example.com"), create("b@example.com"))
     with stores.events.begin() as connection:
         connection.exec_driver_sql(
             f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         )
     with pytest.raises(DBAPIError, match="disk full"):
-        handle(stores, upto(*batch))
+        handle(stores)
     assert (log(stores), keys(stores), ends(stores, 2)) == ([], {}, [None, None])
     with stores.events.begin() as connection:
         assert event_store.stream_version(connection, "user-1") == 0
         connection.exec_driver_sql("DROP TRIGGER full")
-    handle(stores, upto(*batch))
+    handle(stores)
     assert ends(stores, 2) == ["succeeded", "succeeded"]
 
 
@@ -211,52 +207,53 @@ def test_p8_a_bug_in_a_rule_fails_its_command_alone_after_three_tries(stores: St
     assert failed.problem["detail"] == "Gave up after 3 tries. ZeroDivisionError: a bug"
 
 
-def test_the_sweep_handles_what_no_message_told_of(stores: Stores) -> None:
-    accept(stores, *(create(f"{n}@example.com") for n in range(30)))
-    assert sweep(stores)
-    assert not sweep(stores)
-    assert len(log(stores)) == 30
-
-
-def test_the_sweep_goes_on_where_it_ended(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "PAGE", 7)
-    accept(stores, *(create(f"{n}@example.com") for n in range(30)))
+@pytest.mark.usefixtures("poison")
+def test_p3_commands_behind_one_that_is_tried_again_wait_for_it_and_keep_their_order(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "poison@example.com"))
+    handle(stores)
+    accept(stores, update(1, "c@example.com"), create("b@example.com"))
+    handle(stores)
+    accept(stores, update(1, "d@example.com"))
+    handle(stores)
+    assert ends(stores, 5) == ["succeeded", None, None, "succeeded", None]
     sweep(stores)
-    with stores.events.begin() as connection:
-        assert outcomes.swept(connection) == 30
-    accept(stores, create("z@example.com"))
     sweep(stores)
-    assert len(log(stores)) == 31
+    assert ends(stores, 5) == ["succeeded", "command-failed", "succeeded", "succeeded", "succeeded"]
+    its = [event for event in log(stores) if event.stream == "user-1"]
+    assert [event.data.get("new_email") for event in its] == [None, "c@example.com", "d@example.com"]
 
 
 @pytest.mark.usefixtures("poison")
-def test_the_sweep_comes_back_to_what_it_could_not_handle(stores: Stores) -> None:
-    accept(stores, create("a@example.com"), create("poison@example.com"), create("b@example.com"))
-    sweep(stores)
-    with stores.events.begin() as connection:
-        assert outcomes.swept(connection) == 1
-    sweep(stores)
-    sweep(stores)
-    with stores.events.begin() as connection:
-        assert outcomes.swept(connection) == 3
+def test_what_is_set_aside_is_taken_up_in_chunks_too(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "CHUNK", 2)
+    accept(stores, create("a@example.com"), update(1, "poison@example.com"))
+    accept(stores, *(update(1, f"{n}@example.com") for n in range(7)))
+    for _ in range(7):
+        sweep(stores)
+    assert ends(stores, 9) == ["succeeded", "command-failed", *["succeeded"] * 7]
+    assert [event.data["new_email"] for event in log(stores)[1:]] == [f"{n}@example.com" for n in range(7)]
 
 
-def work(inbox_url: str, store_url: str, last: int, seed: int) -> None:
-    """Handle messages for one stream, in an order that other workers don't follow."""
+def work(inbox_url: str, store_url: str, last: int) -> None:
+    """Handle commands as they come, until the last one has its outcome."""
     inbox, store = database.reader(inbox_url), database.writer(store_url)
-    for number in range(last):
-        commands.handle(inbox, store, {"user-1": 1 + (number * (7 + seed)) % last})
-    commands.handle(inbox, store, {"user-1": last})
+    while True:
+        commands.handle(inbox, store)
+        with store.begin() as connection:
+            if outcomes.last_seq(connection) == last:
+                return
 
 
 def test_p3_two_workers_keep_the_order_of_one_stream(stores: Stores) -> None:
     addresses = [f"{number}@example.com" for number in range(200)]
-    accept(stores, create("start@example.com"), *(update(1, address) for address in addresses))
     context = multiprocessing.get_context("spawn")
     urls = stores.settings.inbox, stores.settings.event_store
-    workers = [context.Process(target=work, args=(*urls, 201, seed)) for seed in (0, 4)]
+    workers = [context.Process(target=work, args=(*urls, 201)) for _ in range(2)]
     for worker in workers:
         worker.start()
+    accept(stores, create("start@example.com"))
+    for address in addresses:
+        accept(stores, update(1, address))
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0

@@ -73,21 +73,18 @@ def test_a_batch_that_can_not_be_committed_leaves_nothing_of_it(stores: Stores) 
         accept(stores, create("a@example.com"), create("b@example.com"), create("c@example.com"))
     with stores.inbox.begin() as connection:
         assert inbox.last_seq(connection) == 0
-        assert inbox.streams_after(connection, 0, limit=10) == []
+        assert inbox.read_after(connection, 0, limit=10) == []
         connection.exec_driver_sql("DROP TRIGGER full")
     [command] = accept(stores, create("a@example.com"))
     assert (command.seq, command.stream) == (1, "user-1")
 
 
-def test_waiting_are_the_commands_of_each_stream_in_its_span(stores: Stores) -> None:
-    accept(
-        stores, create("a@example.com"), create("b@example.com"), update(1, "c@example.com"), update(1, "d@example.com")
-    )
+def test_commands_are_read_in_order_by_seq_and_after_one(stores: Stores) -> None:
+    accept(stores, *(create(f"{n}@example.com") for n in range(5)))
     with stores.inbox.begin() as connection:
-        waiting = inbox.waiting(connection, {"user-1": (1, 3), "user-2": (0, 2), "user-9": (0, 9)}, limit=10)
-        first = inbox.waiting(connection, {"user-1": (0, 9), "user-2": (0, 9)}, limit=2)
-    assert [command.seq for command in waiting] == [2, 3]
-    assert [command.seq for command in first] == [1, 2]
+        assert [command.seq for command in inbox.read(connection, [4, 2, 9])] == [2, 4]
+        assert [command.seq for command in inbox.read_after(connection, 2, limit=2)] == [3, 4]
+        assert inbox.read_after(connection, 5, limit=2) == []
 
 
 def test_a_command_is_found_by_its_id(stores: Stores) -> None:
@@ -117,7 +114,7 @@ def test_racing_api_processes_give_every_number_once_and_every_key_one_command(s
         racer.join(60)
         assert racer.exitcode == 0
     with stores.inbox.begin() as connection:
-        rows = inbox.streams_after(connection, 0, limit=10_000)
+        rows = [(row.seq, row.stream) for row in inbox.read_after(connection, 0, limit=10_000)]
     total = RACERS * ROUNDS + ROUNDS
     assert [seq for seq, _ in rows] == list(range(1, total + 1))
     assert sorted(stream for _, stream in rows) == sorted(f"user-{number}" for number in range(1, total + 1))

@@ -14,18 +14,24 @@ from shared.settings import Settings
 from shared.users.read_model import User, users, users_after
 from tests.conftest import Stores
 from tests.helpers import accept, create, update
-from workers import projections, upkeep
+from workers import commands, projections
+
+
+def handle_all(stores: Stores) -> None:
+    while commands.handle(stores.inbox, stores.events):
+        pass
 
 
 def happen(stores: Stores, people: int) -> None:
     """So many people, and one change of address for each third."""
     accept(stores, *(create(f"{n}@example.com") for n in range(1, people + 1)))
     accept(stores, *(update(n, f"{n}.new@example.com") for n in range(3, people + 1, 3)))
-    upkeep.sweep(stores.inbox, stores.events, stores.events)
+    handle_all(stores)
 
 
 def catch_up(stores: Stores) -> None:
-    projections.catch_up(stores.events, stores.read_model, users)
+    while projections.catch_up(stores.events, stores.read_model, users):
+        pass
 
 
 def rows(read_model: Engine) -> list[User]:
@@ -69,7 +75,8 @@ def test_p6_rebuilt_equals_incremental_whatever_the_chunk(
     fresh = stores.settings.model_copy(update={"read_model_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
     init(fresh)
     rebuilt = database.writer(fresh.read_model)
-    projections.catch_up(stores.events, rebuilt, users)
+    while projections.catch_up(stores.events, rebuilt, users):
+        pass
     assert rows(rebuilt) == rows(stores.read_model)
     rebuilt.dispose()
 
@@ -117,7 +124,7 @@ def test_p6_racing_workers_project_each_event_once_while_events_are_appended(
         stores, *(create(f"{n}@example.com") for n in range(1000)), *(update(n, f"{n}.@x.com") for n in range(1, 301))
     )
     monkeypatch.setattr("workers.commands.CHUNK", 50)
-    upkeep.sweep(stores.inbox, stores.events, stores.events)
+    handle_all(stores)
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0

@@ -1,4 +1,4 @@
-"""The Celery app of the workers: its tasks, and what beat sends to whom."""
+"""The Celery app of the workers. A message names no work: a task looks what is there."""
 
 import logging
 from typing import Any
@@ -7,20 +7,19 @@ from celery.signals import setup_logging
 
 from shared import bus, database
 from shared.settings import Settings
-from workers import alive, commands, projections, upkeep
+from workers import alive, commands, projections
 
 EVERY = 2.0
-"""Seconds between two sweeps, and between two nudges to each projection."""
+"""Seconds after which a lost message is made up for, and a failed try repeated."""
 
 SOCKET_TIMEOUT = 5.0
 
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_schedule = {
-    "sweep": {"task": bus.SWEEP, "schedule": EVERY},
-    **{f"tick {name}": {"task": bus.CATCH_UP, "schedule": EVERY, "args": [name]} for name in projections.PROJECTIONS},
+    "sweep": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY, "kwargs": {"retry": True}},
+    "tick": {"task": bus.CATCH_UP, "schedule": EVERY},
 }
-
 if settings.alive_file:
     alive.show(app, settings.alive_file)
 
@@ -31,30 +30,28 @@ read_model = database.writer(settings.read_model, durable=False)
 
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
-def handle_commands(upto: dict[str, int]) -> None:
-    """Streams, and the seq up to which each has commands."""
-    if commands.handle(inbox, store, upto):
-        nudge()
-
-
-@app.task(name=bus.SWEEP)  # type: ignore[untyped-decorator]
-def sweep() -> None:
-    if upkeep.sweep(inbox, log, store):
-        nudge()
+def handle_commands(*, retry: bool = False) -> None:
+    if retry:
+        commands.retry(inbox, store)
+    handled = commands.handle(inbox, store)
+    if handled:
+        wake(bus.CATCH_UP)
+    if handled >= commands.CHUNK:
+        wake(bus.HANDLE_COMMANDS)
 
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
-def catch_up(projection: str) -> None:
-    projections.catch_up(log, read_model, projections.PROJECTIONS[projection])
+def catch_up() -> None:
+    behind = [projections.catch_up(log, read_model, each) for each in projections.PROJECTIONS.values()]
+    if any(behind):
+        wake(bus.CATCH_UP)
 
 
-def nudge() -> None:
-    """Tell every projection that there is news. A nudge that gets lost only delays until beat's next."""
+def wake(task: str) -> None:
     try:
-        for name in projections.PROJECTIONS:
-            bus.send(app, bus.CATCH_UP, name)
+        bus.wake(app, task)
     except bus.BrokerDown as error:
-        logging.getLogger(__name__).warning("no nudge: %s", error)
+        logging.getLogger(__name__).warning("%s waits for beat: %s", task, error)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

@@ -1,57 +1,61 @@
 """Deciding on commands in memory, each on the state that the ones before it leave."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from typing import Any, Literal
 
 from shared.decider import Decider, Rejected, UniqueKey
-from shared.event_store import Append, Head, NewEvent, RecordedEvent
+from shared.event_store import Append, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import now
-from shared.outcomes import Outcome
+from shared.outcomes import Outcome, SetAside
 
 MAX_TRIES = 3
-"""A rule that raises so often on a command has failed it; before that, the sweep tries again."""
+"""A rule that raises so often on a command has failed it; before that, it is set aside and tried again."""
 
 log = logging.getLogger(__name__)
 
 
 class Batch:
-    """What a chunk of commands comes to: appends, outcomes, moved keys, and the tries that failed."""
+    """What a chunk of commands comes to: appends, outcomes, moved keys, and what is set aside to be tried again."""
 
     def __init__(
         self,
         aggregates: Mapping[str, Decider[Any, Any, Any]],
-        heads: Mapping[str, Head],
-        history: Mapping[str, Sequence[RecordedEvent]],
+        versions: Mapping[str, int],
+        history: Sequence[RecordedEvent],
         position: int,
         owners: Mapping[UniqueKey, str | None],
-        tries: Callable[[int], int],
+        stuck: Collection[str],
+        tries: Mapping[int, int],
     ) -> None:
-        """`position` is the log's last, `owners` the streams known to hold keys, `tries` those of a seq in vain."""
+        """`history` is all of the streams', `owners` who is known to hold a key, `position` the log's last.
+
+        On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
+        """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
         self.moved: dict[UniqueKey, str | None] = {}
-        self.failed_tries: dict[int, tuple[int, str]] = {}
         self.assumed_free: set[UniqueKey] = set()
-        self.stuck: set[str] = set()
+        self.set_aside: list[SetAside] = []
         self._aggregates = aggregates
-        self._versions = {stream: head.version for stream, head in heads.items()}
-        self._states: dict[str, Any] = {}
-        self._history = history
+        self._versions = dict(versions)
+        self._history: dict[str, list[RecordedEvent]] = defaultdict(list)
+        for event in history:
+            self._history[event.stream].append(event)
         self._position = position
         self._owners = owners
+        self._stuck = set(stuck)
         self._tries = tries
+        self._states: dict[str, Any] = {}
         self._now = now()
 
-    @property
-    def has_events(self) -> bool:
-        return any(append.events for append in self.appends)
-
     def handle(self, command: Accepted) -> None:
-        if command.stream in self.stuck:
+        if command.stream in self._stuck:
+            self._set_aside(command, self._tries.get(command.seq, 0), None)
             return
         try:
             events = self._decide(command)
@@ -79,7 +83,7 @@ class Batch:
 
     def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
         if stream not in self._states:
-            past = (rules.events[event.type].model_validate(event.data) for event in self._history.get(stream, ()))
+            past = (rules.events[event.type].model_validate(event.data) for event in self._history[stream])
             self._states[stream] = reduce(rules.evolve, past, None)
         return self._states[stream]
 
@@ -95,20 +99,22 @@ class Batch:
         stream, version = command.stream, self._versions[command.stream]
         self._versions[stream] = version + len(events)
         self._position += len(events)
-        self.appends.append(Append(stream, events, version, command.seq))
+        self.appends.append(Append(stream, events, version))
         self.outcomes.append(
             Outcome(command.seq, "succeeded", self._now, self._versions[stream], position=self._position)
         )
 
     def _end(self, command: Accepted, status: Literal["rejected", "failed"], problem: dict[str, Any]) -> None:
-        self.appends.append(Append(command.stream, (), self._versions[command.stream], command.seq))
         self.outcomes.append(Outcome(command.seq, status, self._now, problem=problem))
 
     def _stumble(self, command: Accepted, error: str) -> None:
-        tries = self._tries(command.seq) + 1
-        self.failed_tries[command.seq] = tries, error
+        tries = self._tries.get(command.seq, 0) + 1
         if tries < MAX_TRIES:
-            self.stuck.add(command.stream)
+            self._set_aside(command, tries, error)
         else:
             detail = f"Gave up after {tries} tries. {error}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
+
+    def _set_aside(self, command: Accepted, tries: int, error: str | None) -> None:
+        self._stuck.add(command.stream)
+        self.set_aside.append(SetAside(command.seq, command.stream, tries, error))

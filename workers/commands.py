@@ -1,16 +1,14 @@
 """Handling: inbox rows to events, outcomes and unique keys, in one transaction of the event store."""
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from shared import event_store, inbox, outcomes
 from shared.decider import Decider, UniqueKey
-from shared.event_store import Head, RecordedEvent
 from shared.inbox import Accepted
 from shared.users.decider import users
 from workers.batch import Batch
@@ -23,59 +21,53 @@ CHUNK = 500
 log = logging.getLogger(__name__)
 
 
-def handle(commands: Engine, store: Engine, upto: Mapping[str, int]) -> bool:
-    """Handle the commands of these streams, up to these seqs, that have no outcome. Tells if it appended events.
+def handle(commands: Engine, store: Engine) -> int:
+    """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting.
 
-    What commits, commits whole: events, outcomes, unique keys and stream heads of a chunk. Commands of one stream
-    are handled in order of seq, each exactly once, however many workers are at it: they take turns.
+    What commits, commits whole: events, outcomes, unique keys and what is set aside. Commands take effect in order
+    of seq, each exactly once, however many workers are at it: they take turns.
     """
-    news = False
-    while upto:
-        with store.begin() as connection, commands.connect() as accepted:
-            heads = event_store.heads(connection, upto)
-            spans = {stream: (heads[stream].last_command, seq) for stream, seq in upto.items()}
-            chunk = inbox.waiting(accepted, spans, limit=CHUNK)
-            batch = _decide(connection, chunk, heads)
-            _write(connection, batch)
-        _report(batch)
-        news = news or batch.has_events
-        upto = {s: seq for s, seq in upto.items() if s not in batch.stuck} if len(chunk) == CHUNK else {}
-    return news
+    with store.begin() as connection, commands.connect() as accepted:
+        chunk = inbox.read_after(accepted, outcomes.last_seq(connection), limit=CHUNK)
+        if chunk:
+            _handle(connection, chunk, outcomes.stuck_streams(connection), {})
+    return len(chunk)
 
 
-def _decide(connection: Connection, chunk: Sequence[Accepted], heads: Mapping[str, Head]) -> Batch:
+def retry(commands: Engine, store: Engine) -> None:
+    """Handle the commands that were set aside, as `handle` does."""
+    with store.begin() as connection, commands.connect() as accepted:
+        tries = outcomes.take_set_aside(connection, limit=CHUNK)
+        if tries:
+            _handle(connection, inbox.read(accepted, tries), set(), tries)
+
+
+def _handle(
+    connection: Connection, chunk: Sequence[Accepted], stuck: Collection[str], tries: Mapping[int, int]
+) -> None:
+    batch = _decide(connection, chunk, stuck, tries)
+    event_store.append(connection, *batch.appends)
+    outcomes.record(connection, batch.outcomes)
+    outcomes.move_keys(connection, batch.moved)
+    outcomes.set_aside(connection, batch.set_aside)
+    if batch.outcomes:
+        count = Counter(outcome.status for outcome in batch.outcomes)
+        log.info("handled %s", " ".join(f"{status}={count[status]}" for status in sorted(count)))
+
+
+def _decide(
+    connection: Connection, chunk: Sequence[Accepted], stuck: Collection[str], tries: Mapping[int, int]
+) -> Batch:
     """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
-    history = _history(connection, chunk, heads)
+    versions = event_store.stream_versions(connection, {command.stream for command in chunk})
+    history = event_store.read_streams(connection, [stream for stream, version in versions.items() if version])
     position = event_store.last_position(connection)
     owners: dict[UniqueKey, str | None] = {}
     while True:
-        batch = Batch(AGGREGATES, heads, history, position, owners, partial(outcomes.tries, connection))
+        batch = Batch(AGGREGATES, versions, history, position, owners, stuck, tries)
         for command in chunk:
             batch.handle(command)
         taken = outcomes.owners(connection, batch.assumed_free)
         if not taken:
             return batch
         owners |= dict.fromkeys(batch.assumed_free) | taken
-
-
-def _history(
-    connection: Connection, chunk: Sequence[Accepted], heads: Mapping[str, Head]
-) -> dict[str, list[RecordedEvent]]:
-    history: dict[str, list[RecordedEvent]] = defaultdict(list)
-    existing = {command.stream for command in chunk if heads[command.stream].version}
-    for event in event_store.read_streams(connection, existing):
-        history[event.stream].append(event)
-    return history
-
-
-def _write(connection: Connection, batch: Batch) -> None:
-    event_store.append(connection, *batch.appends)
-    outcomes.record(connection, batch.outcomes)
-    outcomes.record_tries(connection, batch.failed_tries)
-    outcomes.move_keys(connection, batch.moved)
-
-
-def _report(batch: Batch) -> None:
-    if batch.outcomes:
-        count = Counter(outcome.status for outcome in batch.outcomes)
-        log.info("handled %s", " ".join(f"{status}={count[status]}" for status in sorted(count)))

@@ -16,20 +16,19 @@ CHUNK = 1000
 log = logging.getLogger(__name__)
 
 
-def catch_up(store: Engine, read_model: Engine, which: Projection) -> None:
-    """Project every event past the checkpoint, each once and in order, also when several workers are at it."""
-    while projected := _project_chunk(store, read_model, which):
-        log.info("projected %s=%d", which.name, projected)
+def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
+    """Project the next chunk past the checkpoint. Tells if there may be more.
 
-
-def _project_chunk(store: Engine, read_model: Engine, which: Projection) -> int:
+    Each event is projected once and in order, also when several workers are at it: they take turns.
+    """
     with read_model.begin() as connection, store.connect() as reading:
         position = projection.checkpoint(connection, which.name)
         last = event_store.last_position(reading)
         if last == position:
-            return 0
+            return False
         events = event_store.read_all(reading, after=position, upto=last, types=which.events, limit=CHUNK)
         which.project(connection, [(event, which.events[event.type].model_validate(event.data)) for event in events])
-        reached = events[-1].position if len(events) == CHUNK else last
-        projection.move_checkpoint(connection, which.name, reached)
-        return reached - position
+        more = len(events) == CHUNK
+        projection.move_checkpoint(connection, which.name, events[-1].position if more else last)
+    log.info("projected %s=%d", which.name, len(events))
+    return more

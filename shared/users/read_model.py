@@ -44,7 +44,7 @@ def project(connection: Connection, events: Sequence[tuple[RecordedEvent, UserEv
 
 
 def user(connection: Connection, user_id: int) -> User | None:
-    row = connection.execute(select(table).where(table.c.user_id == user_id)).one_or_none()
+    row = connection.execute(_user, {"id": user_id}).one_or_none()
     return User(*row) if row else None
 
 
@@ -54,6 +54,7 @@ def users_after(connection: Connection, user_id: int, *, limit: int) -> list[Use
     return [User(*row) for row in connection.execute(query)]
 
 
+_user = select(table).where(table.c.user_id == bindparam("id"))
 _update = (
     update(table)
     .where(table.c.user_id == bindparam("id"))
