@@ -78,7 +78,7 @@ def wake(app: Celery, task: str) -> None:
 def ping(app: Celery) -> bool:
     """Does the broker answer? Blocks for the app's socket timeout at most."""
     try:
-        with app.connection_for_write() as connection:
-            return bool(connection.default_channel.client.ping())
+        with app.producer_pool.acquire(block=True) as producer:
+            return bool(producer.channel.client.ping())
     except BrokerDown:
         return False

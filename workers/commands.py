@@ -29,8 +29,10 @@ def handle(commands: Engine, store: Engine) -> int:
     """
     with store.begin() as connection, commands.connect() as accepted:
         chunk = inbox.read_after(accepted, outcomes.last_seq(connection), limit=CHUNK)
-        if chunk:
-            _handle(connection, chunk, outcomes.stuck_streams(connection), {})
+        if not chunk:
+            return 0
+        batch = _handle(connection, chunk, outcomes.stuck_streams(connection), {})
+    _report(batch)
     return len(chunk)
 
 
@@ -38,18 +40,24 @@ def retry(commands: Engine, store: Engine) -> None:
     """Handle the commands that were set aside, as `handle` does."""
     with store.begin() as connection, commands.connect() as accepted:
         tries = outcomes.take_set_aside(connection, limit=CHUNK)
-        if tries:
-            _handle(connection, inbox.read(accepted, tries), set(), tries)
+        if not tries:
+            return
+        batch = _handle(connection, inbox.read(accepted, tries), set(), tries)
+    _report(batch)
 
 
 def _handle(
     connection: Connection, chunk: Sequence[Accepted], stuck: Collection[str], tries: Mapping[int, int]
-) -> None:
+) -> Batch:
     batch = _decide(connection, chunk, stuck, tries)
     event_store.append(connection, *batch.appends)
     outcomes.record(connection, batch.outcomes)
     outcomes.move_keys(connection, batch.moved)
     outcomes.set_aside(connection, batch.set_aside)
+    return batch
+
+
+def _report(batch: Batch) -> None:
     if batch.outcomes:
         count = Counter(outcome.status for outcome in batch.outcomes)
         log.info("handled %s", " ".join(f"{status}={count[status]}" for status in sorted(count)))
