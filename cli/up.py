@@ -70,7 +70,8 @@ def _valkey(settings: Settings) -> Role:
     folder.mkdir(exist_ok=True)
     listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]
     keep = ["--dir", str(folder), "--appendonly", "yes", "--save", ""]
-    return Role("valkey", [str(get_binary_path()), *listen, *keep, "--loglevel", "warning"])
+    say = ["--logfile", "valkey.log", "--loglevel", "notice"]
+    return Role("valkey", [str(get_binary_path()), *listen, *keep, *say])
 
 
 async def _greet(settings: Settings) -> None:

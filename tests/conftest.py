@@ -1,35 +1,19 @@
-"""A service of its own for every test that needs one: real files, real processes, real Valkey."""
+"""Stores and services of their own for the tests that need them: real files, real processes, real Valkey."""
 
-import contextlib
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any
 
-import httpx
-import psutil
 import pytest
-from sqlalchemy import Engine
 
 from cli.init import init
 from shared import database
 from shared.settings import Settings
-
-T = TypeVar("T")
-
-
-class Stores(NamedTuple):
-    settings: Settings
-    inbox: Engine
-    events: Engine
-    read_model: Engine
+from shared.users import decider
+from tests.helpers import Stores
+from tests.service import Service
+from workers import commands
 
 
 @pytest.fixture
@@ -51,67 +35,17 @@ def stores(settings: Settings) -> Iterator[Stores]:
         engine.dispose()
 
 
-class Service:
-    """A running `cqrs up`."""
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule with a bug that one address brings out."""
 
-    def __init__(self, data_dir: Path, *arguments: str, port: int | None = None, **environment: str) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = data_dir.with_suffix(".log")
-        own = {"CQRS_DATA_DIR": str(data_dir), "CQRS_API_PORT": str(self.port)}
-        self.environment = {**clean_environment(), **own, **environment}
-        self.process = self.run("cli", "up", *arguments)
-        self.http = httpx.Client(base_url=self.url, timeout=35)
+    def decide(command: Any, user: Any) -> Any:
+        if command.email == "poison@example.com":
+            raise ZeroDivisionError("a bug")
+        return decider.decide(command, user)
 
-    def run(self, *module: str) -> psutil.Popen:
-        """Another process with the same settings, `python -m …`."""
-        with self.log.open("ab") as log:
-            return psutil.Popen(
-                [sys.executable, "-m", *module],
-                cwd=self.log.parent,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def ready(self) -> "Service":
-        """Wait until a command would go all the way."""
-        eventually(lambda: self.answers("/livez"), within=30)
-        for name in ("command-worker", "projection-worker", "beat"):
-            eventually(partial(self.role, name))
-        eventually(lambda: self.answers("/readyz"), within=30)
-        return self
-
-    def answers(self, path: str) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        return answers(self.http, path)
-
-    def role(self, name: str) -> psutil.Process | None:
-        """The process of a role, found by the words of its command line."""
-        word = {"api": "api.main:app", "valkey": "valkey-server"}.get(name, name)
-        for child in self.process.children():
-            with contextlib.suppress(psutil.Error):
-                if any(re.search(f"(^|/){word}", part) for part in child.cmdline()):
-                    return child
-        return None
-
-    def kill(self, name: str) -> None:
-        role = self.role(name)
-        assert role, f"no {name} is running"
-        role.kill()
-        role.wait(5)
-
-    def stop(self, number: int = signal.SIGTERM, within: float = 20) -> int:
-        self.http.close()
-        children = self.process.children(recursive=True) if self.process.is_running() else []
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(within)
-        _, left = psutil.wait_procs(children, timeout=0)
-        assert not left, f"still running: {left}"
-        return int(code)
+    broken = replace(commands.AGGREGATES["user"], decide=decide)
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": broken})
 
 
 @pytest.fixture
@@ -136,33 +70,3 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         yield service.ready()
     finally:
         service.stop()
-
-
-def answers(http: httpx.Client, path: str) -> bool:
-    """Whether a health check says that all is well."""
-    try:
-        answer = http.get(path)
-    except httpx.TransportError:
-        return False
-    return answer.status_code == 200 and answer.json()["status"] in ("alive", "ready")
-
-
-def eventually(condition: Callable[[], T | None], *, within: float = 10) -> T:
-    """What the condition returns once it is true; fails when it isn't within so many seconds."""
-    deadline = time.monotonic() + within
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {within} s"
-        time.sleep(0.02)
-    return result
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment, without settings of the service."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CQRS_")}

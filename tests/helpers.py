@@ -1,12 +1,21 @@
 """Canonical messages, and the shorthand that tests share."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
 
 from shared import inbox
 from shared.inbox import Acceptance, Accepted, Submission
-from tests.conftest import Stores
+from shared.settings import Settings
 
 JOHN = {"first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}
+
+
+class Stores(NamedTuple):
+    settings: Settings
+    inbox: Engine
+    events: Engine
+    read_model: Engine
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

@@ -11,8 +11,7 @@ from api.acceptance import Acceptor, Announcer
 from api.problems import Problem
 from shared import bus, inbox
 from shared.inbox import Submission
-from tests.conftest import Stores
-from tests.helpers import create
+from tests.helpers import Stores, create
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import clean_environment, eventually
 from tests.helpers import JOHN
+from tests.service import clean_environment, eventually
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ("python:3.13-slim", "redis:8-alpine")

