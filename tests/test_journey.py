@@ -56,7 +56,7 @@ def test_the_example(service: Start) -> None:
 def test_data_survives_a_restart(service: Start) -> None:
     first = service().ready()
     location = post(first, "a@example.com")
-    handled(first, location)
+    eventually(lambda: first.http.get("/users/1").status_code == 200)
     assert first.stop() == 0
     second = service().ready()
     assert status(second, location) == "succeeded"
@@ -93,7 +93,8 @@ def test_p8_without_redis_commands_are_accepted_queries_answered_and_all_is_hand
     service: Start, redis: ValkeyServer
 ) -> None:
     running = service(CQRS_REDIS_URL=redis.connection_url).ready()
-    handled(running, post(running, "before@example.com"))
+    post(running, "before@example.com")
+    eventually(lambda: running.http.get("/users/1").status_code == 200)
     redis.stop()
     locations = []
     for number in range(10):
@@ -128,7 +129,8 @@ def test_p8_a_redis_that_hangs_delays_no_post(service: Start, redis: ValkeyServe
 
 def test_p8_an_inbox_that_is_gone_accepts_nothing_and_queries_go_on(service: Start, tmp_path: Path) -> None:
     running = service().ready()
-    handled(running, post(running, "a@example.com"))
+    post(running, "a@example.com")
+    eventually(lambda: running.http.get("/users/1").status_code == 200)
     (tmp_path / "data" / "inbox.db").rename(tmp_path / "data" / "gone.db")
     running.kill("api")
     eventually(lambda: running.answers("/livez"))

@@ -4,6 +4,7 @@ from functools import reduce
 
 import pytest
 from hypothesis import given as forall
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from shared.decider import Rejected, UniqueKey
@@ -60,6 +61,7 @@ def test_a_user_that_was_never_created_can_not_be_changed() -> None:
     given().when(UPDATE).rejected("user-not-found", 404)
 
 
+@settings(deadline=None)
 @forall(st.lists(st.emails(), min_size=1))
 def test_an_update_done_twice_changes_nothing_the_second_time(emails: list[str]) -> None:
     user = evolve(None, CREATED)
