@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from shared import database, event_store, inbox, outcomes, projection
 from shared.settings import Settings
 from workers.projections import PROJECTIONS
@@ -21,7 +19,7 @@ def init(settings: Settings) -> None:
         settings.read_model: projection.metadata,
     }
     for url, metadata in stores.items():
-        _make_writable(Path(make_url(url).database or "").parent)
+        _make_writable(database.path_of(url).parent)
         database.create_tables(url, metadata)
     with database.writer(settings.read_model).begin() as connection:
         for name in PROJECTIONS.keys() - projection.positions(connection).keys():

@@ -1,9 +1,12 @@
 """The `cqrs` command."""
 
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from cli import init as init_
 from cli import up as up_
@@ -18,31 +21,32 @@ Workers = Annotated[int, typer.Option(min=1, max=64)]
 @app.command()
 def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    try:
-        up_.up(_settings(), command_workers=command_workers, projection_workers=projection_workers)
-    except NotUsable as error:
-        _fail(str(error))
+    with _in_one_line():
+        up_.up(Settings(), command_workers=command_workers, projection_workers=projection_workers)
 
 
 @app.command()
 def init() -> None:
     """Make the data dir and the tables of the three stores, where they aren't there yet."""
-    settings = _settings()
-    try:
+    with _in_one_line():
+        settings = Settings()
         init_.init(settings)
-    except NotUsable as error:
-        _fail(str(error))
-    typer.echo(f"cqrs: the data is in {settings.data_dir}")
+        typer.echo(f"cqrs: the data is in {settings.data_dir}")
 
 
-def _settings() -> Settings:
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What is wrong with the surroundings is told in one line, and exit code 1."""
     try:
-        return Settings()
+        yield
     except ValidationError as error:
         first = error.errors()[0]
-        _fail(f"CQRS_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
-
-
-def _fail(message: str) -> NoReturn:
+        message = f"CQRS_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+    except DBAPIError as error:
+        message = f"a store can't be used: {error.orig}"
+    except (NotUsable, OSError) as error:
+        message = str(error)
+    else:
+        return
     typer.secho(f"cqrs: {message}", fg="red", err=True)
     raise typer.Exit(1)

@@ -1,10 +1,11 @@
 """Engines for the three stores, and how their tables are made."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
-from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event, make_url
+from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -47,12 +48,19 @@ def create_tables(url: str, metadata: MetaData) -> None:
     engine.dispose()
 
 
-def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
-    path = make_url(url).database or ""
+def path_of(url: str) -> Path:
+    """The file of a `sqlite:///` URL, which is taken as it stands: a folder's name may hold `?` and `%`."""
+    return Path(url.removeprefix("sqlite:///"))
 
+
+def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
     def connect() -> Any:
         connection = sqlite3.connect(
-            f"file:{quote(path)}?mode={mode}", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+            f"file:{quote(str(path_of(url)))}?mode={mode}",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
         )
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")

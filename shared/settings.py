@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,4 +65,4 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        return self.redis_url or f"redis+socket://{self.redis_socket}"
+        return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"

@@ -53,6 +53,19 @@ def test_a_data_dir_that_can_not_be_written_is_named(service: Start, tmp_path: P
     assert line == f"{tmp_path / 'file' / 'data'} can't be written: Not a directory"
 
 
+@pytest.mark.parametrize("name", ["a b%20?c#é", "x" * 120])
+def test_a_data_dir_may_have_any_name(service: Start, tmp_path: Path, name: str) -> None:
+    running = service(CQRS_DATA_DIR=str(tmp_path / name)).ready()
+    body = {"first_name": "John", "last_name": "Doe", "email": "a@example.com"}
+    assert running.http.post("/users/", json=body, headers={"Prefer": "wait=10"}).status_code == 201
+
+
+def test_a_store_that_can_not_be_used_is_named(service: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "events.db").write_text("something else, and long enough to be told from a database" * 9)
+    assert refusal(service()) == "a store can't be used: file is not a database"
+
+
 def test_a_redis_that_does_not_answer_is_named_without_its_password(service: Start) -> None:
     line = refusal(service(CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0"))
     assert line == "no Redis answers at CQRS_REDIS_URL, redis://:**@127.0.0.1:1/0"
