@@ -1,6 +1,7 @@
 """Commands as resources: what was accepted, and what became of it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
@@ -50,10 +51,7 @@ class Command(BaseModel):
 @router.get(
     "/commands/{command_id}",
     response_model=Command,
-    responses={
-        200: headers("Preference-Applied"),
-        **errors(_404="command-not-found", _422="invalid-request", _503="store-unavailable"),
-    },
+    responses={200: headers("Preference-Applied"), **errors(_404="command-not-found", _503="store-unavailable")},
 )
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
@@ -82,10 +80,11 @@ async def submit(
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
         headers |= applied(wait)
-        if outcome := await _visible(service, projection, command.seq, wait):
-            if outcome.problem:
-                raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
-            return done(_number(command), headers)
+        with suppress(DBAPIError):  # accepted it is, whatever the other stores do
+            if outcome := await service.visible.get((projection, command.seq), within=wait):
+                if outcome.problem:
+                    raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
+                return done(_number(command), headers)
     headers["Location"] = f"/commands/{command.command_id}"
     return Response(to_json(resource(command, None)), 202, headers, "application/json")
 
@@ -106,14 +105,6 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
         "links": {"self": path, category: f"/{category}s/{number}"},
     }
-
-
-async def _visible(service: Service, projection: str, seq: int, wait: float) -> Outcome | None:
-    """The outcome, once the read model shows it. None if that takes too long, or a store doesn't answer."""
-    try:
-        return await service.visible.get((projection, seq), within=wait)
-    except DBAPIError:
-        return None
 
 
 def _number(command: Accepted) -> int:

@@ -10,6 +10,8 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from api.documentation import headers
+from api.problems import RETRY_AFTER
 from api.service import Service
 from shared import bus, event_store, inbox, projection
 
@@ -41,7 +43,9 @@ async def livez() -> dict[str, str]:
 
 
 @router.get(
-    "/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "A store does not answer"}}
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "A store is down", **headers("Retry-After")}},
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
@@ -60,7 +64,9 @@ async def readyz(request: Request) -> Response:
         status = "ready" if dependencies["redis"] == "ok" else "degraded"
     lags = _lags(service) if status != "unavailable" else {}
     body = {"status": status, "dependencies": dependencies, "projections": lags}
-    return Response(to_json(body), 503 if status == "unavailable" else 200, media_type="application/json")
+    if status == "unavailable":
+        return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
+    return Response(to_json(body), 200, media_type="application/json")
 
 
 def _state(store: Engine, look: Callable[[Connection], object]) -> str:

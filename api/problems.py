@@ -95,7 +95,7 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"There is nothing at {request.url.path}."
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(_methods(request))
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "GET")
         detail = f"{request.method} is not among {headers['Allow']}."
     if error.status_code == 400:
         return Problem("malformed-json", 400, detail).response()

@@ -24,7 +24,7 @@ def init(settings: Settings) -> None:
     with database.writer(settings.read_model).begin() as connection:
         for name in PROJECTIONS.keys() - projection.positions(connection).keys():
             projection.move_checkpoint(connection, name, 0)
-    _check_inbox_is_the_log_s(settings)
+    _check_they_belong_together(settings)
 
 
 def _make_writable(folder: Path) -> None:
@@ -37,11 +37,18 @@ def _make_writable(folder: Path) -> None:
         raise NotUsable(f"{folder} can't be written: {error.strerror}") from None
 
 
-def _check_inbox_is_the_log_s(settings: Settings) -> None:
-    """Outcomes are found by a command's seq: an inbox that starts anew beside an old log would be given old ones."""
+def _check_they_belong_together(settings: Settings) -> None:
+    """Outcomes are found by a command's seq, events by position: a store may be ahead of those that follow it only.
+
+    Followers are read first, since all may be in use.
+    """
+    with database.reader(settings.read_model).connect() as connection:
+        projected = max(projection.positions(connection).values())
+    with database.reader(settings.event_store).connect() as connection:
+        recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
     with database.reader(settings.inbox).connect() as connection:
         accepted = inbox.last_seq(connection)
-    with database.reader(settings.event_store).connect() as connection:
-        handled = outcomes.last_seq(connection)
     if handled > accepted:
         raise NotUsable(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
+    if projected > recorded:
+        raise NotUsable(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")

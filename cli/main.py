@@ -41,7 +41,7 @@ def _in_one_line() -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        message = f"CQRS_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+        message = f"{'_'.join(['CQRS', *map(str, first['loc'])]).upper()}: {first['msg'].removeprefix('Value error, ')}"
     except DBAPIError as error:
         message = f"a store can't be used: {error.orig}"
     except (NotUsable, OSError) as error:

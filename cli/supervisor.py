@@ -36,11 +36,14 @@ class Role:
         delay = FIRST_DELAY
         while not self._stopping:
             started = time.monotonic()
-            code = await self._run_once()
+            try:
+                end = f"ended with {await self._run_once()}"
+            except OSError as error:
+                end = f"can't start: {error}"
             if self._stopping:
                 return
             delay = FIRST_DELAY if time.monotonic() - started > YOUNG else min(delay * 2, LONGEST_DELAY)
-            self.say(f"ended with {code}, starts again in {delay:.1f} s")
+            self.say(f"{end}, starts again in {delay:.1f} s")
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:
@@ -69,9 +72,16 @@ class Role:
             preexec_fn=_end_with_parent,
         )
         assert process.stdout
-        async for line in process.stdout:
+        while line := await _line(process.stdout):
             self.say(line.decode(errors="replace").rstrip())
         return await process.wait()
+
+
+async def _line(output: asyncio.StreamReader) -> bytes:
+    try:
+        return await output.readline()
+    except ValueError:  # longer than asyncio's limit, 64 KiB; it is skipped
+        return b"(a line too long to show)"
 
 
 async def run(stages: Sequence[Sequence[Role]]) -> None:
@@ -90,6 +100,9 @@ async def run(stages: Sequence[Sequence[Role]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    for task in running:
+        if not task.cancelled():
+            task.result()
 
 
 def _end_with_parent() -> None:

@@ -27,6 +27,7 @@ API_STOP_TIMEOUT = 5
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
     """Run every role until SIGINT or SIGTERM. Raises NotUsable if it can't."""
     init(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(settings):
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -54,9 +55,11 @@ def path_of(url: str) -> Path:
 
 
 def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+    path = path_of(url)
+
     def connect() -> Any:
         connection = sqlite3.connect(
-            f"file:{quote(str(path_of(url)))}?mode={mode}",
+            f"file:{quote(str(path))}?mode={mode}",
             uri=True,
             timeout=timeout,
             isolation_level=None,
@@ -66,4 +69,16 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    return create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool)
+    engine = create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool)
+
+    @event.listens_for(engine, "connect")
+    def remember_file(_: Any, record: Any) -> None:
+        record.info["file"] = path.stat().st_ino
+
+    @event.listens_for(engine, "checkout")
+    def same_file(_: Any, record: Any, __: Any) -> None:
+        # An open file that was deleted or replaced would take writes that nobody finds again.
+        if not path.exists() or path.stat().st_ino != record.info["file"]:
+            raise DisconnectionError
+
+    return engine

@@ -33,7 +33,7 @@ waiting = Table(
     "set_aside",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("stream", String, nullable=False),
+    Column("stream", String, nullable=False, index=True),
     Column("tries", Integer, nullable=False),
     Column("error", Text),
 )
@@ -97,9 +97,9 @@ def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
         connection.execute(insert(waiting), [each._asdict() for each in new])
 
 
-def take_set_aside(connection: Connection, *, limit: int) -> dict[int, int]:
-    """Take back the first commands that were set aside: their seqs, and how often each was tried in vain."""
-    tries = dict(connection.execute(_first_waiting, {"limit": limit}).all())
+def take_set_aside(connection: Connection, *, after: int, limit: int) -> dict[int, int]:
+    """Take back the first commands set aside past a seq: their seqs, and how often each was tried in vain."""
+    tries = dict(connection.execute(_waiting_after, {"after": after, "limit": limit}).all())
     if tries:
         connection.execute(delete(waiting).where(waiting.c.seq.in_(tries)))
     return tries
@@ -116,7 +116,12 @@ def _json(value: dict[str, Any] | None) -> str | None:
 
 _columns = [outcomes.c[name] for name in Outcome._fields]
 _find = select(*_columns).where(outcomes.c.seq.in_(bindparam("seqs", expanding=True)))
-_first_waiting = select(waiting.c.seq, waiting.c.tries).order_by(waiting.c.seq).limit(bindparam("limit"))
+_waiting_after = (
+    select(waiting.c.seq, waiting.c.tries)
+    .where(waiting.c.seq > bindparam("after"))
+    .order_by(waiting.c.seq)
+    .limit(bindparam("limit"))
+)
 _stuck_streams = select(waiting.c.stream).distinct()
 _last_seq = select(
     *(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, waiting))

@@ -1,11 +1,13 @@
 """What the service is told from outside, all of it: environment variables, or a `.env` file."""
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) bytes
@@ -24,8 +26,8 @@ class Settings(BaseSettings):
     event_store_url: str = ""
     read_model_url: str = ""
     api_host: str = "127.0.0.1"
-    api_port: int = 8000
-    max_wait: float = 30.0
+    api_port: int = Field(8000, ge=1, le=65535)
+    max_wait: float = Field(30.0, ge=0, allow_inf_nan=False)
     """Seconds; the longest that `Prefer: wait` is honoured."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
@@ -38,9 +40,22 @@ class Settings(BaseSettings):
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod
     def _sqlite(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
+        if value and not re.match("sqlite:///.", value):
             raise ValueError("only sqlite:///PATH is supported")
         return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if value and not re.match(r"(redis|rediss|redis\+socket)://.", value):
+            raise ValueError("redis://HOST:PORT/0 is what it looks like, for Valkey too")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({self.inbox, self.event_store, self.read_model}) < 3:
+            raise ValueError("the three stores must be three files")
+        return self
 
     @property
     def inbox(self) -> str:

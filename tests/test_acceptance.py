@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from api.acceptance import Acceptor, Announcer
+from api.acceptance import BATCH, Acceptor, Announcer
 from api.problems import Problem
-from shared import bus, inbox
+from shared import bus, database, inbox
 from shared.inbox import Submission
 from tests.helpers import Stores, create
 
@@ -77,6 +77,43 @@ def test_p8_when_the_commit_fails_every_command_of_the_batch_is_told_and_none_is
     *failed, later = asyncio.run(story())
     assert all(isinstance(answer, DBAPIError) for answer in failed)
     assert later.command.seq == 1
+
+
+def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> None:
+    async def story() -> bool:
+        acceptor = Acceptor(stores.inbox, no_announcement)
+        answer = await acceptor.accept(create())
+        reader = database.reader(stores.settings.inbox)
+        with reader.connect() as connection:
+            found = inbox.find(connection, answer.command.command_id) == answer.command
+        reader.dispose()
+        await acceptor.close()
+        return found
+
+    assert asyncio.run(story())
+
+
+def test_more_than_one_transaction_takes_follow_in_order(stores: Stores, batches: list[int]) -> None:
+    async def story() -> list[int]:
+        acceptor = Acceptor(stores.inbox, no_announcement)
+        answers = await asyncio.gather(*(acceptor.accept(create(f"{n}@example.com")) for n in range(1300)))
+        await acceptor.close()
+        return [answer.command.seq for answer in answers]
+
+    assert asyncio.run(story()) == list(range(1, 1301))
+    assert max(batches) == BATCH
+
+
+def test_closing_waits_for_what_is_being_committed(stores: Stores) -> None:
+    async def story() -> bool:
+        acceptor = Acceptor(stores.inbox, no_announcement)
+        answer = asyncio.create_task(acceptor.accept(create()))
+        await asyncio.sleep(0)
+        await acceptor.close()
+        await asyncio.sleep(0)
+        return answer.done()
+
+    assert asyncio.run(story())
 
 
 def test_a_key_that_was_used_for_something_else_fails_its_request_alone(stores: Stores) -> None:
@@ -147,3 +184,26 @@ def test_a_message_that_can_not_be_sent_is_dropped_and_the_next_one_sent(bus_dow
 
     asyncio.run(story())
     assert bus_down == []
+
+
+def test_an_error_no_one_expected_stops_no_later_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bool] = []
+
+    def wake(app: Any, task: str) -> None:
+        sent.append(True)
+        if len(sent) == 1:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(bus, "wake", wake)
+
+    async def story() -> None:
+        announcer = Announcer(None)
+        announcer.announce()
+        assert announcer._sending
+        with pytest.raises(RuntimeError):
+            await announcer._sending
+        announcer.announce()
+        await announcer.close()
+
+    asyncio.run(story())
+    assert len(sent) == 2

@@ -1,14 +1,18 @@
 """Commands to events: once, in order, whole, unique. Each test names the promise it holds."""
 
 import multiprocessing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from shared import database, event_store, outcomes
+from shared.decider import Rejected, UniqueKey
 from shared.event_store import RecordedEvent
 from shared.outcomes import Outcome
+from shared.users import decider
 from tests.helpers import Stores, accept, create, update
 from workers import commands
 
@@ -156,21 +160,69 @@ def test_another_version_than_expected_is_rejected(stores: Stores) -> None:
     assert found.problem == {"type": "version-conflict", "status": 412, "detail": "user-1 is at version 2, not at 1."}
 
 
+def test_p4_on_a_full_disk_nothing_of_a_message_is_kept(stores: Stores) -> None:
+    accept(stores, *(create(f"{n}@example.com") for n in range(200)))
+    with stores.events.begin() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OperationalError):
+        handle(stores)
+    assert (log(stores), keys(stores), ends(stores, 200)) == ([], {}, [None] * 200)
+    with stores.events.begin() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+    assert handle(stores) == 200
+    assert ends(stores, 200) == ["succeeded"] * 200
+
+
 @pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys", "streams"])
-def test_p4_what_can_not_be_written_whole_is_not_written_at_all(stores: Stores, table: str) -> None:
+def test_p4_a_command_that_can_not_be_written_whole_is_set_aside_whole_and_alone(stores: Stores, table: str) -> None:
     accept(stores, create("a@example.com"), create("b@example.com"))
+    bad = {"outcomes": "NEW.seq = 1", "unique_keys": "NEW.value LIKE 'a%'"}.get(table, "NEW.stream = 'user-1'")
     with stores.events.begin() as connection:
         connection.exec_driver_sql(
-            f"CREATE TRIGGER full BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            f"CREATE TRIGGER bad BEFORE INSERT ON {table} WHEN {bad} BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
-    with pytest.raises(DBAPIError, match="disk full"):
-        handle(stores)
-    assert (log(stores), keys(stores), ends(stores, 2)) == ([], {}, [None, None])
-    with stores.events.begin() as connection:
-        assert event_store.stream_version(connection, "user-1") == 0
-        connection.exec_driver_sql("DROP TRIGGER full")
     handle(stores)
+    assert ends(stores, 2) == [None, "succeeded"]
+    assert [event.stream for event in log(stores)] == ["user-2"]
+    assert keys(stores) == {"b@example.com": "user-2"}
+    with stores.events.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER bad")
+    sweep(stores)
     assert ends(stores, 2) == ["succeeded", "succeeded"]
+
+
+class Unserialisable:
+    email = "x@example.com"
+
+
+@pytest.mark.parametrize(
+    ("rule", "result"),
+    [
+        ("decide", ValueError("\ud800")),
+        ("decide", Rejected("no", Unserialisable())),  # type: ignore[arg-type]
+        ("unique_keys", frozenset({UniqueKey("email", None)})),  # type: ignore[arg-type]
+        ("unique_keys", frozenset({UniqueKey("email", Unserialisable())})),  # type: ignore[arg-type]
+    ],
+)
+def test_p8_a_rule_whose_result_can_not_be_written_fails_its_command_alone(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, rule: str, result: Any
+) -> None:
+    good = getattr(decider, rule)
+
+    def bad(*arguments: Any) -> Any:
+        if "poison@example.com" not in {getattr(argument, "email", None) for argument in arguments}:
+            return good(*arguments)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    broken: Any = {rule: bad}
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], **broken)})
+    accept(stores, create("a@example.com"), create("poison@example.com"), create("b@example.com"))
+    for _ in range(3):
+        sweep(stores)
+    assert ends(stores, 3) == ["succeeded", "command-failed", "succeeded"]
 
 
 @pytest.mark.usefixtures("poison")
@@ -211,10 +263,35 @@ def test_what_is_set_aside_is_taken_up_in_chunks_too(stores: Stores, monkeypatch
     monkeypatch.setattr(commands, "CHUNK", 2)
     accept(stores, create("a@example.com"), update(1, "poison@example.com"))
     accept(stores, *(update(1, f"{n}@example.com") for n in range(7)))
-    for _ in range(7):
+    for _ in range(3):
         sweep(stores)
     assert ends(stores, 9) == ["succeeded", "command-failed", *["succeeded"] * 7]
     assert [event.data["new_email"] for event in log(stores)[1:]] == [f"{n}@example.com" for n in range(7)]
+
+
+def test_p5_two_addresses_taken_in_an_earlier_message_stay_taken_in_one_chunk(stores: Stores) -> None:
+    accept(stores, create("c@example.com"), create("a@example.com"))
+    handle(stores)
+    accept(stores, update(1, "a@example.com"), create("c@example.com"))
+    handle(stores)
+    assert ends(stores, 4)[2:] == ["email-taken", "email-taken"]
+
+
+def test_p5_an_address_freed_in_a_chunk_is_free_for_the_commands_behind_it(stores: Stores) -> None:
+    accept(stores, create("c@example.com"), create("a@example.com"))
+    handle(stores)
+    accept(stores, update(1, "a@example.com"), update(2, "q@example.com"), update(1, "a@example.com"))
+    accept(stores, create("C@example.com"))
+    handle(stores)
+    assert ends(stores, 6)[2:] == ["email-taken", "succeeded", "succeeded", "succeeded"]
+
+
+def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
+    with stores.events.begin() as connection:
+        outcomes.move_keys(connection, {UniqueKey("email", "x"): "user-1", UniqueKey("phone", "x"): "user-2"})
+        outcomes.move_keys(connection, {UniqueKey("email", "x"): None})
+        both = [UniqueKey("email", "x"), UniqueKey("phone", "x")]
+        assert outcomes.owners(connection, both) == {UniqueKey("phone", "x"): "user-2"}
 
 
 def work(inbox_url: str, store_url: str, last: int) -> None:

@@ -46,6 +46,30 @@ def test_the_same_key_with_another_request_is_refused(stores: Stores, other: inb
     assert isinstance(answer, KeyReused)
 
 
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (update(1, "a@example.com", idempotency_key="k"), update(2, "a@example.com", idempotency_key="k")),
+        (update(1, "a@example.com", idempotency_key="k"), update(1, "b@example.com", idempotency_key="k")),
+        (
+            update(1, "a@example.com", idempotency_key="k"),
+            update(1, "a@example.com", idempotency_key="k", expected_version=1),
+        ),
+        (
+            update(1, "a@example.com", idempotency_key="k"),
+            update(1, "a@example.com", idempotency_key="k")._replace(type="Other"),
+        ),
+    ],
+)
+def test_requests_that_differ_in_one_thing_only_are_others(
+    stores: Stores, first: inbox.Submission, other: inbox.Submission
+) -> None:
+    accept(stores, first)
+    with stores.inbox.begin() as connection:
+        [answer] = inbox.accept(connection, [other])
+    assert isinstance(answer, KeyReused)
+
+
 def test_one_key_twice_in_one_batch_is_one_command(stores: Stores) -> None:
     with stores.inbox.begin() as connection:
         first, second = inbox.accept(connection, [create(idempotency_key="k"), create(idempotency_key="k")])

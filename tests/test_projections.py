@@ -1,13 +1,14 @@
 """Events to rows: every one, once, in order."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from cli.init import init
+from cli.init import NotUsable, init
 from shared import database, event_store, projection
 from shared.event_store import Append, NewEvent
 from shared.settings import Settings
@@ -93,6 +94,65 @@ def test_p6_rows_and_checkpoint_change_together_or_not_at_all(stores: Stores) ->
         connection.exec_driver_sql("DROP TRIGGER full")
     catch_up(stores)
     assert (len(rows(stores.read_model)), reached(stores)) == (3, 4)
+
+
+def test_users_count_every_change(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "b@example.com"), update(1, "c@example.com"))
+    handle_all(stores)
+    catch_up(stores)
+    assert rows(stores.read_model) == [User(1, "John", "Doe", "c@example.com", 3)]
+
+
+def test_p6_what_is_appended_while_a_chunk_is_read_is_projected_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happen(stores, 3)
+    last_position = event_store.last_position
+
+    def then_more(connection: Connection) -> int:
+        monkeypatch.undo()
+        position = last_position(connection)
+        accept(stores, create("late@example.com"))
+        handle_all(stores)
+        return position
+
+    monkeypatch.setattr(event_store, "last_position", then_more)
+    log = database.reader(stores.settings.event_store)
+    projections.catch_up(log, stores.read_model, users)
+    log.dispose()
+    assert reached(stores) == 4
+    catch_up(stores)
+    assert (len(rows(stores.read_model)), reached(stores)) == (4, 5)
+
+
+def test_a_read_model_ahead_of_the_log_is_refused(stores: Stores) -> None:
+    happen(stores, 1)
+    with stores.read_model.begin() as connection:
+        projection.move_checkpoint(connection, "users", 7)
+    with pytest.raises(projections.LogIsShorter, match="the log ends at 1, users is at 7 already"):
+        catch_up(stores)
+    with pytest.raises(NotUsable, match="the log ends at event 1, the read model at 7"):
+        init(stores.settings)
+
+
+def test_an_inbox_that_ends_before_the_outcomes_is_refused(stores: Stores) -> None:
+    happen(stores, 3)
+    for path in stores.settings.data_dir.glob("inbox.db*"):
+        path.unlink()
+    with pytest.raises(NotUsable, match="the inbox ends at command 0, the event store at 4"):
+        init(stores.settings)
+
+
+def test_a_projection_that_raises_stops_no_other(stores: Stores) -> None:
+    happen(stores, 1)
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    broken = replace(users, name="broken", project=bug)
+    assert not projections.try_to_catch_up(stores.events, stores.read_model, broken)
+    with stores.read_model.begin() as connection:
+        assert projection.checkpoint(connection, "broken") == 0
 
 
 def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> None:

@@ -1,6 +1,7 @@
 """The Celery app of the workers. A message names no work: a task looks what is there."""
 
 import logging
+import time
 from typing import Any
 
 from celery.signals import setup_logging
@@ -17,7 +18,7 @@ SOCKET_TIMEOUT = 5.0
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_schedule = {
-    "sweep": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY, "kwargs": {"retry": True}},
+    "sweep": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY},
     "tick": {"task": bus.CATCH_UP, "schedule": EVERY},
 }
 if settings.alive_file:
@@ -29,12 +30,29 @@ store = database.writer(settings.event_store)
 read_model = database.writer(settings.read_model, durable=False)
 
 
+class Pace:
+    """Due once in so many seconds, the first time so long after the start."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._last + self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+retrying = Pace(EVERY)  # not one for each message: while a worker is away, beat's pile up
+
+
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
-def handle_commands(*, retry: bool = False) -> None:
-    if retry:
-        commands.retry(inbox, store)
+def handle_commands() -> None:
+    retried = commands.retry(inbox, store) if retrying.due() else 0
     handled = commands.handle(inbox, store)
-    if handled:
+    if retried or handled:
         wake(bus.CATCH_UP)
     if handled >= commands.CHUNK:
         wake(bus.HANDLE_COMMANDS)
@@ -42,7 +60,7 @@ def handle_commands(*, retry: bool = False) -> None:
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
-    behind = [projections.catch_up(log, read_model, each) for each in projections.PROJECTIONS.values()]
+    behind = [projections.try_to_catch_up(log, read_model, each) for each in projections.PROJECTIONS.values()]
     if any(behind):
         wake(bus.CATCH_UP)
 

@@ -55,17 +55,27 @@ class Batch:
 
     def handle(self, command: Accepted) -> None:
         if command.stream in self._stuck:
-            self._set_aside(command, self._tries.get(command.seq, 0), None)
+            self._set_aside(command, tries=0, error=None)
             return
         try:
             events = self._decide(command)
         except Rejected as no:
             self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
         except Exception as error:
-            log.exception("%s %s of %s raised", command.type, command.command_id, command.stream)
-            self._stumble(command, f"{type(error).__name__}: {error}")
+            self.stumble(command, error)
         else:
             self._succeed(command, events)
+
+    def stumble(self, command: Accepted, error: Exception) -> None:
+        """A command that raised is set aside, or fails if it did so too often."""
+        log.error("%s %s of %s raised", command.type, command.command_id, command.stream, exc_info=error)
+        tries = self._tries.get(command.seq, 0) + 1
+        text = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        if tries < MAX_TRIES:
+            self._set_aside(command, tries=tries, error=text)
+        else:
+            detail = f"Gave up after {tries} tries. {text}"
+            self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
     def _decide(self, command: Accepted) -> list[NewEvent]:
         stream, version = command.stream, self._versions[command.stream]
@@ -75,7 +85,7 @@ class Batch:
         rules = self._aggregates[stream.rpartition("-")[0]]
         before = self._state(stream, rules)
         message = rules.commands[command.type].model_validate_json(command.data)
-        events = rules.decide(message, before)
+        events = list(rules.decide(message, before))
         after = reduce(rules.evolve, events, before)
         self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after
@@ -96,25 +106,15 @@ class Batch:
         self.moved |= dict.fromkeys(before - after) | dict.fromkeys(after - before, stream)
 
     def _succeed(self, command: Accepted, events: Sequence[NewEvent]) -> None:
-        stream, version = command.stream, self._versions[command.stream]
-        self._versions[stream] = version + len(events)
+        self._versions[command.stream] += len(events)
         self._position += len(events)
-        self.appends.append(Append(stream, events, version))
-        self.outcomes.append(
-            Outcome(command.seq, "succeeded", self._now, self._versions[stream], position=self._position)
-        )
+        self.appends.append(Append(command.stream, events))
+        version = self._versions[command.stream]
+        self.outcomes.append(Outcome(command.seq, "succeeded", self._now, version, self._position))
 
     def _end(self, command: Accepted, status: Literal["rejected", "failed"], problem: dict[str, Any]) -> None:
         self.outcomes.append(Outcome(command.seq, status, self._now, problem=problem))
 
-    def _stumble(self, command: Accepted, error: str) -> None:
-        tries = self._tries.get(command.seq, 0) + 1
-        if tries < MAX_TRIES:
-            self._set_aside(command, tries, error)
-        else:
-            detail = f"Gave up after {tries} tries. {error}"
-            self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
-
-    def _set_aside(self, command: Accepted, tries: int, error: str | None) -> None:
+    def _set_aside(self, command: Accepted, *, tries: int, error: str | None) -> None:
         self._stuck.add(command.stream)
         self.set_aside.append(SetAside(command.seq, command.stream, tries, error))

@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 
 from shared import event_store, inbox, outcomes
 from shared.decider import Decider, UniqueKey
 from shared.inbox import Accepted
+from shared.outcomes import Outcome
 from shared.users.decider import users
 from workers.batch import Batch
 
@@ -17,6 +19,9 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {"user": users}
 
 CHUNK = 500
 """Commands in one transaction, at most."""
+
+STORE_TROUBLE = (OperationalError, InternalError, DatabaseError)
+"""Full, locked, read-only, corrupt. The other errors of a database come from what a command would have it write."""
 
 log = logging.getLogger(__name__)
 
@@ -31,35 +36,58 @@ def handle(commands: Engine, store: Engine) -> int:
         chunk = inbox.read_after(accepted, outcomes.last_seq(connection), limit=CHUNK)
         if not chunk:
             return 0
-        batch = _handle(connection, chunk, outcomes.stuck_streams(connection), {})
-    _report(batch)
+        ended = _handle(connection, chunk, outcomes.stuck_streams(connection), {})
+    _report(ended)
     return len(chunk)
 
 
-def retry(commands: Engine, store: Engine) -> None:
-    """Handle the commands that were set aside, as `handle` does."""
-    with store.begin() as connection, commands.connect() as accepted:
-        tries = outcomes.take_set_aside(connection, limit=CHUNK)
-        if not tries:
-            return
-        batch = _handle(connection, inbox.read(accepted, tries), set(), tries)
-    _report(batch)
+def retry(commands: Engine, store: Engine) -> int:
+    """Handle each command that was set aside, as `handle` does; returns how many have an outcome now."""
+    count = after = 0
+    stuck: set[str] = set()
+    while True:
+        with store.begin() as connection, commands.connect() as accepted:
+            tries = outcomes.take_set_aside(connection, after=after, limit=CHUNK)
+            if not tries:
+                return count
+            ended = _handle(connection, inbox.read(accepted, tries), stuck, tries)
+        _report(ended)
+        count, after = count + len(ended), max(tries)
 
 
 def _handle(
-    connection: Connection, chunk: Sequence[Accepted], stuck: Collection[str], tries: Mapping[int, int]
-) -> Batch:
-    batch = _decide(connection, chunk, stuck, tries)
+    connection: Connection, chunk: Sequence[Accepted], stuck: set[str], tries: Mapping[int, int]
+) -> Sequence[Outcome]:
+    """Handle a chunk, or, if what comes of it can't be written, each of its commands by itself.
+
+    On `stuck` streams a command is set aside; those on which this one is are added.
+    """
+    try:
+        with connection.begin_nested():
+            batch = _decide(connection, chunk, stuck, tries)
+            _write(connection, batch)
+    except Exception as error:
+        if type(error) in STORE_TROUBLE:
+            raise
+        if len(chunk) > 1:
+            return [ended for command in chunk for ended in _handle(connection, [command], stuck, tries)]
+        batch = Batch({}, {}, [], 0, {}, (), tries)
+        batch.stumble(chunk[0], error)
+        _write(connection, batch)
+    stuck |= {each.stream for each in batch.set_aside}
+    return batch.outcomes
+
+
+def _write(connection: Connection, batch: Batch) -> None:
     event_store.append(connection, *batch.appends)
     outcomes.record(connection, batch.outcomes)
     outcomes.move_keys(connection, batch.moved)
     outcomes.set_aside(connection, batch.set_aside)
-    return batch
 
 
-def _report(batch: Batch) -> None:
-    if batch.outcomes:
-        count = Counter(outcome.status for outcome in batch.outcomes)
+def _report(ended: Sequence[Outcome]) -> None:
+    if ended:
+        count = Counter(outcome.status for outcome in ended)
         log.info("handled %s", " ".join(f"{status}={count[status]}" for status in sorted(count)))
 
 

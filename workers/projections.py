@@ -16,6 +16,19 @@ CHUNK = 1000
 log = logging.getLogger(__name__)
 
 
+class LogIsShorter(Exception):
+    """The read model has seen events that the log doesn't have: they aren't a pair."""
+
+
+def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
+    """Like `catch_up`, but an error is logged and stops this projection alone."""
+    try:
+        return catch_up(store, read_model, which)
+    except Exception:
+        log.exception("%s stands still", which.name)
+        return False
+
+
 def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     """Project the next chunk past the checkpoint. Tells if there may be more.
 
@@ -26,6 +39,8 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
         last = event_store.last_position(reading)
         if last == position:
             return False
+        if last < position:
+            raise LogIsShorter(f"the log ends at {last}, {which.name} is at {position} already")
         events = event_store.read_all(reading, after=position, upto=last, types=which.events, limit=CHUNK)
         which.project(connection, [(event, which.events[event.type].model_validate(event.data)) for event in events])
         more = len(events) == CHUNK

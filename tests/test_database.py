@@ -1,0 +1,35 @@
+"""Engines: durable where it counts, and never on a file that nobody would find again."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from shared import database
+from tests.helpers import Stores, accept, create
+
+
+def test_p1_a_committed_command_and_event_survive_power_loss(stores: Stores) -> None:
+    for store in (stores.inbox, stores.events):
+        with store.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+@pytest.mark.parametrize("engine", [database.writer, database.reader])
+def test_a_file_that_is_not_there_is_an_error_and_not_a_new_one(tmp_path: Path, engine: object) -> None:
+    assert callable(engine)
+    with pytest.raises(OperationalError, match="unable to open"):
+        engine(f"sqlite:///{tmp_path / 'store.db'}").connect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_p8_a_file_that_is_deleted_or_replaced_is_noticed_at_once(stores: Stores) -> None:
+    accept(stores, create("a@example.com"))
+    path = stores.settings.data_dir / "inbox.db"
+    path.rename(path.with_name("elsewhere.db"))
+    with pytest.raises(OperationalError, match="unable to open"):
+        accept(stores, create("b@example.com"))
+    path.with_name("elsewhere.db").rename(path)
+    [command] = accept(stores, create("b@example.com"))
+    assert command.seq == 2

@@ -1,0 +1,74 @@
+"""Waiting: one poll for all who wait, errors told, time kept; and what `Prefer` says."""
+
+import asyncio
+import time
+from collections.abc import Collection
+
+import pytest
+
+from api.waiting import Poll, wait_of
+
+
+def test_all_who_wait_are_answered_by_the_same_looks() -> None:
+    looks: list[Collection[int]] = []
+
+    def look(keys: Collection[int]) -> dict[int, str]:
+        looks.append(keys)
+        return dict.fromkeys(keys, "there") if len(looks) > 60 else {}
+
+    async def story() -> list[str | None]:
+        poll = Poll[int, str](look)
+        return await asyncio.gather(*(poll.get(key, within=5) for key in range(50)))
+
+    assert asyncio.run(story()) == ["there"] * 50
+    assert len(looks) == 61
+
+
+def test_who_waits_too_long_is_told_so() -> None:
+    async def story() -> float:
+        poll = Poll[int, str](lambda _: {})
+        start = time.monotonic()
+        assert await poll.get(1, within=0.1) is None
+        return time.monotonic() - start
+
+    assert 0.1 <= asyncio.run(story()) < 2
+
+
+def test_an_error_reaches_who_waits_and_the_next_one_is_answered() -> None:
+    answers: list[dict[int, str] | Exception] = [{}, OSError("gone"), {}, {1: "there"}]
+
+    def look(_: Collection[int]) -> dict[int, str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def story() -> str | None:
+        poll = Poll[int, str](look)
+        with pytest.raises(OSError, match="gone"):
+            await poll.get(1, within=5)
+        return await poll.get(1, within=5)
+
+    assert asyncio.run(story()) == "there"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "wait"),
+    [
+        (["wait=5"], 5),
+        (["respond-async, wait=5"], 5),
+        (["respond-async", "Wait = 5"], 5),
+        (['wait="5"'], 5),
+        (["wait=5; note=x"], 5),
+        (["wait=5", "wait=7"], 5),
+        (["wait=99"], 30),
+        (["wait=0"], 0),
+        (["wait=-1"], None),
+        (["wait=soon"], None),
+        (["await=5"], None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_prefer_is_read_as_rfc_7240_has_it(prefer: list[str] | None, wait: float | None) -> None:
+    assert wait_of(prefer, longest=30) == wait
