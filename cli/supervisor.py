@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 
 import typer
 
@@ -25,9 +27,12 @@ NAME_WIDTH = 20
 class Role:
     """One process, kept running."""
 
-    def __init__(self, name: str, argv: Sequence[str]) -> None:
+    def __init__(self, name: str, argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> None:
+        """It runs in `folder`, with `environment` added to this process's."""
         self.name = name
         self._argv = argv
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
         self._prefix = typer.style(f"{name:<{NAME_WIDTH}}|", fg=next(COLOURS))
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
@@ -65,6 +70,8 @@ class Role:
     async def _run_once(self) -> int:
         self._process = process = await asyncio.create_subprocess_exec(
             *self._argv,
+            cwd=self._folder,
+            env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import typer
 from kombu.utils.url import maybe_sanitize_url
@@ -43,36 +44,39 @@ async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
 
 
 def _stages(settings: Settings, command_workers: int, projection_workers: int) -> list[list[Role]]:
-    """The roles, in the order in which they stop."""
-    api = ["uvicorn", "api.main:app", "--host", settings.api_host, "--port", str(settings.api_port)]
+    """The roles, in the order in which they stop.
+
+    They run in the data dir: in the folder of the caller, Python would take a `workers` of his for ours.
+    """
+    environment = {
+        f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
+    }
+    role = partial(Role, folder=settings.data_dir, environment=environment)
+    python = [sys.executable, "-m"]
+    celery = [*python, "celery", "--quiet", "--app", "workers.app"]
+
+    def worker(name: str, queue: str) -> Role:
+        # Workers need nothing of each other: no gossip, no greeting at start, no heartbeats to others.
+        talk = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return role(name, [*celery, "worker", "-Q", queue, "-n", f"{name}@%h", *talk])
+
+    api = [*python, "uvicorn", "api.main:app", "--host", settings.api_host, "--port", str(settings.api_port)]
     api += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", str(API_STOP_TIMEOUT)]
-    beat = ["celery", "--quiet", "--app", "workers.app", "beat"]
     return [
-        [_python("api", *api)],
-        [_python("beat", *beat)],
-        [_worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
-        [_worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
-        [] if settings.redis_url else [_valkey(settings)],
+        [role("api", api)],
+        [role("beat", [*celery, "beat"])],
+        [worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
+        [worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
+        [] if settings.redis_url else [role("valkey", _valkey(settings))],
     ]
 
 
-def _worker(name: str, queue: str) -> Role:
-    # Workers need nothing of each other: no gossip, no greeting at start, no heartbeats to others.
-    talk = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return _python(name, "celery", "--quiet", "--app", "workers.app", "worker", "-Q", queue, "-n", f"{name}@%h", *talk)
-
-
-def _python(name: str, module: str, *arguments: str) -> Role:
-    return Role(name, [sys.executable, "-m", module, *arguments])
-
-
-def _valkey(settings: Settings) -> Role:
+def _valkey(settings: Settings) -> list[str]:
     folder = settings.data_dir / "valkey"
     folder.mkdir(exist_ok=True)
     listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]
-    keep = ["--dir", str(folder), "--appendonly", "yes", "--save", ""]
-    say = ["--logfile", "valkey.log", "--loglevel", "notice"]
-    return Role("valkey", [str(get_binary_path()), *listen, *keep, *say])
+    keep = ["--dir", str(folder), "--appendonly", "yes", "--save", "", "--logfile", "valkey.log"]
+    return [str(get_binary_path()), *listen, *keep]
 
 
 async def _greet(settings: Settings) -> None:

@@ -60,6 +60,14 @@ def test_a_data_dir_may_have_any_name(service: Start, tmp_path: Path, name: str)
     assert running.http.post("/users/", json=body, headers={"Prefer": "wait=10"}).status_code == 201
 
 
+def test_the_caller_s_folder_is_not_taken_for_ours(service: Start, tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "app.py").write_text("raise SystemExit('another')")
+    running = service(PYTHONSAFEPATH="1").ready()
+    body = {"first_name": "John", "last_name": "Doe", "email": "a@example.com"}
+    assert running.http.post("/users/", json=body, headers={"Prefer": "wait=10"}).status_code == 201
+
+
 def test_a_store_that_can_not_be_used_is_named(service: Start, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "events.db").write_text("something else, and long enough to be told from a database" * 9)
