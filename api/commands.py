@@ -37,10 +37,10 @@ class Command(BaseModel):
     command_id: str = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"])
     type: str = Field(examples=["CreateUser"])
     status: Literal["accepted", "succeeded", "rejected", "failed"] = Field(examples=["succeeded"])
-    user_id: int = Field(examples=[1])
+    user_id: int | None = Field(None, examples=[1], description="Another aggregate's number is named after it")
     accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
     handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
-    version: int | None = Field(examples=[1], description="The user's version after the command")
+    version: int | None = Field(examples=[1], description="The version of its stream after the command")
     position: int | None = Field(examples=[1], description="What to ask queries for as `min_position`")
     problem: Details | None = Field(examples=[None])
     links: dict[str, str] = Field(
@@ -76,17 +76,17 @@ async def submit(
     """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
     service = Service.of(request)
     command, replayed = await service.acceptor.accept(submission)
-    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    extra = {"Idempotency-Replayed": "true"} if replayed else {}
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
-        headers |= applied(wait)
+        extra |= applied(wait)
         with suppress(DBAPIError):  # accepted it is, whatever the other stores do
             if outcome := await service.visible.get((projection, command.seq), within=wait):
                 if outcome.problem:
-                    raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
-                return done(_number(command), headers)
-    headers["Location"] = f"/commands/{command.command_id}"
-    return Response(to_json(resource(command, None)), 202, headers, "application/json")
+                    raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
+                return done(_number(command), extra)
+    extra["Location"] = f"/commands/{command.command_id}"
+    return Response(to_json(resource(command, None)), 202, extra, "application/json")
 
 
 def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:

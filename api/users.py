@@ -163,13 +163,13 @@ async def list_users(
     return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
 
 
-def _created(request: Request, user_id: int, headers: dict[str, str]) -> Response:
+def _created(request: Request, user_id: int, extra: dict[str, str]) -> Response:
     user = _find(Service.of(request), user_id)
-    return _response(user, 201, headers | {"Location": f"/users/{user_id}"})
+    return _response(user, 201, extra | {"Location": f"/users/{user_id}"})
 
 
-def _updated(request: Request, user_id: int, headers: dict[str, str]) -> Response:
-    return _response(_find(Service.of(request), user_id), 200, headers)
+def _updated(request: Request, user_id: int, extra: dict[str, str]) -> Response:
+    return _response(_find(Service.of(request), user_id), 200, extra)
 
 
 def _find(service: Service, user_id: int) -> read_model.User:
@@ -180,6 +180,6 @@ def _find(service: Service, user_id: int) -> read_model.User:
     return user
 
 
-def _response(user: read_model.User, status: int, headers: dict[str, str]) -> Response:
-    headers = headers | {"ETag": f'"{user.version}"'}
+def _response(user: read_model.User, status: int, extra: dict[str, str]) -> Response:
+    headers = extra | {"ETag": f'"{user.version}"'}
     return Response(to_json(user._asdict()), status, headers, "application/json")

@@ -50,7 +50,7 @@ def _fold(events: Iterable[Json]) -> dict[int, Json]:
         data = event["data"]
         if event["type"] == "UserCreated":
             users[data["user_id"]] = {**data, "version": event["version"]}
-        else:
+        elif event["type"] == "UserEmailUpdated":
             users[data["user_id"]] |= {"email": data["new_email"], "version": event["version"]}
     return users
 

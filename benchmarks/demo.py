@@ -14,17 +14,20 @@ from benchmarks import checks
 from benchmarks.journey import Run, Wrong, percentiles
 from benchmarks.load import Connections
 from benchmarks.people import Person, invent
+from shared.settings import Settings
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def main(
-    url: str = "http://127.0.0.1:8000",
+    url: str | None = None,
     people: Annotated[int, typer.Option(min=1)] = 10_000,
     changes: Annotated[int, typer.Option(min=0)] = 5_000,
     connections: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
     """Send people and changes of their addresses to the service, wait until all is visible, and check everything."""
+    settings = Settings()
+    url = url or f"http://{settings.api_host}:{settings.api_port}"
     try:
         uvloop.run(_demo(url, invent(people, changes=changes), connections))
     except (OSError, Wrong) as error:

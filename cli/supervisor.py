@@ -14,9 +14,11 @@ from pathlib import Path
 import typer
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
-"""Seconds before a role that died is started again; the delay doubles while it keeps dying young."""
+"""Seconds before a role that died is started again; the delay doubles each time it died young."""
 
 YOUNG = 10.0
+"""Seconds of life under which a role died young."""
+
 STOP_TIMEOUT = 10.0
 """Seconds a role has to stop before it is killed."""
 

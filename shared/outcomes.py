@@ -29,7 +29,7 @@ unique_keys = Table(
     sqlite_with_rowid=False,
 )
 
-waiting = Table(
+aside = Table(
     "set_aside",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False),
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 class SetAside(NamedTuple):
-    """A command to be tried again, after `tries` in vain; or one that waits behind such a one of its stream."""
+    """A command to be tried again, after `tries` in vain; or one that waits behind such a command on its stream."""
 
     seq: int
     stream: str
@@ -94,14 +94,14 @@ def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> Non
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
     """Keep commands to be taken up again."""
     if new:
-        connection.execute(insert(waiting), [each._asdict() for each in new])
+        connection.execute(insert(aside), [each._asdict() for each in new])
 
 
 def take_set_aside(connection: Connection, *, after: int, limit: int) -> dict[int, int]:
     """Take back the first commands set aside past a seq: their seqs, and how often each was tried in vain."""
-    tries = dict(connection.execute(_waiting_after, {"after": after, "limit": limit}).all())
+    tries = dict(connection.execute(_aside_after, {"after": after, "limit": limit}).all())
     if tries:
-        connection.execute(delete(waiting).where(waiting.c.seq.in_(tries)))
+        connection.execute(delete(aside).where(aside.c.seq.in_(tries)))
     return tries
 
 
@@ -116,16 +116,14 @@ def _json(value: dict[str, Any] | None) -> str | None:
 
 _columns = [outcomes.c[name] for name in Outcome._fields]
 _find = select(*_columns).where(outcomes.c.seq.in_(bindparam("seqs", expanding=True)))
-_waiting_after = (
-    select(waiting.c.seq, waiting.c.tries)
-    .where(waiting.c.seq > bindparam("after"))
-    .order_by(waiting.c.seq)
+_aside_after = (
+    select(aside.c.seq, aside.c.tries)
+    .where(aside.c.seq > bindparam("after"))
+    .order_by(aside.c.seq)
     .limit(bindparam("limit"))
 )
-_stuck_streams = select(waiting.c.stream).distinct()
-_last_seq = select(
-    *(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, waiting))
-)
+_stuck_streams = select(aside.c.stream).distinct()
+_last_seq = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
 _owners = select(unique_keys).where(
     tuple_(unique_keys.c.scope, unique_keys.c.value).in_(bindparam("keys", expanding=True))
 )

@@ -19,7 +19,10 @@ checkpoints = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """Turns events into rows: `project` gets those of the types named, in order, in the checkpoint's transaction."""
+    """Turns events into rows: `project` gets those of the types named, in order, in the checkpoint's transaction.
+
+    It is called with one event at least.
+    """
 
     name: str
     events: Mapping[str, type[Event]]

@@ -21,6 +21,6 @@ def test_no_part_imports_what_it_must_not() -> None:
 
 
 @pytest.mark.parametrize("event", [event.__name__ for event in get_args(UserEvent)])
-def test_an_event_is_named_in_three_files_at_most(event: str) -> None:
+def test_an_event_is_named_in_its_three_files_only(event: str) -> None:
     naming = [path.name for path in SOURCES if event in path.read_text()]
     assert sorted(naming) == ["decider.py", "messages.py", "read_model.py"]

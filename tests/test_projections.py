@@ -155,6 +155,15 @@ def test_a_projection_that_raises_stops_no_other(stores: Stores) -> None:
         assert projection.checkpoint(connection, "broken") == 0
 
 
+def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
+    with stores.events.begin() as connection:
+        event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})], 0))
+    called: list[object] = []
+    watching = replace(users, project=lambda _, events: called.append(events))
+    projections.catch_up(stores.events, stores.read_model, watching)
+    assert (called, reached(stores)) == ([], 1)
+
+
 def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> None:
     happen(stores, 1)
     with stores.events.begin() as connection:

@@ -1,4 +1,4 @@
-"""The Celery app of the workers. A message names no work: a task looks what is there."""
+"""The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
 import logging
 import time
@@ -18,20 +18,20 @@ SOCKET_TIMEOUT = 5.0
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_schedule = {
-    "sweep": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY},
-    "tick": {"task": bus.CATCH_UP, "schedule": EVERY},
+    "handle commands": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY},
+    "catch up": {"task": bus.CATCH_UP, "schedule": EVERY},
 }
 if settings.alive_file:
     alive.show(app, settings.alive_file)
 
 inbox = database.reader(settings.inbox)
-log = database.reader(settings.event_store)
-store = database.writer(settings.event_store)
+event_log = database.reader(settings.event_store)
+event_store = database.writer(settings.event_store)
 read_model = database.writer(settings.read_model, durable=False)
 
 
 class Pace:
-    """Due once in so many seconds, the first time so long after the start."""
+    """Due once in `seconds` at most, the first time `seconds` after it was made."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -50,8 +50,8 @@ retrying = Pace(EVERY)  # not one for each message: while a worker is away, beat
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
 def handle_commands() -> None:
-    retried = commands.retry(inbox, store) if retrying.due() else 0
-    handled = commands.handle(inbox, store)
+    retried = commands.retry(inbox, event_store) if retrying.due() else 0
+    handled = commands.handle(inbox, event_store)
     if retried or handled:
         wake(bus.CATCH_UP)
     if handled >= commands.CHUNK:
@@ -60,7 +60,7 @@ def handle_commands() -> None:
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
-    behind = [projections.try_to_catch_up(log, read_model, each) for each in projections.PROJECTIONS.values()]
+    behind = [projections.try_to_catch_up(event_log, read_model, each) for each in projections.PROJECTIONS.values()]
     if any(behind):
         wake(bus.CATCH_UP)
 

@@ -32,7 +32,7 @@ class Batch:
         stuck: Collection[str],
         tries: Mapping[int, int],
     ) -> None:
-        """`history` is all of the streams', `owners` who is known to hold a key, `position` the log's last.
+        """`history` has every event of the streams, `owners` who is known to hold a key, `position` is the log's last.
 
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """

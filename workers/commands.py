@@ -21,19 +21,19 @@ CHUNK = 500
 """Commands in one transaction, at most."""
 
 STORE_TROUBLE = (OperationalError, InternalError, DatabaseError)
-"""Full, locked, read-only, corrupt. The other errors of a database come from what a command would have it write."""
+"""Full, locked, read-only, corrupt: these very types. Their subclasses come from what a command would have written."""
 
 log = logging.getLogger(__name__)
 
 
-def handle(commands: Engine, store: Engine) -> int:
+def handle(inbox_: Engine, store: Engine) -> int:
     """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting.
 
     What commits, commits whole: events, outcomes, unique keys and what is set aside. Commands take effect in order
     of seq, each exactly once, however many workers are at it: they take turns.
     """
-    with store.begin() as connection, commands.connect() as accepted:
-        chunk = inbox.read_after(accepted, outcomes.last_seq(connection), limit=CHUNK)
+    with store.begin() as connection, inbox_.connect() as reading:
+        chunk = inbox.read_after(reading, outcomes.last_seq(connection), limit=CHUNK)
         if not chunk:
             return 0
         ended = _handle(connection, chunk, outcomes.stuck_streams(connection), {})
@@ -41,16 +41,16 @@ def handle(commands: Engine, store: Engine) -> int:
     return len(chunk)
 
 
-def retry(commands: Engine, store: Engine) -> int:
+def retry(inbox_: Engine, store: Engine) -> int:
     """Handle each command that was set aside, as `handle` does; returns how many have an outcome now."""
     count = after = 0
     stuck: set[str] = set()
     while True:
-        with store.begin() as connection, commands.connect() as accepted:
+        with store.begin() as connection, inbox_.connect() as reading:
             tries = outcomes.take_set_aside(connection, after=after, limit=CHUNK)
             if not tries:
                 return count
-            ended = _handle(connection, inbox.read(accepted, tries), stuck, tries)
+            ended = _handle(connection, inbox.read(reading, tries), stuck, tries)
         _report(ended)
         count, after = count + len(ended), max(tries)
 
@@ -58,9 +58,9 @@ def retry(commands: Engine, store: Engine) -> int:
 def _handle(
     connection: Connection, chunk: Sequence[Accepted], stuck: set[str], tries: Mapping[int, int]
 ) -> Sequence[Outcome]:
-    """Handle a chunk, or, if what comes of it can't be written, each of its commands by itself.
+    """Handle a chunk; if what comes of it can't be written, handle each of its commands by itself.
 
-    On `stuck` streams a command is set aside; those on which this one is are added.
+    A command to a stream in `stuck` is set aside, and the stream of every command set aside here is added to it.
     """
     try:
         with connection.begin_nested():

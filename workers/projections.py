@@ -42,7 +42,9 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
         if last < position:
             raise LogIsShorter(f"the log ends at {last}, {which.name} is at {position} already")
         events = event_store.read_all(reading, after=position, upto=last, types=which.events, limit=CHUNK)
-        which.project(connection, [(event, which.events[event.type].model_validate(event.data)) for event in events])
+        if events:
+            typed = [(event, which.events[event.type].model_validate(event.data)) for event in events]
+            which.project(connection, typed)
         more = len(events) == CHUNK
         projection.move_checkpoint(connection, which.name, events[-1].position if more else last)
     log.info("projected %s=%d", which.name, len(events))
