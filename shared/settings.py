@@ -32,17 +32,18 @@ class Settings(BaseSettings):
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "alive_file")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()
 
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod
     def _sqlite(cls, value: str) -> str:
+        """With an absolute path: the roles need not run in one folder."""
         if value and not re.match("sqlite:///.", value):
             raise ValueError("only sqlite:///PATH is supported")
-        return value
+        return value and f"sqlite:///{Path(value.removeprefix('sqlite:///')).resolve()}"
 
     @field_validator("redis_url")
     @classmethod

@@ -60,6 +60,13 @@ def test_a_data_dir_may_have_any_name(service: Start, tmp_path: Path, name: str)
     assert running.http.post("/users/", json=body, headers={"Prefer": "wait=10"}).status_code == 201
 
 
+def test_a_store_s_relative_path_starts_in_the_caller_s_folder(service: Start, tmp_path: Path) -> None:
+    running = service(CQRS_INBOX_URL="sqlite:///elsewhere/inbox.db").ready()
+    body = {"first_name": "John", "last_name": "Doe", "email": "a@example.com"}
+    assert running.http.post("/users/", json=body, headers={"Prefer": "wait=10"}).status_code == 201
+    assert (tmp_path / "elsewhere" / "inbox.db").exists()
+
+
 def test_the_caller_s_folder_is_not_taken_for_ours(service: Start, tmp_path: Path) -> None:
     (tmp_path / "workers").mkdir()
     (tmp_path / "workers" / "app.py").write_text("raise SystemExit('another')")
