@@ -59,8 +59,6 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,
         },
-        beat_scheduler="celery.beat:Scheduler",
-        beat_schedule={},
     )
     return app
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DatabaseError, DisconnectionError, InternalError, OperationalError
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -47,6 +47,14 @@ def create_tables(url: str, metadata: MetaData) -> None:
     with engine.begin() as connection:
         metadata.create_all(connection)
     engine.dispose()
+
+
+def is_trouble(error: Exception) -> bool:
+    """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written.
+
+    It is these very types. Their subclasses and siblings come from the values and the statement.
+    """
+    return type(error) in {OperationalError, InternalError, DatabaseError}
 
 
 def path_of(url: str) -> Path:

@@ -31,7 +31,7 @@ class Decider(Generic[C, E, S]):
     """An aggregate: its messages by name, and the three rules.
 
     `decide` returns the events to append; none means "already so". It raises Rejected.
-    `evolve` folds one event into the state; the state of no events is None.
+    `evolve` folds one event into the state and leaves the one it got as it was; the state of no events is None.
     `unique_keys` tells which keys a state holds.
     """
 

@@ -1,6 +1,7 @@
 """The log: events in streams, each at its version there and at its position among all."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -144,9 +145,13 @@ def read_stream(
     return _recorded(connection, query.order_by(version.desc() if backwards else version).limit(limit))
 
 
-def read_streams(connection: Connection, names: Collection[str]) -> list[RecordedEvent]:
-    """Every event of the streams named, each stream's in order of version."""
-    return [_decode(row) for row in connection.execute(_of_streams, {"names": list(names)})] if names else []
+def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
+    """Every event of the streams named past the version given, each stream's in order of version."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for stream, version in after.items():
+        names[version].append(stream)
+    queries = (connection.execute(_of_streams, {"names": its, "after": version}) for version, its in names.items())
+    return [_decode(row) for rows in queries for row in rows]
 
 
 def read_all(
@@ -186,7 +191,7 @@ _last_position = select(func.max(events.c.position))
 _versions = select(streams).where(streams.c.stream.in_(bindparam("names", expanding=True)))
 _of_streams = (
     select(events)
-    .where(events.c.stream.in_(bindparam("names", expanding=True)))
+    .where(events.c.stream.in_(bindparam("names", expanding=True)), events.c.version > bindparam("after"))
     .order_by(events.c.stream, events.c.version)
 )
 _insert_stream = upsert(streams)

@@ -4,10 +4,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, Connection, Integer, String, Table, Text, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+)
 
 from shared.decider import UniqueKey
 from shared.event_store import metadata
+from shared.inbox import Accepted
 
 outcomes = Table(
     "outcomes",
@@ -18,6 +34,7 @@ outcomes = Table(
     Column("position", Integer),
     Column("problem", Text),
     Column("handled_at", String, nullable=False),
+    Index("outcomes_failed", "seq", sqlite_where=text("status = 'failed'")),
 )
 
 unique_keys = Table(
@@ -97,12 +114,31 @@ def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
         connection.execute(insert(aside), [each._asdict() for each in new])
 
 
-def take_set_aside(connection: Connection, *, after: int, limit: int) -> dict[int, int]:
-    """Take back the first commands set aside past a seq: their seqs, and how often each was tried in vain."""
-    tries = dict(connection.execute(_aside_after, {"after": after, "limit": limit}).all())
-    if tries:
-        connection.execute(delete(aside).where(aside.c.seq.in_(tries)))
-    return tries
+def set_aside_after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
+    """The commands set aside past a seq, in order of seq."""
+    return [SetAside(*row) for row in connection.execute(_aside_after, {"after": seq, "limit": limit})]
+
+
+def find_set_aside(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
+    """Those of the commands that are set aside."""
+    return [SetAside(*row) for row in connection.execute(_find_aside, {"seqs": list(seqs)})]
+
+
+def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
+    """They are set aside no more."""
+    if these:
+        connection.execute(delete(aside).where(aside.c.seq.in_([each.seq for each in these])))
+
+
+def begin_again(connection: Connection, command: Accepted) -> None:
+    """Forget the outcome of a command: it is handled as if it had been accepted now."""
+    connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
+    set_aside(connection, [SetAside(command.seq, command.stream, 0, None)])
+
+
+def failed(connection: Connection, *, limit: int) -> list[int]:
+    """The seqs of the commands that failed, the latest first."""
+    return list(connection.scalars(_failed.limit(limit)))
 
 
 def stuck_streams(connection: Connection) -> set[str]:
@@ -116,12 +152,10 @@ def _json(value: dict[str, Any] | None) -> str | None:
 
 _columns = [outcomes.c[name] for name in Outcome._fields]
 _find = select(*_columns).where(outcomes.c.seq.in_(bindparam("seqs", expanding=True)))
-_aside_after = (
-    select(aside.c.seq, aside.c.tries)
-    .where(aside.c.seq > bindparam("after"))
-    .order_by(aside.c.seq)
-    .limit(bindparam("limit"))
-)
+_aside = select(*(aside.c[name] for name in SetAside._fields))
+_aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
+_find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
+_failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _stuck_streams = select(aside.c.stream).distinct()
 _last_seq = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
 _owners = select(unique_keys).where(

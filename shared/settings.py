@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, ge=1, le=65535)
     max_wait: float = Field(30.0, ge=0, allow_inf_nan=False)
     """Seconds; the longest that `Prefer: wait` is honoured."""
+    max_backlog: int = Field(100_000, ge=1)
+    """Commands that may wait to be handled; beyond, none is accepted."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
 

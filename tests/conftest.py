@@ -11,7 +11,7 @@ from cli.init import init
 from shared import database
 from shared.settings import Settings
 from shared.users import decider
-from tests.helpers import Stores
+from tests.helpers import Stores, new_handler
 from tests.service import Service
 from workers import commands
 
@@ -24,14 +24,10 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def stores(settings: Settings) -> Iterator[Stores]:
     init(settings)
-    opened = Stores(
-        settings,
-        database.writer(settings.inbox),
-        database.writer(settings.event_store),
-        database.writer(settings.read_model, durable=False),
-    )
-    yield opened
-    for engine in opened[1:]:
+    inbox, events = database.writer(settings.inbox), database.writer(settings.event_store)
+    read_model = database.writer(settings.read_model, durable=False)
+    yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
+    for engine in (inbox, events, read_model):
         engine.dispose()
 
 

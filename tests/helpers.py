@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
-from shared import inbox
+from shared import database, inbox
 from shared.inbox import Acceptance, Accepted, Submission
 from shared.settings import Settings
+from workers.commands import CommandHandler
+from workers.watch import Watch
 
 JOHN = {"first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}
 
@@ -16,6 +18,12 @@ class Stores(NamedTuple):
     inbox: Engine
     events: Engine
     read_model: Engine
+    handler: CommandHandler
+
+
+def new_handler(settings: Settings, events: Engine) -> CommandHandler:
+    """What a command worker has when it has just started."""
+    return CommandHandler(database.reader(settings.inbox), events, Watch(database.path_of(settings.event_store)))
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

@@ -12,19 +12,20 @@ from shared import database, event_store, outcomes
 from shared.decider import Rejected, UniqueKey
 from shared.event_store import RecordedEvent
 from shared.outcomes import Outcome
+from shared.settings import Settings
 from shared.users import decider
-from tests.helpers import Stores, accept, create, update
+from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands
 
 
 def handle(stores: Stores) -> int:
     """One message: returns how many commands it found."""
-    return commands.handle(stores.inbox, stores.events)
+    return stores.handler.handle()
 
 
 def sweep(stores: Stores) -> None:
     """What beat brings about."""
-    commands.retry(stores.inbox, stores.events)
+    stores.handler.retry()
     while handle(stores):
         pass
 
@@ -294,11 +295,12 @@ def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
         assert outcomes.owners(connection, both) == {UniqueKey("phone", "x"): "user-2"}
 
 
-def work(inbox_url: str, store_url: str, last: int) -> None:
+def work(settings: Settings, last: int) -> None:
     """Handle commands as they come, until the last one has its outcome."""
-    inbox, store = database.reader(inbox_url), database.writer(store_url)
+    store = database.writer(settings.event_store)
+    handler = new_handler(settings, store)
     while True:
-        commands.handle(inbox, store)
+        handler.handle()
         with store.begin() as connection:
             if outcomes.last_seq(connection) == last:
                 return
@@ -307,8 +309,7 @@ def work(inbox_url: str, store_url: str, last: int) -> None:
 def test_p3_two_workers_keep_the_order_of_one_stream(stores: Stores) -> None:
     addresses = [f"{number}@example.com" for number in range(200)]
     context = multiprocessing.get_context("spawn")
-    urls = stores.settings.inbox, stores.settings.event_store
-    workers = [context.Process(target=work, args=(*urls, 201)) for _ in range(2)]
+    workers = [context.Process(target=work, args=(stores.settings, 201)) for _ in range(2)]
     for worker in workers:
         worker.start()
     accept(stores, create("start@example.com"))

@@ -209,7 +209,7 @@ def test_p8_who_waits_for_a_read_model_that_is_gone_gets_the_plain_202(stores: S
     (stores.settings.data_dir / "read.db").unlink()
     with api(stores.settings.data_dir) as http, ThreadPoolExecutor() as threads:
         answer = threads.submit(http.post, "/users/", json=JOHN, headers=WAIT)
-        eventually(lambda: commands.handle(stores.inbox, stores.events))
+        eventually(stores.handler.handle)
         assert (answer.result().status_code, answer.result().headers["location"][:10]) == (202, "/commands/")
         assert http.get("/users/1").status_code == 503
 
@@ -217,9 +217,9 @@ def test_p8_who_waits_for_a_read_model_that_is_gone_gets_the_plain_202(stores: S
 @pytest.mark.usefixtures("poison")
 def test_a_command_that_failed_shows_its_problem(stores: Stores) -> None:
     [command] = accept(stores, create("poison@example.com", idempotency_key="k"))
-    commands.handle(stores.inbox, stores.events)
+    stores.handler.handle()
     for _ in range(2):
-        commands.retry(stores.inbox, stores.events)
+        stores.handler.retry()
     with api(stores.settings.data_dir) as http:
         body = http.get(f"/commands/{command.command_id}").json()
         assert (body["status"], body["version"], body["position"]) == ("failed", None, None)

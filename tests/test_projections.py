@@ -14,11 +14,11 @@ from shared.event_store import Append, NewEvent
 from shared.settings import Settings
 from shared.users.read_model import User, users, users_after
 from tests.helpers import Stores, accept, create, update
-from workers import commands, projections
+from workers import projections
 
 
 def handle_all(stores: Stores) -> None:
-    while commands.handle(stores.inbox, stores.events):
+    while stores.handler.handle():
         pass
 
 

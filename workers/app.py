@@ -5,10 +5,13 @@ import time
 from typing import Any
 
 from celery.signals import setup_logging
+from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database
 from shared.settings import Settings
-from workers import alive, commands, projections
+from workers import alive, projections
+from workers.commands import CHUNK, CommandHandler
+from workers.watch import Watch
 
 EVERY = 2.0
 """Seconds after which a lost message is made up for, and a failed try repeated."""
@@ -17,17 +20,19 @@ SOCKET_TIMEOUT = 5.0
 
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
-app.conf.beat_schedule = {
-    "handle commands": {"task": bus.HANDLE_COMMANDS, "schedule": EVERY},
-    "catch up": {"task": bus.CATCH_UP, "schedule": EVERY},
-}
+app.conf.beat_scheduler = "workers.beat:Beat"
 if settings.alive_file:
     alive.show(app, settings.alive_file)
 
-inbox = database.reader(settings.inbox)
+handler = CommandHandler(
+    database.reader(settings.inbox),
+    database.writer(settings.event_store),
+    Watch(database.path_of(settings.event_store)),
+)
 event_log = database.reader(settings.event_store)
-event_store = database.writer(settings.event_store)
 read_model = database.writer(settings.read_model, durable=False)
+
+log = logging.getLogger(__name__)
 
 
 class Pace:
@@ -45,16 +50,20 @@ class Pace:
         return True
 
 
-retrying = Pace(EVERY)  # not one for each message: while a worker is away, beat's pile up
+retrying = Pace(EVERY)  # beat's messages are not the only ones
 
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
 def handle_commands() -> None:
-    retried = commands.retry(inbox, event_store) if retrying.due() else 0
-    handled = commands.handle(inbox, event_store)
-    if retried or handled:
+    try:
+        handled = handler.handle()
+        retried = handler.retry() if retrying.due() else 0
+    except DBAPIError as error:
+        log.warning("commands wait for the next beat: %s", error.orig)
+        return
+    if handled or retried:
         wake(bus.CATCH_UP)
-    if handled >= commands.CHUNK:
+    if handled >= CHUNK:
         wake(bus.HANDLE_COMMANDS)
 
 
@@ -69,7 +78,7 @@ def wake(task: str) -> None:
     try:
         bus.wake(app, task)
     except bus.BrokerDown as error:
-        logging.getLogger(__name__).warning("%s waits for beat: %s", task, error)
+        log.warning("%s waits for beat: %s", task, error)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

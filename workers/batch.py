@@ -12,6 +12,7 @@ from shared.event_store import Append, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import now
 from shared.outcomes import Outcome, SetAside
+from workers.folds import Fold
 
 MAX_TRIES = 3
 """A rule that raises so often on a command has failed it; before that, it is set aside and tried again."""
@@ -26,13 +27,14 @@ class Batch:
         self,
         aggregates: Mapping[str, Decider[Any, Any, Any]],
         versions: Mapping[str, int],
+        folds: Mapping[str, Fold],
         history: Sequence[RecordedEvent],
         position: int,
         owners: Mapping[UniqueKey, str | None],
         stuck: Collection[str],
         tries: Mapping[int, int],
     ) -> None:
-        """`history` has every event of the streams, `owners` who is known to hold a key, `position` is the log's last.
+        """`history` has the events past the folds, `owners` who is known to hold a key, `position` is the log's last.
 
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """
@@ -43,6 +45,7 @@ class Batch:
         self.set_aside: list[SetAside] = []
         self._aggregates = aggregates
         self._versions = dict(versions)
+        self._folds = folds
         self._history: dict[str, list[RecordedEvent]] = defaultdict(list)
         for event in history:
             self._history[event.stream].append(event)
@@ -77,6 +80,10 @@ class Batch:
             detail = f"Gave up after {tries} tries. {text}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
+    def folds(self) -> dict[str, Fold]:
+        """The streams as they stand now."""
+        return {stream: Fold(self._versions[stream], state) for stream, state in self._states.items()}
+
     def _decide(self, command: Accepted) -> list[NewEvent]:
         stream, version = command.stream, self._versions[command.stream]
         if command.expected_version not in (None, version):
@@ -94,7 +101,7 @@ class Batch:
     def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
         if stream not in self._states:
             past = (rules.events[event.type].model_validate(event.data) for event in self._history[stream])
-            self._states[stream] = reduce(rules.evolve, past, None)
+            self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 
     def _move_keys(self, stream: str, before: AbstractSet[UniqueKey], after: AbstractSet[UniqueKey]) -> None:

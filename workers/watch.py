@@ -1,0 +1,77 @@
+"""Watching the rules: which command is being decided stands in a file, which outlives the process that a rule ends."""
+
+import faulthandler
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+LIMIT = 5.0
+"""Seconds that deciding on one command may take, give or take one; then the process ends itself."""
+
+HEADER = 21
+"""Bytes: the seq, padded, and a line's end. Behind it stands where the rule hung, if it did."""
+
+
+class Died(Exception):
+    """The process that was deciding is gone."""
+
+
+class Hung(Exception):
+    """Deciding took too long. The note says where."""
+
+
+class Suspect(NamedTuple):
+    """The command that was being decided when a process ended."""
+
+    seq: int
+    error: Exception
+
+
+class Watch:
+    """For whoever holds the event store's write lock, and for nobody else: there is one file for all workers."""
+
+    def __init__(self, store: Path) -> None:
+        """The file is beside the store's, like SQLite's own."""
+        self._file = store.with_name(f"{store.name}-deciding")
+        self._armed = 0.0
+
+    def suspect(self) -> Suspect | None:
+        """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
+        header, _, where = os.pread(self._fd, 2**16, 0).decode(errors="replace").partition("\n")
+        if not (seq := int(header or 0)):
+            return None
+        if not where:
+            return Suspect(seq, Died("it ended the process that was deciding on it"))
+        hung = Hung(f"deciding took longer than {LIMIT:g} s")
+        hung.add_note(where)
+        return Suspect(seq, hung)
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Around `on`. Forgets the suspect."""
+        os.ftruncate(self._fd, HEADER)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self._armed = 0.0
+            self._note(0)
+
+    def on(self, seq: int) -> None:
+        """Note the command that is next. If it hangs, faulthandler's thread writes down where and ends the process."""
+        self._note(seq)
+        if time.monotonic() > self._armed + 1:  # setting it anew for each command would cost more than deciding
+            self._armed = time.monotonic()
+            os.lseek(self._fd, HEADER, os.SEEK_SET)
+            faulthandler.dump_traceback_later(LIMIT, exit=True, file=self._fd)
+
+    @cached_property
+    def _fd(self) -> int:
+        return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def _note(self, seq: int) -> None:
+        os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)
