@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -14,6 +14,7 @@ from api.documentation import headers
 from api.problems import RETRY_AFTER
 from api.service import Service
 from shared import bus, event_store, inbox, projection
+from shared.projection import Stop
 
 router = APIRouter(tags=["health"])
 
@@ -21,19 +22,25 @@ router = APIRouter(tags=["health"])
 Status = Literal["ready", "degraded", "unavailable"]
 
 
+class Stopped(BaseModel):
+    event: int = Field(examples=[3], description="The event that it can't apply")
+    error: str = Field(examples=["ZeroDivisionError: division by zero"])
+
+
 class Lag(BaseModel):
     position: int = Field(examples=[2])
     lag: int = Field(examples=[0], description="Events not projected yet")
+    stopped: Stopped | None = Field(examples=[None], description="Why it stands still, if an event stops it")
 
 
 class Readiness(BaseModel):
-    """Without Redis the service is `degraded`: it accepts and answers, but handles nothing until Redis is back."""
+    """`degraded`: it accepts and answers, but handles nothing until Redis is back, or a projection stands still."""
 
     status: Status
     dependencies: dict[str, str] = Field(
         examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}]
     )
-    projections: dict[str, Lag] = Field(examples=[{"users": {"position": 2, "lag": 0}}])
+    projections: dict[str, Lag] = Field(examples=[{"users": {"position": 2, "lag": 0, "stopped": None}}])
 
 
 @router.get("/livez", responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}})
@@ -60,9 +67,11 @@ async def readyz(request: Request) -> Response:
     stores = [state for name, state in dependencies.items() if name != "redis"]
     if any(state != "ok" for state in stores):
         status: Status = "unavailable"
+        lags: dict[str, dict[str, Any]] = {}
     else:
-        status = "ready" if dependencies["redis"] == "ok" else "degraded"
-    lags = _lags(service) if status != "unavailable" else {}
+        lags = _lags(service)
+        well = dependencies["redis"] == "ok" and not any(lag["stopped"] for lag in lags.values())
+        status = "ready" if well else "degraded"
     body = {"status": status, "dependencies": dependencies, "projections": lags}
     if status == "unavailable":
         return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
@@ -78,9 +87,14 @@ def _state(store: Engine, look: Callable[[Connection], object]) -> str:
     return "ok"
 
 
-def _lags(service: Service) -> dict[str, dict[str, int]]:
+def _lags(service: Service) -> dict[str, dict[str, Any]]:
     with service.read_model.connect() as connection:
-        positions = projection.positions(connection)
+        positions, stops = projection.positions(connection), projection.stops(connection)
     with service.log.connect() as connection:
         last = event_store.last_position(connection)
-    return {name: {"position": position, "lag": last - position} for name, position in positions.items()}
+    return {name: _lag(position, last, stops.get(name)) for name, position in positions.items()}
+
+
+def _lag(position: int, last: int, stop: Stop | None) -> dict[str, Any]:
+    stopped = {"event": stop.position, "error": stop.error} if stop else None
+    return {"position": position, "lag": last - position, "stopped": stopped}

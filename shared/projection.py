@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from shared.event_store import RecordedEvent
@@ -15,6 +15,21 @@ metadata = MetaData()
 checkpoints = Table(
     "checkpoints", metadata, Column("projection", String, primary_key=True), Column("position", Integer, nullable=False)
 )
+
+stops_ = Table(
+    "stops",
+    metadata,
+    Column("projection", String, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+)
+
+
+class Stop(NamedTuple):
+    """A projection stands before the event at this position, which it can't apply."""
+
+    position: int
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +55,18 @@ def checkpoint(connection: Connection, projection: str) -> int:
 
 def move_checkpoint(connection: Connection, projection: str, position: int) -> None:
     connection.execute(_move, {"projection": projection, "position": position})
+
+
+def stops(connection: Connection) -> dict[str, Stop]:
+    """Where projections stand still, by their names."""
+    return {name: Stop(position, error) for name, position, error in connection.execute(select(stops_))}
+
+
+def move_stop(connection: Connection, projection: str, stop: Stop | None) -> None:
+    """None: it goes on."""
+    connection.execute(delete(stops_).where(stops_.c.projection == projection))
+    if stop:
+        connection.execute(insert(stops_), {"projection": projection, **stop._asdict()})
 
 
 _positions = select(checkpoints)

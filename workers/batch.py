@@ -64,12 +64,12 @@ class Batch:
             events = self._decide(command)
         except Rejected as no:
             self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.stumble(command, error)
         else:
             self._succeed(command, events)
 
-    def stumble(self, command: Accepted, error: Exception) -> None:
+    def stumble(self, command: Accepted, error: BaseException) -> None:
         """A command that raised is set aside, or fails if it did so too often."""
         log.error("%s %s of %s raised", command.type, command.command_id, command.stream, exc_info=error)
         tries = self._tries.get(command.seq, 0) + 1

@@ -43,12 +43,12 @@ class CommandHandler:
             suspect = self._watch.suspect()
             new = inbox.read_after(reading, outcomes.last_seq(connection), limit=CHUNK)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
-            chunk = inbox.read(reading, tries) + new
+            chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
                 return 0
             batches = self._handle(connection, chunk, outcomes.stuck_streams(connection), tries, suspect)
         self._committed(batches)
-        return len(chunk)
+        return len(chunk) + (self.handle() if suspect else 0)
 
     def retry(self) -> int:
         """Handle each command that was set aside, as `handle` does; returns how many have an outcome now."""
@@ -109,8 +109,8 @@ class CommandHandler:
             batch = Batch(AGGREGATES, versions, folds, history, position, owners, stuck, tries)
             with self._watch.deciding():
                 for command in chunk:
-                    if suspect and command.seq == suspect.seq:
-                        batch.stumble(command, suspect.error)
+                    if error := self._deadly(command, batch, tries, suspect):
+                        batch.stumble(command, error)
                     else:
                         self._watch.on(command.seq)
                         batch.handle(command)
@@ -118,6 +118,14 @@ class CommandHandler:
             if not taken:
                 return batch
             owners |= dict.fromkeys(batch.assumed_free) | taken
+
+    def _deadly(
+        self, command: Accepted, batch: Batch, tries: Mapping[int, int], suspect: Suspect | None
+    ) -> Exception | None:
+        """What the command does to a process: it did so just now, or would again."""
+        if suspect and command.seq == suspect.seq:
+            return suspect.error
+        return self._watch.probe(lambda: batch.handle(command)) if tries.get(command.seq) else None
 
     def _committed(self, batches: Sequence[Batch]) -> int:
         """Returns how many commands have an outcome now."""
@@ -128,6 +136,12 @@ class CommandHandler:
         if ended:
             log.info("handled %s", " ".join(f"{status}={ended[status]}" for status in sorted(ended)))
         return ended.total()
+
+
+def _upto(suspect: Suspect | None, chunk: list[Accepted]) -> list[Accepted]:
+    """What is found out of a suspect is committed before another command gets to end the process."""
+    seqs = [command.seq for command in chunk]
+    return chunk[: seqs.index(suspect.seq) + 1] if suspect and suspect.seq in seqs else chunk
 
 
 def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int, int]:

@@ -1,15 +1,18 @@
 """Watching the rules: which command is being decided stands in a file, which outlives the process that a rule ends."""
 
 import faulthandler
+import logging
 import os
+import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-LIMIT = 5.0
+LIMIT = 3.0
 """Seconds that deciding on one command may take, give or take one; then the process ends itself."""
 
 HEADER = 21
@@ -44,11 +47,26 @@ class Watch:
         header, _, where = os.pread(self._fd, 2**16, 0).decode(errors="replace").partition("\n")
         if not (seq := int(header or 0)):
             return None
-        if not where:
-            return Suspect(seq, Died("it ended the process that was deciding on it"))
-        hung = Hung(f"deciding took longer than {LIMIT:g} s")
-        hung.add_note(where)
-        return Suspect(seq, hung)
+        return Suspect(seq, _hung(where) if where else _died())
+
+    def probe(self, rule: Callable[[], object]) -> Exception | None:
+        """What the rule would do to this process, tried in another one; None if that survives it."""
+        self._off()
+        if not (child := _fork()):
+            try:
+                logging.disable()  # what it raises is told when it is done for good
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_REAL, LIMIT)
+                rule()
+            finally:
+                os._exit(0)
+        match os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            case 0:
+                return None
+            case hung if hung == -signal.SIGALRM:
+                return _hung()
+            case _:
+                return _died()
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
@@ -57,9 +75,7 @@ class Watch:
         try:
             yield
         finally:
-            faulthandler.cancel_dump_traceback_later()
-            self._armed = 0.0
-            self._note(0)
+            self._off()
 
     def on(self, seq: int) -> None:
         """Note the command that is next. If it hangs, faulthandler's thread writes down where and ends the process."""
@@ -73,5 +89,26 @@ class Watch:
     def _fd(self) -> int:
         return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
 
+    def _off(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._armed = 0.0
+        self._note(0)
+
     def _note(self, seq: int) -> None:
         os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)
+
+
+def _died() -> Died:
+    return Died("it ended the process that was deciding on it")
+
+
+def _hung(where: str = "") -> Hung:
+    error = Hung(f"deciding took longer than {LIMIT:g} s")
+    error.add_note(where)
+    return error
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads in this process: the child needs none of them
+        return os.fork()
