@@ -8,38 +8,42 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import Celery
 from sqlalchemy import Engine
 
-from api.problems import Problem
+from api.problems import Problem, unavailable
 from shared import bus, inbox
-from shared.inbox import Acceptance, KeyReused, Submission
+from shared.database import is_trouble
+from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
 
 BATCH = 500
 """Commands in one inbox transaction, at most."""
 
 log = logging.getLogger(__name__)
 
-Waiting = tuple[Submission, "asyncio.Future[Acceptance | KeyReused]"]
+Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 
 
 class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
-    def __init__(self, engine: Engine, announce: Callable[[], None]) -> None:
-        """`announce` is called on the event loop when a batch is committed."""
+    def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[], int]) -> None:
+        """`announce` is called on the event loop when a batch is committed; `upto` tells the highest seq to give."""
         self._engine = engine
         self._announce = announce
+        self._upto = upto
         self._thread = ThreadPoolExecutor(1, "inbox")
         self._waiting: list[Waiting] = []
         self._commits: asyncio.Task[None] | None = None
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted."""
-        answer: asyncio.Future[Acceptance | KeyReused] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((submission, answer))
         if self._commits is None:
             self._commits = asyncio.create_task(self._commit_all())
         match await answer:
             case KeyReused():
                 raise Problem("idempotency-key-reused", 422, "The Idempotency-Key came before, with another request.")
+            case InboxFull():
+                raise unavailable("backlog-full", "As many commands wait to be handled as may.")
             case acceptance:
                 return acceptance
 
@@ -60,6 +64,8 @@ class Acceptor:
             loop = asyncio.get_running_loop()
             answers = await loop.run_in_executor(self._thread, self._commit, submissions)
         except Exception as error:
+            if is_trouble(error):  # it would be the same for those behind, after as long a wait
+                batch, self._waiting = batch + self._waiting, []
             for _, answer in batch:
                 if not answer.cancelled():
                     answer.set_exception(error)
@@ -69,9 +75,10 @@ class Acceptor:
                 answer.set_result(its)
         self._announce()
 
-    def _commit(self, submissions: list[Submission]) -> list[Acceptance | KeyReused]:
+    def _commit(self, submissions: list[Submission]) -> list[Answer]:
+        upto = self._upto()
         with self._engine.begin() as connection:
-            return inbox.accept(connection, submissions)
+            return inbox.accept(connection, submissions, upto=upto)
 
 
 class Announcer:

@@ -48,7 +48,7 @@ COMMAND: Responses = {
         _413="content-too-large",
         _415="unsupported-media-type",
         _422="invalid-request idempotency-key-reused",
-        _503="store-unavailable",
+        _503="store-unavailable backlog-full",
     ),
     **errors(*AFTER_WAITING, _500="command-failed internal-server-error"),
 }

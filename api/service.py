@@ -1,9 +1,11 @@
 """What the routes work with: the stores, the acceptor, and the ways to wait."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Self
 
 from fastapi import Request
+from sqlalchemy.exc import DBAPIError
 
 from api.acceptance import Acceptor, Announcer
 from api.problems import unavailable
@@ -33,7 +35,8 @@ class Service:
         self.read_model = database.reader(settings.read_model)
         self.bus = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
         self.announcer = Announcer(self.bus)
-        self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce)
+        self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce, self._upto)
+        self._handled = 0
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.visible = Poll[Visible, Outcome](self._visible)
         self.reached = Poll[Reached, bool](self._reached)
@@ -52,6 +55,12 @@ class Service:
         """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""
         if position and not await self.reached.get((which, position), within=MIN_POSITION_WAIT):
             raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
+
+    def _upto(self) -> int:
+        """The seq at which the backlog is full, as far as is known: without the event store, what was known last."""
+        with suppress(DBAPIError), self.log.connect() as connection:
+            self._handled = outcomes.last_seq(connection)
+        return self._handled + self.settings.max_backlog
 
     def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:
         with self.log.connect() as connection:

@@ -77,19 +77,32 @@ class KeyReused(Exception):
     """The idempotency key came before, with another request."""
 
 
-def accept(connection: Connection, batch: Sequence[Submission]) -> list[Acceptance | KeyReused]:
-    """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number."""
+class InboxFull(Exception):
+    """As many commands wait as may."""
+
+
+Answer = Acceptance | KeyReused | InboxFull
+
+
+def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | None = None) -> list[Answer]:
+    """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number.
+
+    No seq above `upto` is given.
+    """
     numbers = _numbers(connection, batch)
     known = _known(connection, batch)
     accepted_at = now()
     rows: list[dict[str, Any]] = []
-    answers: list[Acceptance | KeyReused] = []
+    answers: list[Answer] = []
     for submission in batch:
         key = submission.idempotency_key
         fingerprint = submission.fingerprint if key else None
         if key in known:
             first, its_fingerprint = known[key]
             answers.append(Acceptance(first, replayed=True) if its_fingerprint == fingerprint else KeyReused())
+            continue
+        if upto is not None and numbers[SEQ] >= upto:
+            answers.append(InboxFull())
             continue
         command = _number(submission, numbers, accepted_at)
         rows.append({**command._asdict(), "idempotency_key": key, "fingerprint": fingerprint})

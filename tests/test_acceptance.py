@@ -1,9 +1,12 @@
 """The acceptor and the announcer: group commit, all or none, and a bus that never holds anything up."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import pysqlite3.dbapi2 as sqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -20,9 +23,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     accept = inbox.accept
 
-    def counting(connection: Any, batch: Sequence[Submission]) -> Any:
+    def counting(connection: Any, batch: Sequence[Submission], **more: Any) -> Any:
         sizes.append(len(batch))
-        return accept(connection, batch)
+        return accept(connection, batch, **more)
 
     monkeypatch.setattr(inbox, "accept", counting)
     return sizes
@@ -31,13 +34,17 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def no_announcement() -> None: ...
 
 
+def no_limit() -> int:
+    return 10**9
+
+
 def test_commands_that_come_together_are_committed_together_and_announced_once(
     stores: Stores, batches: list[int]
 ) -> None:
     announced: list[int] = []
 
     async def story() -> list[int]:
-        acceptor = Acceptor(stores.inbox, lambda: announced.append(1))
+        acceptor = Acceptor(stores.inbox, lambda: announced.append(1), no_limit)
         answers = await asyncio.gather(*(acceptor.accept(create(f"{n}@example.com")) for n in range(50)))
         await acceptor.close()
         return [answer.command.seq for answer in answers]
@@ -49,7 +56,7 @@ def test_commands_that_come_together_are_committed_together_and_announced_once(
 
 def test_one_command_alone_waits_for_no_other(stores: Stores, batches: list[int]) -> None:
     async def story() -> None:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         for number in range(3):
             await asyncio.wait_for(acceptor.accept(create(f"{number}@example.com")), 1)
         await acceptor.close()
@@ -65,7 +72,7 @@ def test_p8_when_the_commit_fails_every_command_of_the_batch_is_told_and_none_is
         )
 
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         batch = (acceptor.accept(create(f"{n}@example.com")) for n in range(5))
         answers = await asyncio.gather(*batch, return_exceptions=True)
         with stores.inbox.begin() as connection:
@@ -79,9 +86,52 @@ def test_p8_when_the_commit_fails_every_command_of_the_batch_is_told_and_none_is
     assert later.command.seq == 1
 
 
+def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 1)
+    engine = database.writer(stores.settings.inbox)
+
+    async def story() -> tuple[list[Any], float]:
+        acceptor = Acceptor(engine, no_announcement, no_limit)
+        with contextlib.closing(sqlite3.connect(database.path_of(stores.settings.inbox))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            first = asyncio.create_task(acceptor.accept(create()))
+            await asyncio.sleep(0)
+            behind = (acceptor.accept(create(f"{n}@example.com")) for n in range(5))
+            answers = await asyncio.gather(first, *behind, return_exceptions=True)
+            took = time.monotonic() - began
+        await acceptor.accept(create())
+        await acceptor.close()
+        return answers, took
+
+    answers, took = asyncio.run(story())
+    assert all(isinstance(answer, DBAPIError) for answer in answers)
+    assert 1 <= took < 1.8
+    engine.dispose()
+
+
+def test_p8_when_the_backlog_is_full_a_command_is_refused_and_a_replay_answered(stores: Stores) -> None:
+    async def story() -> list[Any]:
+        acceptor = Acceptor(stores.inbox, no_announcement, lambda: 2)
+        commands = [create("a@example.com", idempotency_key="k"), create("b@example.com"), create("c@example.com")]
+        again = create("a@example.com", idempotency_key="k")
+        answers = await asyncio.gather(*map(acceptor.accept, [*commands, again]), return_exceptions=True)
+        await acceptor.close()
+        return answers
+
+    first, second, refused, again = asyncio.run(story())
+    assert (first.command.seq, second.command.seq) == (1, 2)
+    assert isinstance(refused, Problem)
+    assert (refused.document["status"], refused.document["type"]) == (503, "/problems/backlog-full")
+    assert refused.headers == {"Retry-After": "1"}
+    assert (again.command, again.replayed) == (first.command, True)
+
+
 def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> None:
     async def story() -> bool:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         answer = await acceptor.accept(create())
         reader = database.reader(stores.settings.inbox)
         with reader.connect() as connection:
@@ -95,7 +145,7 @@ def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> No
 
 def test_more_than_one_transaction_takes_follow_in_order(stores: Stores, batches: list[int]) -> None:
     async def story() -> list[int]:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         answers = await asyncio.gather(*(acceptor.accept(create(f"{n}@example.com")) for n in range(1300)))
         await acceptor.close()
         return [answer.command.seq for answer in answers]
@@ -106,7 +156,7 @@ def test_more_than_one_transaction_takes_follow_in_order(stores: Stores, batches
 
 def test_closing_waits_for_what_is_being_committed(stores: Stores) -> None:
     async def story() -> bool:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         answer = asyncio.create_task(acceptor.accept(create()))
         await asyncio.sleep(0)
         await acceptor.close()
@@ -118,7 +168,7 @@ def test_closing_waits_for_what_is_being_committed(stores: Stores) -> None:
 
 def test_a_key_that_was_used_for_something_else_fails_its_request_alone(stores: Stores) -> None:
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         batch = [create("a@example.com", idempotency_key="k"), create("b@example.com", idempotency_key="k"), create()]
         answers = await asyncio.gather(*map(acceptor.accept, batch), return_exceptions=True)
         await acceptor.close()
@@ -131,7 +181,7 @@ def test_a_key_that_was_used_for_something_else_fails_its_request_alone(stores: 
 
 def test_a_client_that_goes_away_harms_no_other(stores: Stores) -> None:
     async def story() -> int:
-        acceptor = Acceptor(stores.inbox, no_announcement)
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
         gone = asyncio.create_task(acceptor.accept(create("a@example.com")))
         stays = asyncio.create_task(acceptor.accept(create("b@example.com")))
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from shared.event_store import Append, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import now
 from shared.outcomes import Outcome, SetAside
+from workers.errors import in_words
 from workers.folds import Fold
 
 MAX_TRIES = 3
@@ -73,11 +74,10 @@ class Batch:
         """A command that raised is set aside, or fails if it did so too often."""
         log.error("%s %s of %s raised", command.type, command.command_id, command.stream, exc_info=error)
         tries = self._tries.get(command.seq, 0) + 1
-        text = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
         if tries < MAX_TRIES:
-            self._set_aside(command, tries=tries, error=text)
+            self._set_aside(command, tries=tries, error=in_words(error))
         else:
-            detail = f"Gave up after {tries} tries. {text}"
+            detail = f"Gave up after {tries} tries. {in_words(error)}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
     def folds(self) -> dict[str, Fold]:

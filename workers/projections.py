@@ -11,6 +11,7 @@ from shared.database import is_trouble
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, Stop
 from shared.users.read_model import users
+from workers.errors import in_words
 
 PROJECTIONS = {each.name: each for each in (users,)}
 
@@ -84,7 +85,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
 
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:
     """Keep where it stands still and why, and log it when that changes."""
-    stop = failure and Stop(failure.position, f"{type(failure.error).__name__}: {failure.error}")
+    stop = failure and Stop(failure.position, in_words(failure.error))
     if stop == before:
         return
     projection.move_stop(connection, which.name, stop)
