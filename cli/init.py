@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
+from cli.errors import NotUsable
 from shared import database, event_store, inbox, outcomes, projection
 from shared.settings import Settings
 from workers.projections import PROJECTIONS
-
-
-class NotUsable(Exception):
-    """The data can't be used, and why, in one line."""
 
 
 def init(settings: Settings) -> None:

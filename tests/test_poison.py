@@ -1,7 +1,9 @@
-"""Rules and projections with bugs, in the running service: each harms what it is about, and nothing else."""
+"""Rules and a projection with bugs, in the running service: each harms what it is about, and nothing else."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.helpers import JOHN
 from tests.service import Service, eventually
@@ -17,31 +19,77 @@ KINDS = {
 }
 
 
-def command(service: Service, path: str) -> dict[str, str]:
-    body: dict[str, str] = service.http.get(path).json()
-    return body
-
-
 def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_minute(service: Start) -> None:
     running = service(**BUGS).ready()
     for name in [*KINDS, "other"]:
         running.http.post("/users/", json={**JOHN, "email": f"{name}.first@example.com"})
     worker = running.role("command-worker")
     assert worker
-    worker.suspend()  # so that all of them are in one transaction
-    bad, behind = {}, {}
+    worker.suspend()  # so that all that follow are in one transaction
+    bad, behind = [], []
     for user_id, kind in enumerate(KINDS, 1):
-        answer = running.http.put(f"/users/{user_id}", json={"email": f"{kind}@example.com"})
-        bad[kind] = answer.headers["location"]
-        answer = running.http.put(f"/users/{user_id}", json={"email": f"{kind}.behind@example.com"})
-        behind[kind] = answer.headers["location"]
-    other = running.http.put("/users/4", json={"email": "other@example.com"}).headers["location"]
+        bad.append(change(running, user_id, f"{kind}@example.com"))
+        behind.append(change(running, user_id, f"{kind}.behind@example.com"))
+    other = change(running, 4, "other@example.com")
     worker.resume()
-    eventually(lambda: command(running, other)["status"] == "succeeded", within=40)
-    assert {command(running, path)["status"] for path in bad.values()} == {"accepted"}
-    for kind, path in bad.items():
-        eventually(lambda: command(running, path)["status"] == "failed", within=60)  # noqa: B023
-        assert KINDS[kind] in running.http.get(path).json()["problem"]["detail"]
-    for path in behind.values():
-        eventually(lambda: command(running, path)["status"] == "succeeded", within=10)  # noqa: B023
-    assert "in decide" in running.log.read_text()
+    eventually(lambda: shown(running, other)["status"] == "succeeded", within=40)
+    assert {shown(running, path)["status"] for path in bad} == {"accepted"}
+    for path, why in zip(bad, KINDS.values(), strict=True):
+        eventually(lambda: shown(running, path)["status"] == "failed", within=60)  # noqa: B023
+        assert why in shown(running, path)["problem"]["detail"]
+    for path in behind:
+        eventually(lambda: shown(running, path)["status"] == "succeeded")  # noqa: B023
+    assert "in decide" in running.log.read_text()  # where it hung
+    list_show_and_retry(running, bad)
+
+
+def list_show_and_retry(running: Service, bad: list[str]) -> None:
+    ids = [path.removeprefix("/commands/") for path in bad]
+    failed = json.loads(running.cqrs("commands", "list", "--failed", "--json"))
+    assert [each["command_id"] for each in failed] == ids[::-1]
+    assert ids[2] in running.cqrs("commands", "list", "--failed")
+    detail = json.loads(running.cqrs("commands", "show", ids[2]))
+    assert (detail["type"], detail["data"]["email"], detail["status"]) == (
+        "UpdateUserEmail",
+        "hangs@example.com",
+        "failed",
+    )
+    (running.data_dir / "mended").touch()
+    running.cqrs("commands", "retry", ids[2])
+    eventually(lambda: shown(running, bad[2])["status"] == "succeeded")
+    assert shown(running, bad[2])["version"] == 3
+    assert "only what failed is retried" in running.cqrs("commands", "retry", ids[2], code=1)
+    assert "no command x was accepted" in running.cqrs("commands", "show", "x", code=1)
+
+
+def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once_it_can(service: Start) -> None:
+    running = service(**BUGS).ready()
+    for name in ("a", "unapplicable", "b"):
+        running.http.post("/users/", json={**JOHN, "email": f"{name}@example.com"})
+    stopped = {"position": 1, "lag": 2, "stopped": {"event": 2, "error": "ZeroDivisionError: a bug"}}
+    eventually(lambda: running.http.get("/readyz").json()["projections"]["users"] == stopped)
+    assert running.http.get("/readyz").json()["status"] == "degraded"
+    assert [user["user_id"] for user in running.http.get("/users/").json()] == [1]
+    assert "stopped by event 2: ZeroDivisionError: a bug" in running.cqrs("projections", "status", code=1)
+    running.kill("projection-worker")
+    (running.data_dir / "mended").touch()
+    eventually(lambda: [user["user_id"] for user in running.http.get("/users/").json()] == [1, 2, 3])
+    assert running.answers("/readyz")
+    assert running.log.read_text().count("users stops before event 2") == 1
+    assert json.loads(running.cqrs("projections", "status", "--json"))["users"] == {
+        "position": 3,
+        "lag": 0,
+        "stopped": None,
+    }
+
+
+def change(running: Service, user_id: int, email: str) -> str:
+    """Where the accepted command is."""
+    answer = running.http.put(f"/users/{user_id}", json={"email": email})
+    assert answer.status_code == 202
+    return answer.headers["location"]
+
+
+def shown(running: Service, path: str) -> dict[str, Any]:
+    body: dict[str, Any] = running.http.get(path).json()
+    return body

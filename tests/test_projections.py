@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from cli.init import NotUsable, init
+from cli.errors import NotUsable
+from cli.init import init
 from shared import database, event_store, projection
 from shared.event_store import Append, NewEvent
 from shared.settings import Settings

@@ -63,7 +63,8 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
             last = events[-1].position
         _note(connection, which, failure, stopped)
         projection.move_checkpoint(connection, which.name, last)
-    log.info("projected %s=%d", which.name, last - position)
+    if last > position:
+        log.info("projected %s=%d", which.name, last - position)
     return more
 
 

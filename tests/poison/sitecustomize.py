@@ -1,4 +1,4 @@
-"""Bugs for the service's processes, which find this on PYTHONPATH: rules and a projection that some addresses break."""
+"""Bugs for the service's processes, which find this on PYTHONPATH, until there is a file `mended` in the data dir."""
 
 import os
 import time
@@ -13,7 +13,7 @@ rules, users = decider.users, read_model.users
 
 
 def decide(command: Any, user: Any) -> Sequence[Any]:
-    match command.email.partition("@")[0]:
+    match not Path("mended").exists() and command.email.partition("@")[0]:
         case "raises":
             raise ZeroDivisionError("a bug")
         case "exits":
@@ -24,9 +24,8 @@ def decide(command: Any, user: Any) -> Sequence[Any]:
 
 
 def project(connection: Any, events: Sequence[Any]) -> None:
-    """Cannot apply some events, until there is a file `mended` in the folder."""
     users.project(connection, events)
-    if any("unapplicable" in str(event) for event in events) and not Path("mended").exists():
+    if not Path("mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")
 
 

@@ -1,0 +1,106 @@
+"""`cqrs commands`: what became of commands, and another chance for one that failed."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.errors import NotUsable, in_one_line
+from shared import database, inbox, outcomes
+from shared.inbox import Accepted
+from shared.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="What became of commands.")
+
+CommandId = Annotated[str, typer.Argument(help="As the 202 told it", metavar="ID")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
+
+
+@app.command("list")
+@in_one_line
+def list_(
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed")] = False,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The latest commands, the last one first."""
+    settings = Settings()
+    with database.reader(settings.event_store).connect() as connection:
+        seqs = outcomes.failed(connection, limit=limit) if failed else None
+    with database.reader(settings.inbox).connect() as connection:
+        last = inbox.last_seq(connection)
+        commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
+    shown = _shown(settings, commands[::-1])
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    table = Table("command", "type", "stream", "accepted at", "status", "why", box=None, pad_edge=False)
+    for each in shown:
+        table.add_row(*(each[name] for name in ("command_id", "type", "stream", "accepted_at", "status")), _why(each))
+    Console(soft_wrap=True, markup=False).print(table)
+
+
+@app.command()
+@in_one_line
+def show(command_id: CommandId) -> None:
+    """One command, with its data and what became of it, as JSON."""
+    settings = Settings()
+    [shown] = _shown(settings, [_find(settings, command_id)])
+    typer.echo(json.dumps(shown, indent=2))
+
+
+@app.command()
+@in_one_line
+def retry(command_id: CommandId) -> None:
+    """Have a command that failed handled once more, as if it had been accepted now."""
+    settings = Settings()
+    command = _find(settings, command_id)
+    with database.writer(settings.event_store).begin() as connection:
+        outcome = outcomes.find(connection, [command.seq]).get(command.seq)
+        if not outcome or outcome.status != "failed":
+            raise NotUsable(
+                f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only what failed is retried"
+            )
+        outcomes.begin_again(connection, command)
+    typer.echo(f"cqrs: {command.type} on {command.stream} is taken up again within seconds")
+
+
+def _find(settings: Settings, command_id: str) -> Accepted:
+    with database.reader(settings.inbox).connect() as connection:
+        command = inbox.find(connection, command_id)
+    if not command:
+        raise NotUsable(f"no command {command_id} was accepted")
+    return command
+
+
+def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, Any]]:
+    seqs = [command.seq for command in commands]
+    with database.reader(settings.event_store).connect() as connection:
+        ended = outcomes.find(connection, seqs)
+        aside = {each.seq: each for each in outcomes.find_set_aside(connection, seqs)}
+    return [
+        {
+            **command._asdict(),
+            "data": json.loads(command.data),
+            "status": outcome.status if (outcome := ended.get(command.seq)) else "accepted",
+            "handled_at": outcome and outcome.handled_at,
+            "version": outcome and outcome.version,
+            "position": outcome and outcome.position,
+            "problem": outcome and outcome.problem,
+            "tries": waiting.tries if (waiting := aside.get(command.seq)) else None,
+            "error": waiting and waiting.error,
+        }
+        for command in commands
+    ]
+
+
+def _why(shown: dict[str, Any]) -> str:
+    """In one line."""
+    if shown["problem"]:
+        return str(shown["problem"]["detail"])
+    if shown["tries"]:
+        return f"tried {shown['tries']} times: {shown['error']}"
+    return "" if shown["tries"] is None else "waits for another on its stream"

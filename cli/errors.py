@@ -1,0 +1,34 @@
+"""What is wrong with the surroundings is told in one line, and exit code 1."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+
+P = ParamSpec("P")
+
+
+class NotUsable(Exception):
+    """It can't be done, and why, in one line."""
+
+
+def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            return command(*args, **kwargs)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "_".join(["CQRS", *map(str, first["loc"])]).upper()
+            message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
+        except DBAPIError as error:
+            message = f"a store can't be used: {error.orig}"
+        except (NotUsable, OSError) as error:
+            message = str(error)
+        typer.secho(f"cqrs: {message}", fg="red", err=True)
+        raise typer.Exit(1)
+
+    return wrapped
