@@ -1,0 +1,88 @@
+"""Rules that end their process, as one worker after another meets them."""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared import database, outcomes
+from shared.users import decider
+from tests.helpers import Stores, accept, create, new_handler, update
+from workers import commands
+
+
+@pytest.fixture(autouse=True)
+def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that some addresses turn against their process."""
+
+    def decide(command: Any, user: Any) -> Any:
+        if command.email.startswith("exits"):
+            os._exit(1)
+        if command.email.startswith("leaves"):
+            raise SystemExit
+        return decider.decide(command, user)
+
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
+
+
+def work(stores: Stores, *, retry: bool = False) -> int:
+    """One message, in a worker of its own. Returns the worker's exit code, 0 if it survives."""
+    if not (child := os.fork()):
+        try:
+            handler = new_handler(stores.settings, database.writer(stores.settings.event_store))
+            handler.handle()
+            if retry:
+                handler.retry()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def ends(stores: Stores) -> dict[int, str]:
+    with stores.events.begin() as connection:
+        return {seq: outcome.status for seq, outcome in outcomes.find(connection, range(1, 20)).items()}
+
+
+def tries(stores: Stores) -> dict[int, int]:
+    with stores.events.begin() as connection:
+        return {each.seq: each.tries for each in outcomes.set_aside_after(connection, 0, limit=20)}
+
+
+def test_whoever_comes_next_sets_the_command_aside_that_ended_a_process(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), create("exits@example.com"), create("b@example.com"))
+    assert work(stores) == 1
+    assert ends(stores) == {}
+    assert work(stores) == 0
+    assert (ends(stores), tries(stores)) == ({1: "succeeded", 3: "succeeded"}, {2: 1})
+
+
+def test_of_several_each_costs_one_process_and_no_more(stores: Stores) -> None:
+    accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
+    assert [work(stores) for _ in range(4)] == [1, 1, 1, 0]
+    assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
+
+
+def test_further_tries_cost_no_worker_and_the_third_is_the_last(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "exits@example.com"), update(1, "b@example.com"))
+    assert [work(stores), work(stores)] == [1, 0]
+    assert [work(stores, retry=True), work(stores, retry=True)] == [0, 0]
+    assert (ends(stores), tries(stores)) == ({1: "succeeded", 2: "failed", 3: "succeeded"}, {})
+
+
+def test_a_rule_that_leaves_python_is_a_rule_that_raises(stores: Stores) -> None:
+    accept(stores, create("leaves@example.com"), create("a@example.com"))
+    assert work(stores) == 0
+    assert (ends(stores), tries(stores)) == ({2: "succeeded"}, {1: 1})
+
+
+def test_a_command_begun_again_is_decided_on_anew(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    [command] = accept(stores, create("leaves@example.com"))
+    for _ in range(3):
+        work(stores, retry=True)
+    assert ends(stores) == {1: "failed"}
+    monkeypatch.undo()
+    with stores.events.begin() as connection:
+        outcomes.begin_again(connection, command)
+    work(stores, retry=True)
+    assert ends(stores) == {1: "succeeded"}
