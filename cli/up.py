@@ -22,9 +22,6 @@ from cli.supervisor import Role, run
 from shared import bus
 from shared.settings import Settings
 
-API_STOP_TIMEOUT = 5
-"""Seconds the API gives open requests when it is told to stop."""
-
 
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
     """Run every role until SIGINT or SIGTERM. Raises NotUsable if it can't."""
@@ -61,10 +58,8 @@ def _stages(settings: Settings, command_workers: int, projection_workers: int) -
         talk = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         return role(name, [*celery, "worker", "-Q", queue, "-n", f"{name}@%h", *talk])
 
-    api = [*python, "uvicorn", "api.main:app", "--host", settings.api_host, "--port", str(settings.api_port)]
-    api += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", str(API_STOP_TIMEOUT)]
     return [
-        [role("api", api)],
+        [role("api", [*python, "api"])],
         [role("beat", [*celery, "beat"])],
         [worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
         [worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],

@@ -45,7 +45,7 @@ class Service:
 
     def role(self, name: str) -> psutil.Process | None:
         """The process of a role, found by the words of its command line."""
-        word = {"api": "api.main:app", "valkey": "valkey-server"}.get(name, name)
+        word = {"api": "api$", "valkey": "valkey-server"}.get(name, name)
         for child in self.process.children():
             with contextlib.suppress(psutil.Error):
                 if any(re.search(f"(^|/){word}", part) for part in child.cmdline()):
