@@ -1,0 +1,278 @@
+"""Random histories of requests, and of what workers do meanwhile, held against tests/model.py.
+
+They are the same each time. `HISTORIES=2000 pytest tests/test_histories.py` looks for as many new ones.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import httpx
+import hypothesis
+import pytest
+from hypothesis import Phase, strategies
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from api import service
+from api.main import create_app
+from cli.init import init
+from shared import bus, database
+from shared.settings import Settings
+from shared.users import decider, read_model
+from tests.helpers import JOHN
+from tests.model import BUG, Command, Model, Request
+from workers import commands, projections
+
+HISTORIES = os.environ.get("HISTORIES")
+
+one_of = strategies.sampled_from
+emails = one_of(["ann@example.com", "Ann@example.com", "bob@example.com", "BOB@example.com"] * 2 + [BUG])
+numbers = one_of([1, 2, 1, 2, 3, 4])
+versions = one_of([None, None, None, 1, 2])
+keys = one_of([None, None, None, "k1", "k2"])
+prefers = one_of([None, "wait=0"])
+positions = one_of([None, None, 1, 2, 4])
+chunks = one_of([1, 2, 500])
+
+
+class Sent(NamedTuple):
+    request: Request
+    key: str | None
+
+
+class Stack:
+    """The service in this process, on files of its own; its workers work when they are told to."""
+
+    def __init__(self, empty: Path) -> None:
+        """`empty` is a data dir fresh from `cqrs init`."""
+        self._open = ExitStack()
+        self._patch = self._open.enter_context(pytest.MonkeyPatch.context())
+        self._patch.setattr(bus, "wake", lambda *_: None)
+        self._patch.setattr(service, "MIN_POSITION_WAIT", 0.001)
+        self._patch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide_with_a_bug)})
+        folder = self._open.enter_context(TemporaryDirectory())
+        shutil.copytree(empty, folder, dirs_exist_ok=True)
+        settings = Settings(data_dir=Path(folder), _env_file=None)
+        self._inbox, self._log = database.reader(settings.inbox), database.writer(settings.event_store)
+        self._read_model = database.writer(settings.read_model, durable=False)
+        for engine in (self._inbox, self._log, self._read_model):
+            self._open.callback(engine.dispose)
+        app = create_app(settings)
+        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
+        self._loop = self._open.enter_context(asyncio.Runner())
+        lifespan = app.router.lifespan_context(app)
+        self._loop.run(lifespan.__aenter__())
+        self._open.callback(lambda: self._loop.run(lifespan.__aexit__(None, None, None)))
+
+    def close(self) -> None:
+        self._open.close()
+
+    def send(self, sent: Sent, prefer: str | None = None, *, times: int = 1) -> list[httpx.Response]:
+        """The answers, if it is sent so many times at once."""
+        (user, email, if_match), key = sent
+        method, path, body = ("PUT", f"/users/{user}", {}) if user else ("POST", "/users/", JOHN)
+        headers = {"Idempotency-Key": key, "Prefer": prefer, "If-Match": if_match and f'"{if_match}"'}
+
+        async def send_all() -> list[httpx.Response]:
+            one = partial(self._http.request, method, path, json={**body, "email": email}, headers=given(headers))
+            return await asyncio.gather(*(one() for _ in range(times)))
+
+        return self._loop.run(send_all())
+
+    def get(self, path: str, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
+        return self._loop.run(self._http.get(path, params=given(params), headers=headers))
+
+    def work(self, task: str, chunk: int) -> None:
+        self._patch.setattr(commands, "CHUNK", chunk)
+        getattr(commands, task)(self._inbox, self._log)
+
+    def catch_up(self, chunk: int) -> None:
+        self._patch.setattr(projections, "CHUNK", chunk)
+        projections.catch_up(self._log, self._read_model, read_model.users)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def decide_with_a_bug(command: Any, user: Any) -> Any:
+    if command.email == BUG:
+        raise ZeroDivisionError("a bug")
+    return decider.decide(command, user)
+
+
+class Histories(RuleBasedStateMachine):
+    sent = Bundle("sent")
+
+    def __init__(self, empty: Path) -> None:
+        super().__init__()
+        self.stack = Stack(empty)
+        self.model = Model()
+        self.first_answers: dict[Command, dict[str, Any]] = {}
+
+    def teardown(self) -> None:
+        self.stack.close()
+
+    @rule(target=sent, email=emails, key=keys)
+    def create(self, email: str, key: str | None) -> Sent:
+        return self.send(Sent(Request(None, email), key))
+
+    @rule(target=sent, user=numbers, email=emails, if_match=versions, key=keys)
+    def update(self, user: int, email: str, if_match: int | None, key: str | None) -> Sent:
+        return self.send(Sent(Request(user, email, if_match), key))
+
+    @rule(sent=sent, prefer=prefers)
+    def send_again(self, sent: Sent, prefer: str | None) -> None:
+        self.send(sent, prefer)
+
+    @rule(email=emails, key=keys.filter(bool))
+    def create_twice_at_once(self, email: str, key: str) -> None:
+        self.send(Sent(Request(None, email), key), times=2)
+
+    @rule(chunk=chunks)
+    def handle(self, chunk: int) -> None:
+        self.stack.work("handle", chunk)
+        self.model.handle(chunk)
+
+    @rule(chunk=chunks)
+    def retry(self, chunk: int) -> None:
+        self.stack.work("retry", chunk)
+        self.model.retry()
+
+    @rule(chunk=chunks)
+    def catch_up(self, chunk: int) -> None:
+        self.stack.catch_up(chunk)
+        self.model.catch_up(chunk)
+
+    @rule(user=numbers, if_none_match=versions, min_position=positions)
+    def show_user(self, user: int, if_none_match: int | None, min_position: int | None) -> None:
+        known = {"If-None-Match": f'"{if_none_match}"'}
+        answer = self.stack.get(f"/users/{user}", known, min_position=min_position)
+        found = self.shown.get(user)
+        if (min_position or 0) > self.model.projected:
+            assert_problem(answer, "read-model-behind", 503)
+        elif not found:
+            assert_problem(answer, "user-not-found", 404)
+        elif found["version"] == if_none_match:
+            assert (answer.status_code, answer.content) == (304, b"")
+        else:
+            assert_user(answer, 200, found)
+
+    @rule(after=numbers, limit=numbers, min_position=positions)
+    def list_users(self, after: int, limit: int, min_position: int | None) -> None:
+        answer = self.stack.get("/users/", after=after, limit=limit, min_position=min_position)
+        if (min_position or 0) > self.model.projected:
+            assert_problem(answer, "read-model-behind", 503)
+        else:
+            assert_page(answer, [user for number, user in sorted(self.shown.items()) if number > after], limit)
+
+    @rule(after=numbers, limit=numbers, user=numbers, min_position=positions)
+    def list_events(self, after: int, limit: int, user: int, min_position: int | None) -> None:
+        stream = f"user-{user}"
+        answer = self.stack.get("/events/", after=after, limit=limit, stream=stream, min_position=min_position)
+        if (min_position or 0) > len(self.model.events):
+            assert_problem(answer, "read-model-behind", 503)
+        else:
+            its = [event for event in self.events if event["stream"] == stream and event["id"] > after]
+            assert_page(answer, its, limit)
+
+    @invariant()
+    def all_is_as_promised(self) -> None:
+        self.check_log()
+        self.check_users()
+        self.check_commands()
+
+    def check_log(self) -> None:
+        assert_page(self.stack.get("/events/"), self.events, 100)
+
+    def check_users(self) -> None:
+        assert_page(self.stack.get("/users/"), [self.shown[number] for number in sorted(self.shown)], 100)
+
+    def check_commands(self) -> None:
+        for command, first in self.first_answers.items():
+            now = self.stack.get(first["links"]["self"]).json()
+            assert (now["handled_at"] is None) == (command.status == "accepted")
+            type_and_status = now["problem"] and (now["problem"]["type"], now["problem"]["status"])
+            assert type_and_status == (command.problem and (f"/problems/{command.problem[0]}", command.problem[1]))
+            came_of_it = {"status": command.status, "version": command.version, "position": command.position}
+            assert now == {**first, **came_of_it, "handled_at": now["handled_at"], "problem": now["problem"]}
+
+    @property
+    def shown(self) -> dict[int, dict[str, Any]]:
+        return self.model.users(upto=self.model.projected)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": position,
+                "type": event.type,
+                "data": event.data,
+                "stream": f"user-{event.command.user}",
+                "version": event.version,
+                "metadata": {"command_id": self.first_answers[event.command]["command_id"]},
+            }
+            for position, event in enumerate(self.model.events, start=1)
+        ]
+
+    def send(self, sent: Sent, prefer: str | None = None, *, times: int = 1) -> Sent:
+        answers = self.stack.send(sent, prefer, times=times)
+        for answer in sorted(answers, key=lambda answer: "Idempotency-Replayed" in answer.headers):
+            known = set(self.model.commands)
+            if command := self.model.accept(*sent):
+                assert answer.headers.get("Idempotency-Replayed") == ("true" if command in known else None)
+                assert answer.headers.get("Preference-Applied") == prefer
+                self.check(answer, command, waited=bool(prefer))
+            else:
+                assert_problem(answer, "idempotency-key-reused", 422)
+        return sent
+
+    def check(self, answer: httpx.Response, command: Command, *, waited: bool) -> None:
+        if not (waited and self.model.visible(command)):
+            first = self.first_answers.setdefault(command, answer.json())
+            assert (answer.status_code, answer.json()) == (202, first)
+            assert answer.headers["Location"] == first["links"]["self"]
+            assert (first["user_id"], first["status"]) == (command.user, "accepted")
+        elif command.problem:
+            assert_problem(answer, *command.problem)
+        else:
+            assert_user(answer, 200 if command.request.user else 201, self.shown[command.user])
+
+
+def assert_problem(answer: httpx.Response, type: str, status: int) -> None:
+    assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{type}")
+
+
+def assert_user(answer: httpx.Response, status: int, user: dict[str, Any]) -> None:
+    assert (answer.status_code, answer.json()) == (status, user)
+    assert answer.headers["ETag"] == f'"{user["version"]}"'
+
+
+def assert_page(answer: httpx.Response, items: list[dict[str, Any]], limit: int) -> None:
+    page = [{name: value for name, value in item.items() if name != "recorded_at"} for item in answer.json()]
+    assert (answer.status_code, page) == (200, items[:limit])
+    assert ("next" in answer.links) == (len(items) > limit)
+
+
+def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_model_says(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # rules that raise would drown the story that failed
+    init(settings)
+    search = hypothesis.settings(
+        max_examples=int(HISTORIES or 40),
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=not HISTORIES,
+        report_multiple_bugs=False,
+        phases=[Phase.generate, Phase.shrink],
+    )
+    machine = partial(Histories, settings.data_dir)
+    run_state_machine_as_test(machine, settings=search)  # type: ignore[arg-type]  # it takes any factory
