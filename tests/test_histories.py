@@ -26,7 +26,7 @@ from cli.init import init
 from shared import bus, database
 from shared.settings import Settings
 from shared.users import decider, read_model
-from tests.helpers import JOHN
+from tests.helpers import JOHN, new_handler
 from tests.model import BUG, Command, Model, Request
 from workers import commands, projections
 
@@ -60,9 +60,10 @@ class Stack:
         folder = self._open.enter_context(TemporaryDirectory())
         shutil.copytree(empty, folder, dirs_exist_ok=True)
         settings = Settings(data_dir=Path(folder), _env_file=None)
-        self._inbox, self._log = database.reader(settings.inbox), database.writer(settings.event_store)
+        self._log = database.writer(settings.event_store)
+        self._handler = new_handler(settings, self._log)
         self._read_model = database.writer(settings.read_model, durable=False)
-        for engine in (self._inbox, self._log, self._read_model):
+        for engine in (self._log, self._read_model):
             self._open.callback(engine.dispose)
         app = create_app(settings)
         self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
@@ -91,7 +92,7 @@ class Stack:
 
     def work(self, task: str, chunk: int) -> None:
         self._patch.setattr(commands, "CHUNK", chunk)
-        getattr(commands, task)(self._inbox, self._log)
+        getattr(self._handler, task)()
 
     def catch_up(self, chunk: int) -> None:
         self._patch.setattr(projections, "CHUNK", chunk)
