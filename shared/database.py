@@ -52,9 +52,9 @@ def create_tables(url: str, metadata: MetaData) -> None:
 def is_trouble(error: Exception) -> bool:
     """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written.
 
-    It is these very types. Their subclasses and siblings come from the values and the statement.
+    Of SQLAlchemy's, it is these very types: their subclasses and siblings come from the values and the statement.
     """
-    return type(error) in {OperationalError, InternalError, DatabaseError}
+    return type(error) in {OperationalError, InternalError, DatabaseError} or isinstance(error, OSError)
 
 
 def path_of(url: str) -> Path:

@@ -15,7 +15,7 @@ BUGS = {"PYTHONPATH": str(Path(__file__).parent / "poison")}
 KINDS = {
     "raises": "ZeroDivisionError: a bug",
     "exits": "Died: it ended",
-    "hangs": "Hung: deciding took longer than 3 s",
+    "hangs": "Hung: deciding took longer than 5 s",
 }
 
 

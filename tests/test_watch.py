@@ -1,5 +1,6 @@
 """Rules that end their process, as one worker after another meets them."""
 
+import errno
 import os
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from shared import database, outcomes
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands
+from workers.watch import HEADER
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +76,31 @@ def test_a_rule_that_leaves_python_is_a_rule_that_raises(stores: Stores) -> None
     accept(stores, create("leaves@example.com"), create("a@example.com"))
     assert work(stores) == 0
     assert (ends(stores), tries(stores)) == ({2: "succeeded"}, {1: 1})
+
+
+def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    accept(stores, create("a@example.com"))
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        stores.handler.handle()
+    monkeypatch.undo()
+    stores.handler.handle()
+    assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {})
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * HEADER, b"%20d\n" % 77, b"%20d\nFile" % 1, b"?\n?"])
+def test_whatever_a_power_failure_leaves_of_the_note_commands_are_handled(stores: Stores, left: bytes) -> None:
+    accept(stores, create("a@example.com"))
+    stores.handler.handle()
+    (stores.settings.data_dir / "events.db-deciding").write_bytes(left)
+    assert work(stores, retry=True) == 0
+    accept(stores, create("b@example.com"), create("leaves@example.com"))
+    for _ in range(3):
+        work(stores, retry=True)
+    assert ends(stores) == {1: "succeeded", 2: "succeeded", 3: "failed"}
 
 
 def test_a_command_begun_again_is_decided_on_anew(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

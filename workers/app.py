@@ -58,8 +58,8 @@ def handle_commands() -> None:
     try:
         handled = handler.handle()
         retried = handler.retry() if retrying.due() else 0
-    except DBAPIError as error:
-        log.warning("commands wait for the next beat: %s", error.orig)
+    except (DBAPIError, OSError) as error:
+        log.warning("commands wait for the next beat: %r", getattr(error, "orig", error))
         return
     if handled or retried:
         wake(bus.CATCH_UP)

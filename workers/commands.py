@@ -45,6 +45,7 @@ class CommandHandler:
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
+                self._watch.forget()
                 return 0
             batches = self._handle(connection, chunk, outcomes.stuck_streams(connection), tries, suspect)
         self._committed(batches)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-LIMIT = 3.0
+LIMIT = 5.0
 """Seconds that deciding on one command may take, give or take one; then the process ends itself."""
 
 HEADER = 21
@@ -45,13 +45,13 @@ class Watch:
     def suspect(self) -> Suspect | None:
         """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
         header, _, where = os.pread(self._fd, 2**16, 0).decode(errors="replace").partition("\n")
-        if not (seq := int(header or 0)):
+        if not header.strip().isdigit() or not int(header):  # after a power failure it may be anything
             return None
-        return Suspect(seq, _hung(where) if where else _died())
+        return Suspect(int(header), _hung(where) if where else _died())
 
     def probe(self, rule: Callable[[], object]) -> Exception | None:
         """What the rule would do to this process, tried in another one; None if that survives it."""
-        self._off()
+        self.forget()
         if not (child := _fork()):
             try:
                 logging.disable()  # what it raises is told when it is done for good
@@ -71,11 +71,18 @@ class Watch:
     @contextmanager
     def deciding(self) -> Iterator[None]:
         """Around `on`. Forgets the suspect."""
-        os.ftruncate(self._fd, HEADER)
+        self.forget()
         try:
             yield
         finally:
-            self._off()
+            self.forget()
+
+    def forget(self) -> None:
+        """Nothing is being decided."""
+        faulthandler.cancel_dump_traceback_later()
+        self._armed = 0.0
+        self._note(0)
+        os.ftruncate(self._fd, HEADER)
 
     def on(self, seq: int) -> None:
         """Note the command that is next. If it hangs, faulthandler's thread writes down where and ends the process."""
@@ -88,11 +95,6 @@ class Watch:
     @cached_property
     def _fd(self) -> int:
         return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
-
-    def _off(self) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        self._armed = 0.0
-        self._note(0)
 
     def _note(self, seq: int) -> None:
         os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)
