@@ -1,8 +1,10 @@
 """Events to rows: every one, once, in order."""
 
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -11,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from cli.errors import NotUsable
 from cli.init import init
 from shared import database, event_store, projection
-from shared.event_store import Append, NewEvent
+from shared.event_store import Append, NewEvent, RecordedEvent
+from shared.projection import Projection, Stop
 from shared.settings import Settings
 from shared.users.read_model import User, users, users_after
 from tests.helpers import Stores, accept, create, update
@@ -144,16 +147,53 @@ def test_an_inbox_that_ends_before_the_outcomes_is_refused(stores: Stores) -> No
         init(stores.settings)
 
 
-def test_a_projection_that_raises_stops_no_other(stores: Stores) -> None:
-    happen(stores, 1)
+def cannot_apply(position: int) -> Projection:
+    """Users, but for one event."""
 
-    def bug(*_: object) -> None:
-        raise ZeroDivisionError
+    def project(connection: Connection, events: Sequence[tuple[RecordedEvent, Any]]) -> None:
+        users.project(connection, events)
+        if any(event.position == position for event, _ in events):
+            raise ZeroDivisionError("a bug")
 
-    broken = replace(users, name="broken", project=bug)
-    assert not projections.try_to_catch_up(stores.events, stores.read_model, broken)
+    return replace(users, project=project)
+
+
+def bug(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_p6_a_projection_keeps_what_comes_before_an_event_that_it_can_not_apply(
+    stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    happen(stores, 10)
+    for _ in range(3):
+        assert not projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
     with stores.read_model.begin() as connection:
-        assert projection.checkpoint(connection, "broken") == 0
+        assert projection.stops(connection) == {"users": Stop(7, "ZeroDivisionError: a bug")}
+    assert (len(rows(stores.read_model)), reached(stores)) == (6, 6)
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    catch_up(stores)
+    with stores.read_model.begin() as connection:
+        assert projection.stops(connection) == {}
+    assert (len(rows(stores.read_model)), reached(stores)) == (10, 13)
+
+
+def test_an_event_that_is_not_as_the_code_wants_it_stops_the_projection_too(stores: Stores) -> None:
+    happen(stores, 1)
+    with stores.events.begin() as connection:
+        event_store.append(connection, Append("user-2", [NewEvent("UserCreated", {"user_id": "?"}, {})], 0))
+    assert not projections.catch_up(stores.events, stores.read_model, users)
+    with stores.read_model.begin() as connection:
+        assert projection.stops(connection)["users"].position == 2
+
+
+def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
+    happen(stores, 3)
+    broken = replace(users, name="broken", project=bug)
+    for which in (broken, users):
+        projections.try_to_catch_up(stores.events, stores.read_model, which)
+    with stores.read_model.begin() as connection:
+        assert projection.positions(connection) == {"broken": 0, "users": 4}
 
 
 def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
