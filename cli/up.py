@@ -30,7 +30,8 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     with _alone(settings):
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
-            raise NotUsable(f"no Redis answers at CQRS_REDIS_URL, {maybe_sanitize_url(settings.redis_url)}")
+            where = maybe_sanitize_url(settings.redis_url)
+            typer.echo(f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does")
         asyncio.run(_serve(settings, _stages(settings, command_workers, projection_workers)))
 
 

@@ -5,8 +5,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
-from sqlalchemy import Engine, MetaData, QueuePool, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, MetaData, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, DisconnectionError, InternalError, OperationalError
+
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -88,5 +89,12 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
         # An open file that was deleted or replaced would take writes that nobody finds again.
         if not path.exists() or path.stat().st_ino != record.info["file"]:
             raise DisconnectionError
+
+    @event.listens_for(engine, "handle_error")
+    def open_anew(context: ExceptionContext) -> None:
+        # A file that was read-only when it was opened stays so for the connection, a bad page stays in its cache,
+        # and a full disk ends its transaction, savepoints included: what comes after trouble begins with a new one.
+        if context.sqlalchemy_exception and is_trouble(context.sqlalchemy_exception):
+            context.is_disconnect = True
 
     return engine

@@ -5,7 +5,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,8 +50,9 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        if value and not re.match(r"(redis|rediss|redis\+socket)://.", value):
+        if value and not re.fullmatch(r"rediss?://[^/?#]*(/\d*)?(\?.*)?|redis\+socket://.+", value):
             raise ValueError("redis://HOST:PORT/0 is what it looks like, for Valkey too")
+        _ = urlsplit(value).port  # raises ValueError if it is none
         return value
 
     @model_validator(mode="after")

@@ -81,13 +81,27 @@ def test_a_store_that_can_not_be_used_is_named(service: Start, tmp_path: Path) -
     assert refusal(service()) == "a store can't be used: file is not a database"
 
 
-def test_a_redis_that_does_not_answer_is_named_without_its_password(service: Start) -> None:
-    line = refusal(service(CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0"))
-    assert line == "no Redis answers at CQRS_REDIS_URL, redis://:**@127.0.0.1:1/0"
+def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_for(service: Start) -> None:
+    running = service(CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0")
+    eventually(lambda: "cqrs is up" in running.log.read_text(), within=30)
+    said = running.log.read_text()
+    where = "redis://:**@127.0.0.1:1/0"
+    assert f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does\n" in said
+    assert "secret" not in said
+    assert running.http.get("/readyz").json()["status"] == "degraded"
 
 
-def test_a_setting_that_is_not_right_is_named(service: Start) -> None:
-    assert refusal(service(CQRS_MAX_WAIT="long")).startswith("CQRS_MAX_WAIT: ")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CQRS_MAX_WAIT", "long"),
+        ("CQRS_REDIS_URL", "http://127.0.0.1:6379"),
+        ("CQRS_REDIS_URL", "redis://127.0.0.1:6379/name"),
+        ("CQRS_REDIS_URL", "redis://127.0.0.1:port/0"),
+    ],
+)
+def test_a_setting_that_is_not_right_is_named(service: Start, name: str, value: str) -> None:
+    assert refusal(service(**{name: value})).startswith(f"{name}: ")
 
 
 def test_a_second_one_on_the_same_data_dir_is_refused(service: Start, tmp_path: Path) -> None:
