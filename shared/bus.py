@@ -38,8 +38,6 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
     app = Celery("cqrs", amqp=_AMQP, broker=settings.redis, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
         task_serializer="json",
         accept_content=["json"],
         task_queues=[Queue(COMMANDS), Queue(PROJECTIONS)],
@@ -51,10 +49,11 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # else a worker ends when Redis is out of memory
         broker_transport_options={
-            "visibility_timeout": 60,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
+            # A lost message is made up for by beat, a lost acknowledgement by nothing: each that times out takes one
+            # from the messages that a worker may hold (as many as there are cores), until it takes no more.
+            "ack_emulation": False,
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,

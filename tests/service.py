@@ -1,6 +1,7 @@
 """The service as processes: started, asked, killed, stopped."""
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -60,11 +61,22 @@ class Service:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def pids(self, *names: str) -> list[int]:
+        """Of these roles; of all but Redis, unless some are named."""
+        roles = [self.role(name) for name in names or ("api", "command-worker", "projection-worker", "beat")]
+        return [role.pid if role else 0 for role in roles]
+
     def kill(self, name: str) -> None:
         role = self.role(name)
         assert role, f"no {name} is running"
         role.kill()
         role.wait(5)
+
+    def restart(self, name: str) -> None:
+        """Kill a role and wait for the next one."""
+        self.kill(name)
+        eventually(partial(self.role, name))
+        eventually(lambda: self.answers("/livez"), within=30)
 
     def stop(self, number: int = signal.SIGTERM, within: float = 20) -> int:
         self.http.close()
@@ -103,7 +115,14 @@ def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psu
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=heed_file_modes,
         )
+
+
+def heed_file_modes() -> None:
+    """To root, too, a file that is read-only shall be: prctl(2), PR_CAPBSET_DROP of CAP_DAC_OVERRIDE."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(24, 1)
 
 
 def answers(http: httpx.Client, path: str) -> bool:

