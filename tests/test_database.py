@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from shared import database
 from tests.helpers import Stores, accept, create
@@ -33,3 +33,18 @@ def test_p8_a_file_that_is_deleted_or_replaced_is_noticed_at_once(stores: Stores
     path.with_name("elsewhere.db").rename(path)
     [command] = accept(stores, create("b@example.com"))
     assert command.seq == 2
+
+
+def test_p8_after_trouble_a_store_is_opened_anew_and_after_a_refused_row_it_is_not(stores: Stores) -> None:
+    def opened() -> object:
+        with stores.inbox.connect() as connection:
+            return connection.connection.driver_connection
+
+    first = opened()
+    with pytest.raises(IntegrityError), stores.inbox.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO commands (seq) VALUES (1)")
+    assert opened() is first
+    with pytest.raises(OperationalError), stores.inbox.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM nowhere")
+    assert opened() is not first
+    accept(stores, create())
