@@ -8,7 +8,6 @@ import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import Engine, ExceptionContext, MetaData, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, DisconnectionError, InternalError, OperationalError
 
-
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
 

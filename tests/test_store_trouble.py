@@ -19,7 +19,7 @@ from shared.users.read_model import users
 from tests.helpers import JOHN, Stores, accept, create
 from tests.service import Service, eventually
 from tests.trouble import goes_all_the_way, locked, new_email, posting
-from workers import commands, projections
+from workers import projections
 
 STORES = ("inbox", "event_store", "read_model")
 
@@ -211,7 +211,7 @@ def accept_hundred(stores: Stores) -> int:
 
 
 def handle(stores: Stores) -> int:
-    return commands.handle(stores.inbox, stores.events)
+    return stores.handler.handle()
 
 
 def project(stores: Stores) -> int:
@@ -225,7 +225,7 @@ def test_p4_what_a_full_store_can_not_take_it_takes_whole_when_there_is_space(st
     steps: dict[str, Callable[[Stores], int]] = {"inbox": accept_hundred, "event_store": handle, "read_model": project}
     for before in STORES[: STORES.index(store)]:
         assert steps[before](stores) == 100
-    engine = dict(zip(STORES, stores[1:], strict=True))[store]
+    engine = dict(zip(STORES, (stores.inbox, stores.events, stores.read_model), strict=True))[store]
 
     def limit(connection: Any, _: object) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
