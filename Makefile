@@ -1,4 +1,4 @@
-.PHONY: help up test check fmt bench demo clean lock
+.PHONY: help up test storm check fmt bench demo clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -12,6 +12,9 @@ up: .venv/up ## Run the whole service; Ctrl-C stops it
 
 test: .venv/dev ## Run the tests
 	@.venv/bin/python -m pytest
+
+storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command
+	@.venv/bin/python -m tests.storm $(ARGS)
 
 check: .venv/dev ## Lint, types, import contracts
 	@.venv/bin/ruff check .

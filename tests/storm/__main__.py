@@ -1,0 +1,117 @@
+"""`make storm`: processes are killed and frozen under load, and everything is accounted for."""
+
+import asyncio
+import contextlib
+import shutil
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+
+from tests.storm.faults import schedule
+from tests.storm.judge import WORDS
+from tests.storm.run import BACK_WITHIN, BACK_WITHIN_P50, Storm, Verdict
+
+DISK = Path("/var/tmp")
+"""Not /tmp, which is memory on many systems: a write costs nothing there."""
+
+LOOK_EVERY, SAY_EVERY = 1.0, 5.0
+"""Seconds between two looks at the progress, on a terminal and elsewhere."""
+
+SHOWN = 5
+"""Findings of each kind that are printed."""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(
+    seed: int = 1,
+    kills: Annotated[int, typer.Option(min=0)] = 200,
+    seconds: Annotated[float, typer.Option(min=0)] = 1800,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the stores, also if all went well.")] = False,
+) -> None:
+    """Kill so many processes of a service under load, one fault after another, and judge what it did meanwhile.
+
+    The same seed gives the same faults. None is begun after so many seconds.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cqrs-storm-", dir=DISK))
+    storm = Storm(folder / "data", seed, schedule(seed, kills), seconds)
+    verdict = None
+    try:
+        verdict = uvloop.run(_watched(storm))
+        _report(verdict, storm)
+    finally:
+        if verdict and verdict.holds and not keep:
+            shutil.rmtree(folder)
+        else:
+            console.print(f"the stores and what clients saw: {storm.data_dir}, the log: {folder / 'data.log'}")
+    raise typer.Exit(not verdict.holds)
+
+
+async def _watched(storm: Storm) -> Verdict:
+    watching = asyncio.create_task(_watch(storm))
+    try:
+        return await storm.go()
+    finally:
+        storm.over.set()
+        await watching
+
+
+async def _watch(storm: Storm) -> None:
+    if not console.is_terminal:
+        return await _every(SAY_EVERY, storm, console.print)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        return await _every(LOOK_EVERY, storm, partial(live.update, refresh=True))
+
+
+async def _every(seconds: float, storm: Storm, show: Callable[[str], None]) -> None:
+    while not storm.over.is_set():
+        show(await _progress(storm))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(storm.over.wait(), seconds)
+
+
+async def _progress(storm: Storm) -> str:
+    done, planned = (sum(fault.kills for fault in faults) for faults in (storm.struck, storm.faults))
+    stores = await storm.progress()
+    handled, visible = (f"{stores.handled:,}", f"{stores.visible:,}") if stores else ("?", "?")
+    acknowledged = f"{len(storm.ledger.acknowledged):,}"
+    return f"kills {done} of {planned}   acknowledged {acknowledged}   handled {handled}   visible {visible}"
+
+
+def _report(verdict: Verdict, storm: Storm) -> None:
+    for word in WORDS:
+        for finding in [finding for finding in verdict.findings if finding.word == word][:SHOWN]:
+            console.print(f"[red]{word}[/]: {escape(finding.what)}")
+    _print_recoveries(verdict)
+    kinds = Counter(fault.kind for fault in storm.struck)
+    kills = f"{sum(fault.kills for fault in storm.struck)} of {sum(fault.kills for fault in storm.faults)}"
+    console.print(f"\nseed {storm.seed}: {kills} kills, {kinds['flush']} FLUSHALL, {kinds['freeze']} freezes\n")
+    for word, number in verdict.counts.items():
+        console.print(f"{word:<13} {number:,}")
+    bounds = f"must be under {BACK_WITHIN_P50:.0f} s and {BACK_WITHIN:.0f} s"
+    console.print(f"recovery time p50 {verdict.p50:.2f} s, max {verdict.longest:.2f} s after a single kill ({bounds})")
+
+
+def _print_recoveries(verdict: Verdict) -> None:
+    console.print(f"\n{'seconds to a visible command after':<36} {'times':>5} {'p50':>6} {'max':>6}")
+    for name in sorted({recovery.fault.name for recovery in verdict.recoveries}):
+        those = [recovery for recovery in verdict.recoveries if recovery.fault.name == name]
+        times = [recovery.seconds for recovery in those]
+        stood = sum(recovery.stood for recovery in those)
+        freeze = f"  from the thaw on; {len(those) - stood} worked around, {stood} stood until then"
+        note = freeze if those[0].fault.kind == "freeze" else ""
+        console.print(f"{name:<36} {len(those):>5} {statistics.median(times):>6.2f} {max(times):>6.2f}{note}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,175 @@
+"""A storm from start to verdict: the service, its clients, the faults one after another, and the quiet at the end."""
+
+import asyncio
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from sqlalchemy.exc import DBAPIError
+
+from benchmarks.load import Connections, each
+from shared.settings import Settings
+from tests.service import Service
+from tests.storm import evidence
+from tests.storm.clients import CLIENTS, Client, Ledger, World
+from tests.storm.evidence import Progress
+from tests.storm.faults import COMMAND_WORKERS, Fault, strike, victims
+from tests.storm.judge import WORDS, Finding, count, judge
+
+BACK_WITHIN, BACK_WITHIN_P50 = 10.0, 4.0
+"""Seconds from a kill to a command, sent after it, being visible: always, and half of the time."""
+
+AFTERMATH = 2.0
+"""Seconds that the traffic goes on after the last fault."""
+
+PROBE_WITHIN = 60.0
+QUIET_WITHIN = 60.0
+
+
+class Recovery(NamedTuple):
+    """`seconds` to a visible command, from the fault, or from the thaw of a process that was frozen.
+
+    `stood` tells of a freeze that commands waited for its end.
+    """
+
+    fault: Fault
+    seconds: float
+    stood: bool = False
+
+
+@dataclass
+class Verdict:
+    counts: dict[str, int]
+    findings: list[Finding]
+    recoveries: list[Recovery]
+
+    @property
+    def p50(self) -> float:
+        """Seconds of recovery after the kill of a single process; 0 if there was none."""
+        return statistics.median(self._single or [0.0])
+
+    @property
+    def longest(self) -> float:
+        return max(self._single or [0.0])
+
+    @property
+    def holds(self) -> bool:
+        return self.p50 < BACK_WITHIN_P50 and self.longest < BACK_WITHIN and not any(map(self.counts.get, WORDS))
+
+    @property
+    def _single(self) -> list[float]:
+        return [recovery.seconds for recovery in self.recoveries if recovery.fault.kills == 1]
+
+
+@dataclass
+class Storm:
+    """What is going on, for those who watch."""
+
+    data_dir: Path
+    seed: int
+    faults: Sequence[Fault]
+    seconds: float
+    struck: list[Fault] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.settings = Settings(data_dir=self.data_dir, _env_file=None)
+
+    async def go(self) -> Verdict:
+        """No fault is begun after so many `seconds`."""
+        async with _service(self.data_dir) as service, Connections("127.0.0.1", service.port) as connections:
+            world = World(connections, self.seed, self.ledger)
+            async with _clients(world):
+                recoveries = await self._strike_all(service, Client(world, "probe"))
+                await asyncio.sleep(AFTERMATH)
+            await self._quiet()
+            await self._ask(connections)
+        (self.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
+        findings = judge(self.ledger, evidence.read(self.settings))
+        return Verdict(count(self.ledger, findings), findings, recoveries)
+
+    async def progress(self) -> Progress | None:
+        """None while a store is being recovered."""
+        with contextlib.suppress(DBAPIError):
+            return await asyncio.to_thread(evidence.progress, self.settings)
+        return None
+
+    async def _strike_all(self, service: Service, prober: Client) -> list[Recovery]:
+        deadline = time.monotonic() + self.seconds
+        recoveries: list[Recovery] = []
+        for fault in self.faults:
+            await asyncio.sleep(fault.pause)
+            processes = await asyncio.to_thread(victims, service, fault)
+            if time.monotonic() > deadline:
+                break
+            struck = time.monotonic()
+            await asyncio.to_thread(strike, processes, fault, self.settings)
+            self.struck.append(fault)
+            if fault.kind == "freeze":
+                recoveries.append(await self._thaw(fault, processes[0], prober))
+            else:
+                recoveries.append(Recovery(fault, await self._recovery(fault, struck, prober)))
+        return recoveries
+
+    async def _thaw(self, fault: Fault, process: psutil.Process, prober: Client) -> Recovery:
+        meanwhile = asyncio.create_task(prober.probe(within=fault.seconds + PROBE_WITHIN))
+        try:
+            await asyncio.sleep(fault.seconds)
+            stood = not meanwhile.done()
+        finally:
+            process.resume()
+        thawed = time.monotonic()
+        await meanwhile
+        return Recovery(fault, await self._recovery(fault, thawed, prober), stood)
+
+    async def _recovery(self, fault: Fault, since: float, prober: Client) -> float:
+        if not await prober.probe(within=PROBE_WITHIN):
+            self.ledger.out_of_place.append(("unexpected", f"{fault}: nothing visible {PROBE_WITHIN:.0f} s later"))
+        return time.monotonic() - since
+
+    async def _quiet(self) -> None:
+        """What isn't done by then, the judge finds."""
+        deadline = time.monotonic() + QUIET_WITHIN
+        while time.monotonic() < deadline:
+            if (progress := await self.progress()) and progress.quiet:
+                return
+            await asyncio.sleep(0.1)
+
+    async def _ask(self, connections: Connections) -> None:
+        """What becomes of each command that its client can name."""
+
+        async def ask(command_id: str) -> None:
+            reply = await connections.request("GET", f"/commands/{command_id}")
+            self.ledger.shown[command_id] = json.loads(reply.body) if reply.status != 404 else None
+
+        await each([each.command_id for each in self.ledger.acknowledged if each.command_id], ask, at_once=8)
+
+
+@contextlib.asynccontextmanager
+async def _service(data_dir: Path) -> AsyncIterator[Service]:
+    service = await asyncio.to_thread(Service, data_dir, "--command-workers", str(COMMAND_WORKERS))
+    try:
+        await asyncio.to_thread(service.ready)
+        yield service
+    finally:
+        await asyncio.to_thread(service.stop)
+
+
+@contextlib.asynccontextmanager
+async def _clients(world: World) -> AsyncIterator[None]:
+    """They go on meanwhile, and in the end each gets the answer that it waits for."""
+    clients = [asyncio.create_task(Client(world, f"client{number}").go()) for number in range(1, CLIENTS + 1)]
+    try:
+        yield
+        world.over.set()
+        await asyncio.gather(*clients)
+    finally:
+        for client in clients:
+            client.cancel()
