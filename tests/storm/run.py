@@ -5,7 +5,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from tests.storm.judge import WORDS, Finding, count, judge
 BACK_WITHIN, BACK_WITHIN_P50 = 10.0, 4.0
 """Seconds from a kill to a command, sent after it, being visible: always, and half of the time."""
 
-AFTERMATH = 2.0
-"""Seconds that the traffic goes on after the last fault."""
+AFTERMATH = 300
+"""Commands acknowledged after the last fault, before the clients stop."""
 
 PROBE_WITHIN = 60.0
 QUIET_WITHIN = 60.0
@@ -88,8 +88,9 @@ class Storm:
             world = World(connections, self.seed, self.ledger)
             async with _clients(world):
                 recoveries = await self._strike_all(service, Client(world, "probe"))
-                await asyncio.sleep(AFTERMATH)
-            await self._quiet()
+                enough = len(self.ledger.acknowledged) + AFTERMATH
+                await self._until(lambda _: len(self.ledger.acknowledged) >= enough)
+            await self._until(lambda progress: progress.quiet)
             await self._ask(connections)
         (self.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
         findings = judge(self.ledger, evidence.read(self.settings))
@@ -134,11 +135,11 @@ class Storm:
             self.ledger.out_of_place.append(("unexpected", f"{fault}: nothing visible {PROBE_WITHIN:.0f} s later"))
         return time.monotonic() - since
 
-    async def _quiet(self) -> None:
-        """What isn't done by then, the judge finds."""
+    async def _until(self, reached: Callable[[Progress], bool]) -> None:
+        """Returns in any case after a minute: what hasn't come about by then, the judge finds."""
         deadline = time.monotonic() + QUIET_WITHIN
         while time.monotonic() < deadline:
-            if (progress := await self.progress()) and progress.quiet:
+            if (progress := await self.progress()) and reached(progress):
                 return
             await asyncio.sleep(0.1)
 
