@@ -150,7 +150,8 @@ class Storm:
             reply = await connections.request("GET", f"/commands/{command_id}")
             self.ledger.shown[command_id] = json.loads(reply.body) if reply.status != 404 else None
 
-        await each([each.command_id for each in self.ledger.acknowledged if each.command_id], ask, at_once=8)
+        named = [request.command_id for request in self.ledger.acknowledged if request.command_id]
+        await each(named, ask, at_once=8)
 
 
 @contextlib.asynccontextmanager
