@@ -67,8 +67,7 @@ def _answers(case: Case) -> Iterator[Finding]:
             continue
         if request.command_id not in {None, row.command_id}:
             yield Finding("duplicated", f"{request} is {row.command_id} in the inbox", request.key)
-        body = {name: value for name, value in json.loads(row.data).items() if name != "user_id"}
-        if body != request.body or row.expected_version != request.if_match:
+        if not _same(request, row):
             yield Finding("unexpected", f"{request} is another in the inbox: {row}", request.key)
         if not (outcome := case.stores.outcomes.get(row.seq)):
             yield Finding("lost", f"{row} has no outcome", request.key)
@@ -81,6 +80,16 @@ def _answers(case: Case) -> Iterator[Finding]:
             yield Finding("unexpected", f"{request} was told another end than {outcome}", request.key)
         if request.command_id in case.ledger.shown:
             yield from _shown(request, case.ledger.shown[request.command_id], outcome)
+
+
+def _same(request: Request, row: Row) -> bool:
+    number = int(row.stream.removeprefix("user-"))
+    return (
+        json.loads(row.data) == {**request.body, "user_id": number}
+        and row.expected_version == request.if_match
+        and request.path in {"/users/", f"/users/{number}"}
+        and request.user_id in {None, number}
+    )
 
 
 def _shown(request: Request, shown: Mapping[str, Any] | None, outcome: Row) -> Iterator[Finding]:
@@ -180,32 +189,30 @@ def _decisions(case: Case) -> Iterator[Finding]:
             continue
         events = case.events_of.get(row.command_id, [])
         due = _due(row, *states[row.stream])
-        found = outcome.problem or (events and (events[0].type, json.loads(events[0].data)))
-        if outcome.problem == "email-taken" and isinstance(due, tuple):
+        found = outcome.problem or [(event.stream, event.type, json.loads(event.data)) for event in events]
+        if outcome.problem == "email-taken" and due and isinstance(due, list):
             if not _held_by_another(case, row, outcome):
                 yield Finding("unexpected", f"{row} was rejected, but nobody held the address", row.idempotency_key)
         elif found != due:
-            word = "lost" if isinstance(due, tuple) and not found else "unexpected"
+            word = "lost" if isinstance(due, list) and not found else "unexpected"
             yield Finding(word, f"{row} should come to {due}, its end is {outcome}, {events}", row.idempotency_key)
         for event in events:
-            states[row.stream] = (
-                event.version,
-                json.loads(event.data).get("new_email") or json.loads(event.data)["email"],
-            )
+            data = json.loads(event.data)
+            states[row.stream] = event.version, data.get("new_email", data.get("email"))
 
 
-def _due(row: Row, version: int, email: str) -> str | tuple[str, Any] | list[Any]:
-    """The rules once more: a rejection, an event, or no event; whether an address is free, is another question."""
+def _due(row: Row, version: int, email: str) -> str | list[tuple[str, str, Any]]:
+    """The rules once more: a rejection, or events; whether an address is free, is another question."""
     data = json.loads(row.data)
     if row.expected_version not in {None, version}:
         return "version-conflict"
     if row.type == "CreateUser":
-        return "UserCreated", data
+        return [(row.stream, "UserCreated", data)]
     if not version:
         return "user-not-found"
     if data["email"] == email:
         return []
-    return "UserEmailUpdated", {"user_id": data["user_id"], "new_email": data["email"]}
+    return [(row.stream, "UserEmailUpdated", {"user_id": data["user_id"], "new_email": data["email"]})]
 
 
 def _held_by_another(case: Case, row: Row, outcome: Row) -> bool:

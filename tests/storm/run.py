@@ -59,8 +59,12 @@ class Verdict:
         return max(self._single or [0.0])
 
     @property
+    def quick(self) -> bool:
+        return self.p50 < BACK_WITHIN_P50 and self.longest < BACK_WITHIN
+
+    @property
     def holds(self) -> bool:
-        return self.p50 < BACK_WITHIN_P50 and self.longest < BACK_WITHIN and not any(map(self.counts.get, WORDS))
+        return self.quick and not any(map(self.counts.get, WORDS))
 
     @property
     def _single(self) -> list[float]:
@@ -132,7 +136,7 @@ class Storm:
 
     async def _recovery(self, fault: Fault, since: float, prober: Client) -> float:
         if not await prober.probe(within=PROBE_WITHIN):
-            self.ledger.out_of_place.append(("unexpected", f"{fault}: nothing visible {PROBE_WITHIN:.0f} s later"))
+            self.ledger.out_of_place.append(("unexpected", f"{fault}: no command sent after it came through"))
         return time.monotonic() - since
 
     async def _until(self, reached: Callable[[Progress], bool]) -> None:
