@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 import statistics
 import tempfile
 from collections import Counter
@@ -17,9 +18,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from tests.storm.case import WORDS
 from tests.storm.faults import schedule
-from tests.storm.judge import WORDS
-from tests.storm.run import BACK_WITHIN, BACK_WITHIN_P50, Storm, Verdict
+from tests.storm.run import Storm
+from tests.storm.verdict import BACK_WITHIN, BACK_WITHIN_P50, Verdict
 
 DISK = Path("/var/tmp")
 """Not /tmp, which is memory on many systems: a write costs nothing there."""
@@ -58,9 +60,10 @@ def main(
 
 
 async def _watched(storm: Storm) -> Verdict:
-    watching = asyncio.create_task(_watch(storm))
+    watching, going = asyncio.create_task(_watch(storm)), asyncio.create_task(storm.go())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, going.cancel)
     try:
-        return await storm.go()
+        return await going
     finally:
         storm.over.set()
         await watching

@@ -1,9 +1,5 @@
-"""What the stores hold, read by plain SQL; and what the log adds up to, folded without the service's own logic."""
+"""What the stores hold, read by plain SQL."""
 
-import json
-import unicodedata
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -93,49 +89,3 @@ def progress(settings: Settings) -> Progress:
     )
     [accepted] = numbers(settings.inbox, "SELECT count(*) FROM commands")
     return Progress(accepted, handled, visible, aside, last - checkpoint)
-
-
-class Holding(NamedTuple):
-    """A stream held a key from one time to another, "" if it still does; both ends belong to it."""
-
-    stream: str
-    since: str
-    until: str
-
-
-@dataclass
-class Fold:
-    """The log's sum: users, who held which key when, and where two held one."""
-
-    users: dict[int, dict[str, Any]] = field(default_factory=dict)
-    holders: dict[str, str] = field(default_factory=dict)
-    holdings: dict[str, list[Holding]] = field(default_factory=lambda: defaultdict(list))
-    conflicts: list[Row] = field(default_factory=list)
-
-
-def fold(evidence: Evidence) -> Fold:
-    """Times are those at which the commands were handled: what was rejected in the same transaction bears the same."""
-    seqs = {row.command_id: row.seq for row in evidence.inbox}
-    sums = Fold()
-    for event in evidence.events:
-        data = json.loads(event.data)
-        outcome = evidence.outcomes.get(seqs.get(event.command_id, 0))
-        when = outcome.handled_at if outcome else event.recorded_at
-        before = sums.users.get(data["user_id"], {"user_id": data["user_id"]})
-        change = {"email": data.pop("new_email")} if event.type == "UserEmailUpdated" else data
-        after = sums.users[data["user_id"]] = {**before, **change, "version": event.version}
-        old, new = key_of(before.get("email")), key_of(after["email"])
-        if old == new:
-            continue
-        if old and sums.holders.get(old) == event.stream:
-            del sums.holders[old]
-            sums.holdings[old][-1] = sums.holdings[old][-1]._replace(until=when)
-        if new in sums.holders:
-            sums.conflicts.append(event)
-        sums.holders[new] = event.stream
-        sums.holdings[new].append(Holding(event.stream, when, ""))
-    return sums
-
-
-def key_of(email: str | None) -> str:
-    return unicodedata.normalize("NFC", email or "").casefold()

@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import json
-import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 from sqlalchemy.exc import DBAPIError
@@ -17,58 +15,19 @@ from benchmarks.load import Connections, each
 from shared.settings import Settings
 from tests.service import Service
 from tests.storm import evidence
-from tests.storm.clients import CLIENTS, Client, Ledger, World
+from tests.storm.clients import CLIENTS, Client, World
 from tests.storm.evidence import Progress
 from tests.storm.faults import COMMAND_WORKERS, Fault, strike, victims
-from tests.storm.judge import WORDS, Finding, count, judge
-
-BACK_WITHIN, BACK_WITHIN_P50 = 10.0, 4.0
-"""Seconds from a kill to a command, sent after it, being visible: always, and half of the time."""
+from tests.storm.judge import count, judge
+from tests.storm.ledger import Ledger
+from tests.storm.sender import Sender
+from tests.storm.verdict import Recovery, Verdict
 
 AFTERMATH = 300
 """Commands acknowledged after the last fault, before the clients stop."""
 
 PROBE_WITHIN = 60.0
 QUIET_WITHIN = 60.0
-
-
-class Recovery(NamedTuple):
-    """`seconds` to a visible command, from the fault, or from the thaw of a process that was frozen.
-
-    `stood` tells of a freeze that commands waited for its end.
-    """
-
-    fault: Fault
-    seconds: float
-    stood: bool = False
-
-
-@dataclass
-class Verdict:
-    counts: dict[str, int]
-    findings: list[Finding]
-    recoveries: list[Recovery]
-
-    @property
-    def p50(self) -> float:
-        """Seconds of recovery after the kill of a single process; 0 if there was none."""
-        return statistics.median(self._single or [0.0])
-
-    @property
-    def longest(self) -> float:
-        return max(self._single or [0.0])
-
-    @property
-    def quick(self) -> bool:
-        return self.p50 < BACK_WITHIN_P50 and self.longest < BACK_WITHIN
-
-    @property
-    def holds(self) -> bool:
-        return self.quick and not any(map(self.counts.get, WORDS))
-
-    @property
-    def _single(self) -> list[float]:
-        return [recovery.seconds for recovery in self.recoveries if recovery.fault.kills == 1]
 
 
 @dataclass
@@ -91,7 +50,7 @@ class Storm:
         async with _service(self.data_dir) as service, Connections("127.0.0.1", service.port) as connections:
             world = World(connections, self.seed, self.ledger)
             async with _clients(world):
-                recoveries = await self._strike_all(service, Client(world, "probe"))
+                recoveries = await self._strike_all(service, Sender(connections, self.ledger, "probe"))
                 enough = len(self.ledger.acknowledged) + AFTERMATH
                 await self._until(lambda _: len(self.ledger.acknowledged) >= enough)
             await self._until(lambda progress: progress.quiet)
@@ -106,7 +65,7 @@ class Storm:
             return await asyncio.to_thread(evidence.progress, self.settings)
         return None
 
-    async def _strike_all(self, service: Service, prober: Client) -> list[Recovery]:
+    async def _strike_all(self, service: Service, probes: Sender) -> list[Recovery]:
         deadline = time.monotonic() + self.seconds
         recoveries: list[Recovery] = []
         for fault in self.faults:
@@ -118,13 +77,13 @@ class Storm:
             await asyncio.to_thread(strike, processes, fault, self.settings)
             self.struck.append(fault)
             if fault.kind == "freeze":
-                recoveries.append(await self._thaw(fault, processes[0], prober))
+                recoveries.append(await self._thaw(fault, processes[0], probes))
             else:
-                recoveries.append(Recovery(fault, await self._recovery(fault, struck, prober)))
+                recoveries.append(Recovery(fault, await self._recovery(fault, struck, probes)))
         return recoveries
 
-    async def _thaw(self, fault: Fault, process: psutil.Process, prober: Client) -> Recovery:
-        meanwhile = asyncio.create_task(prober.probe(within=fault.seconds + PROBE_WITHIN))
+    async def _thaw(self, fault: Fault, process: psutil.Process, probes: Sender) -> Recovery:
+        meanwhile = asyncio.create_task(_probe(probes, within=fault.seconds + PROBE_WITHIN))
         try:
             await asyncio.sleep(fault.seconds)
             stood = not meanwhile.done()
@@ -132,11 +91,11 @@ class Storm:
             process.resume()
         thawed = time.monotonic()
         await meanwhile
-        return Recovery(fault, await self._recovery(fault, thawed, prober), stood)
+        return Recovery(fault, await self._recovery(fault, thawed, probes), stood)
 
-    async def _recovery(self, fault: Fault, since: float, prober: Client) -> float:
-        if not await prober.probe(within=PROBE_WITHIN):
-            self.ledger.out_of_place.append(("unexpected", f"{fault}: no command sent after it came through"))
+    async def _recovery(self, fault: Fault, since: float, probes: Sender) -> float:
+        if not await _probe(probes, within=PROBE_WITHIN):
+            self.ledger.wrong(f"{fault}: no command sent after it came through")
         return time.monotonic() - since
 
     async def _until(self, reached: Callable[[Progress], bool]) -> None:
@@ -179,3 +138,13 @@ async def _clients(world: World) -> AsyncIterator[None]:
     finally:
         for client in clients:
             client.cancel()
+
+
+async def _probe(sender: Sender, *, within: float) -> bool:
+    """Create a user and wait until it is visible. Tells if that came about within so many seconds."""
+    deadline = time.monotonic() + within
+    body = {"first_name": "Probe", "last_name": "Probe", "email": f"{sender.unique()}@example.com"}
+    request = await sender.command("POST", "/users/", body, wait=True)
+    while request.status == 202 and time.monotonic() < deadline:
+        await sender.repeat(request)
+    return request.status == 201
