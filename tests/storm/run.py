@@ -26,8 +26,9 @@ from tests.storm.verdict import Recovery, Verdict
 AFTERMATH = 300
 """Commands acknowledged after the last fault, before the clients stop."""
 
-PROBE_WITHIN = 60.0
+PROBE_WITHIN = 30.0
 QUIET_WITHIN = 60.0
+"""Seconds after which a command is given up that should be visible; and quiet, that should have come."""
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Storm:
     faults: Sequence[Fault]
     seconds: float
     struck: list[Fault] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,14 +52,14 @@ class Storm:
         async with _service(self.data_dir) as service, Connections("127.0.0.1", service.port) as connections:
             world = World(connections, self.seed, self.ledger)
             async with _clients(world):
-                recoveries = await self._strike_all(service, Sender(connections, self.ledger, "probe"))
+                await self._strike_all(service, Sender(connections, self.ledger, "probe"))
                 enough = len(self.ledger.acknowledged) + AFTERMATH
                 await self._until(lambda _: len(self.ledger.acknowledged) >= enough)
             await self._until(lambda progress: progress.quiet)
             await self._ask(connections)
         (self.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
         findings = judge(self.ledger, evidence.read(self.settings))
-        return Verdict(count(self.ledger, findings), findings, recoveries)
+        return Verdict(count(self.ledger, findings), findings, self.recoveries)
 
     async def progress(self) -> Progress | None:
         """None while a store is being recovered."""
@@ -65,38 +67,33 @@ class Storm:
             return await asyncio.to_thread(evidence.progress, self.settings)
         return None
 
-    async def _strike_all(self, service: Service, probes: Sender) -> list[Recovery]:
+    async def _strike_all(self, service: Service, probes: Sender) -> None:
         deadline = time.monotonic() + self.seconds
-        recoveries: list[Recovery] = []
         for fault in self.faults:
             await asyncio.sleep(fault.pause)
             processes = await asyncio.to_thread(victims, service, fault)
             if time.monotonic() > deadline:
-                break
-            struck = time.monotonic()
+                return None
+            since, stood = time.monotonic(), False
             await asyncio.to_thread(strike, processes, fault, self.settings)
             self.struck.append(fault)
             if fault.kind == "freeze":
-                recoveries.append(await self._thaw(fault, processes[0], probes))
-            else:
-                recoveries.append(Recovery(fault, await self._recovery(fault, struck, probes)))
-        return recoveries
+                stood = await self._thaw(fault, processes[0], probes)
+                since = time.monotonic()
+            if not await _probe(probes, within=PROBE_WITHIN):
+                return self.ledger.wrong(f"no command sent after {fault} came through: the storm ends")
+            self.recoveries.append(Recovery(fault, time.monotonic() - since, stood))
+        return None
 
-    async def _thaw(self, fault: Fault, process: psutil.Process, probes: Sender) -> Recovery:
-        meanwhile = asyncio.create_task(_probe(probes, within=fault.seconds + PROBE_WITHIN))
+    async def _thaw(self, fault: Fault, process: psutil.Process, probes: Sender) -> bool:
+        """Resume the process when it is time. Tells if a command had to wait for that."""
+        meanwhile = asyncio.create_task(_probe(probes, within=fault.seconds))
         try:
             await asyncio.sleep(fault.seconds)
-            stood = not meanwhile.done()
+            return not meanwhile.done()
         finally:
             process.resume()
-        thawed = time.monotonic()
-        await meanwhile
-        return Recovery(fault, await self._recovery(fault, thawed, probes), stood)
-
-    async def _recovery(self, fault: Fault, since: float, probes: Sender) -> float:
-        if not await _probe(probes, within=PROBE_WITHIN):
-            self.ledger.wrong(f"{fault}: no command sent after it came through")
-        return time.monotonic() - since
+            meanwhile.cancel()
 
     async def _until(self, reached: Callable[[Progress], bool]) -> None:
         """Returns in any case after a minute: what hasn't come about by then, the judge finds."""
