@@ -11,7 +11,7 @@ up: .venv/up ## Run the whole service; Ctrl-C stops it
 	@exec .venv/bin/cqrs up
 
 test: .venv/dev ## Run the tests
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command
 	@.venv/bin/python -m tests.storm $(ARGS)

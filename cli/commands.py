@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.errors import NotUsable, in_one_line
+from cli.errors import Refused, in_one_line
 from shared import database, inbox, outcomes
 from shared.inbox import Accepted
 from shared.settings import Settings
@@ -61,7 +61,7 @@ def retry(command_id: CommandId) -> None:
     with database.writer(settings.event_store).begin() as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
-            raise NotUsable(
+            raise Refused(
                 f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only what failed is retried"
             )
         outcomes.begin_again(connection, command)
@@ -72,7 +72,7 @@ def _find(settings: Settings, command_id: str) -> Accepted:
     with database.reader(settings.inbox).connect() as connection:
         command = inbox.find(connection, command_id)
     if not command:
-        raise NotUsable(f"no command {command_id} was accepted")
+        raise Refused(f"no command {command_id} was accepted")
     return command
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 P = ParamSpec("P")
 
 
-class NotUsable(Exception):
+class Refused(Exception):
     """It can't be done, and why, in one line."""
 
 
@@ -26,7 +26,7 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
         except DBAPIError as error:
             message = f"a store can't be used: {error.orig}"
-        except (NotUsable, OSError) as error:
+        except (Refused, OSError) as error:
             message = str(error)
         typer.secho(f"cqrs: {message}", fg="red", err=True)
         raise typer.Exit(1)

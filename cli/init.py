@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cli.errors import NotUsable
+from cli.errors import Refused
 from shared import database, event_store, inbox, outcomes, projection
 from shared.settings import Settings
 from workers.projections import PROJECTIONS
 
 
 def init(settings: Settings) -> None:
-    """Make what isn't there yet; change nothing that is. Raises NotUsable."""
+    """Make what isn't there yet; change nothing that is. Raises Refused."""
     stores = {
         settings.inbox: inbox.metadata,
         settings.event_store: event_store.metadata,
@@ -31,7 +31,7 @@ def _make_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise NotUsable(f"{folder} can't be written: {error.strerror}") from None
+        raise Refused(f"{folder} can't be written: {error.strerror}") from None
 
 
 def _check_they_belong_together(settings: Settings) -> None:
@@ -46,6 +46,6 @@ def _check_they_belong_together(settings: Settings) -> None:
     with database.reader(settings.inbox).connect() as connection:
         accepted = inbox.last_seq(connection)
     if handled > accepted:
-        raise NotUsable(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
+        raise Refused(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
     if projected > recorded:
-        raise NotUsable(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")
+        raise Refused(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 """Seconds before a role that died is started again; the delay doubles each time it died young."""
 
 YOUNG = 10.0

