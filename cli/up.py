@@ -95,8 +95,8 @@ async def _greet(settings: Settings) -> None:
         "",
         "Ctrl-C stops it",
     ]
-    width = max(map(len, lines)) + 4  # a long path is not broken
-    Console(soft_wrap=True, width=width).print(Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False))
+    panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
+    Console(width=max(map(len, lines)) + 4).print(panel)  # so that a long path is not broken
 
 
 @contextlib.contextmanager
