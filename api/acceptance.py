@@ -1,7 +1,6 @@
 """Accepting: commands that arrive together are committed to the inbox together, then answered, then announced."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,8 +14,6 @@ from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
 
 BATCH = 500
 """Commands in one inbox transaction, at most."""
-
-log = logging.getLogger(__name__)
 
 Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 
@@ -88,7 +85,7 @@ class Announcer:
     """
 
     def __init__(self, app: Celery) -> None:
-        self._app = app
+        self._waker = bus.Waker(app)
         self._thread = ThreadPoolExecutor(1, "announcer")
         self._news = False
         self._sending: asyncio.Task[None] | None = None
@@ -106,12 +103,6 @@ class Announcer:
         try:
             while self._news:
                 self._news = False
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._send)
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._waker.wake, bus.HANDLE_COMMANDS)
         finally:
             self._sending = None
-
-    def _send(self) -> None:
-        try:
-            bus.wake(self._app, bus.HANDLE_COMMANDS)
-        except bus.BrokerDown as error:
-            log.warning("commands wait for beat: %s", error)

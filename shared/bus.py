@@ -1,5 +1,6 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
+import logging
 from typing import Any
 
 from celery import Celery
@@ -20,6 +21,9 @@ CATCH_UP = "catch_up"
 QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 
 BrokerDown = (OperationalError, RedisError, OSError)
+
+
+log = logging.getLogger(__name__)
 
 
 class _Connection(Connection):
@@ -70,6 +74,25 @@ def wake(app: Celery, task: str) -> None:
     with app.producer_pool.acquire(block=True) as producer:
         if not producer.channel.client.llen(QUEUES[task]):
             app.send_task(task, producer=producer, ignore_result=True)
+
+
+class Waker:
+    """Wakes, and says once when it can't until it can again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._down = False
+
+    def wake(self, task: str) -> None:
+        """A message that can't be sent is dropped: beat sends the next."""
+        try:
+            wake(self._app, task)
+        except BrokerDown as error:
+            if not self._down:
+                log.warning("no message can be sent, work waits: %s", error)
+            self._down = True
+        else:
+            self._down = False
 
 
 def ping(app: Celery) -> bool:

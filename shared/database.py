@@ -77,7 +77,7 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    engine = create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool)
+    engine = create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def remember_file(_: Any, record: Any) -> None:

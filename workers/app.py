@@ -32,6 +32,8 @@ handler = CommandHandler(
 event_log = database.reader(settings.event_store)
 read_model = database.writer(settings.read_model, durable=False)
 
+wake = bus.Waker(app).wake
+
 log = logging.getLogger(__name__)
 
 
@@ -72,13 +74,6 @@ def catch_up() -> None:
     behind = [projections.try_to_catch_up(event_log, read_model, each) for each in projections.PROJECTIONS.values()]
     if any(behind):
         wake(bus.CATCH_UP)
-
-
-def wake(task: str) -> None:
-    try:
-        bus.wake(app, task)
-    except bus.BrokerDown as error:
-        log.warning("%s waits for beat: %s", task, error)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
