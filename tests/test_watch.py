@@ -13,6 +13,8 @@ from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands
 from workers.watch import HEADER
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of threads, which the tests' own are
+
 
 @pytest.fixture(autouse=True)
 def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
