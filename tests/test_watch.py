@@ -10,7 +10,7 @@ import pytest
 from shared import database, outcomes
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, update
-from workers import commands
+from workers import commands, watch
 from workers.watch import HEADER
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of threads, which the tests' own are
@@ -61,7 +61,16 @@ def test_whoever_comes_next_sets_the_command_aside_that_ended_a_process(stores: 
     assert (ends(stores), tries(stores)) == ({1: "succeeded", 3: "succeeded"}, {2: 1})
 
 
-def test_of_several_each_costs_one_process_and_no_more(stores: Stores) -> None:
+def test_of_several_the_first_costs_a_worker_and_no_other(stores: Stores) -> None:
+    accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
+    assert [work(stores), work(stores)] == [1, 0]
+    assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
+
+
+def test_what_is_known_of_one_is_kept_even_if_the_next_ends_the_worker(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch.Watch, "probe", lambda *_: None)
     accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
     assert [work(stores) for _ in range(4)] == [1, 1, 1, 0]
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})

@@ -36,6 +36,7 @@ class CommandHandler:
         self._store = store
         self._watch = watch
         self._folds = Folds()
+        self._careful = 0
 
     def handle(self) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting."""
@@ -123,10 +124,13 @@ class CommandHandler:
     def _deadly(
         self, command: Accepted, batch: Batch, tries: Mapping[int, int], suspect: Suspect | None
     ) -> Exception | None:
-        """What the command does to a process: it did so just now, or would again."""
+        """What the command does to a process: it did so just now, or would. Behind one suspect there may be more."""
         if suspect and command.seq == suspect.seq:
+            self._careful = CHUNK
             return suspect.error
-        return self._watch.probe(lambda: batch.handle(command)) if tries.get(command.seq) else None
+        self._careful -= self._careful > 0
+        suspicious = self._careful or tries.get(command.seq)
+        return self._watch.probe(lambda: batch.handle(command)) if suspicious else None
 
     def _committed(self, batches: Sequence[Batch]) -> int:
         """Returns how many commands have an outcome now."""
