@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.errors import Refused, in_one_line
 from shared import database, inbox, outcomes
@@ -37,10 +35,10 @@ def list_(
     if as_json:
         typer.echo(json.dumps(shown, indent=2))
         return
-    table = Table("command", "type", "stream", "accepted at", "status", "why", box=None, pad_edge=False)
     for each in shown:
-        table.add_row(*(each[name] for name in ("command_id", "type", "stream", "accepted_at", "status")), _why(each))
-    Console(soft_wrap=True, markup=False).print(table)
+        at = f"{each['accepted_at'][:19]}Z"
+        line = f"{each['command_id']}  {at}  {each['status']:<9}  {each['type']} {each['stream']}  {_why(each)}"
+        typer.echo(line.rstrip())
 
 
 @app.command()
