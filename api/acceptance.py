@@ -50,17 +50,19 @@ class Acceptor:
         self._thread.shutdown()
 
     async def _commit_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            await self._commit_batch(batch)
-        self._commits = None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._commit_batch(batch)
+        finally:
+            self._commits = None
 
     async def _commit_batch(self, batch: list[Waiting]) -> None:
         submissions = [submission for submission, _ in batch]
         try:
             loop = asyncio.get_running_loop()
             answers = await loop.run_in_executor(self._thread, self._commit, submissions)
-        except Exception as error:
+        except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
             for _, answer in batch:

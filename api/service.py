@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from api.acceptance import Acceptor, Announcer
 from api.problems import unavailable
 from api.waiting import Poll
-from shared import bus, database, outcomes, projection
+from shared import bus, database, inbox, outcomes, projection
 from shared.outcomes import Outcome
 from shared.settings import Settings
 
@@ -36,7 +36,7 @@ class Service:
         self.bus = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
         self.announcer = Announcer(self.bus)
         self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce, self._upto)
-        self._handled = 0
+        self._handled: int | None = None
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.visible = Poll[Visible, Outcome](self._visible)
         self.reached = Poll[Reached, bool](self._reached)
@@ -57,9 +57,12 @@ class Service:
             raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
 
     def _upto(self) -> int:
-        """The seq at which the backlog is full, as far as is known: without the event store, what was known last."""
+        """The seq at which the backlog is full. Without the event store, by what was known last."""
         with suppress(DBAPIError), self.log.connect() as connection:
             self._handled = outcomes.last_seq(connection)
+        if self._handled is None:
+            with self.inbox.connect() as connection:
+                self._handled = inbox.last_seq(connection)
         return self._handled + self.settings.max_backlog
 
     def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:

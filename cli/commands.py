@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
 @in_one_line
 def list_(
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed")] = False,
-    limit: Annotated[int, typer.Option(min=1)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     as_json: AsJson = False,
 ) -> None:
     """The latest commands, the last one first."""
@@ -97,8 +97,11 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
 
 def _why(shown: dict[str, Any]) -> str:
     """In one line."""
+    why = ""
     if shown["problem"]:
-        return str(shown["problem"]["detail"])
-    if shown["tries"]:
-        return f"tried {shown['tries']} times: {shown['error']}"
-    return "" if shown["tries"] is None else "waits for another on its stream"
+        why = shown["problem"]["detail"]
+    elif shown["tries"]:
+        why = f"tried {shown['tries']} times: {shown['error']}"
+    elif shown["tries"] == 0:
+        why = "waits to be taken up again"
+    return " ".join(why.split())

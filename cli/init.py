@@ -21,6 +21,8 @@ def init(settings: Settings) -> None:
     with database.writer(settings.read_model).begin() as connection:
         for name in PROJECTIONS.keys() - projection.positions(connection).keys():
             projection.move_checkpoint(connection, name, 0)
+        for name in projection.stops(connection).keys() - PROJECTIONS.keys():
+            projection.move_stop(connection, name, None)
     _check_they_belong_together(settings)
 
 

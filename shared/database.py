@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import Engine, ExceptionContext, MetaData, QueuePool, create_engine, event
-from sqlalchemy.exc import DatabaseError, DisconnectionError, InternalError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, DisconnectionError, InternalError, OperationalError
 
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -49,12 +49,15 @@ def create_tables(url: str, metadata: MetaData) -> None:
     engine.dispose()
 
 
-def is_trouble(error: Exception) -> bool:
+def is_trouble(error: BaseException) -> bool:
     """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written.
 
-    Of SQLAlchemy's, it is these very types: their subclasses and siblings come from the values and the statement.
+    It is these very types: subclasses and siblings come from the values, and SQLITE_ERROR from the statement.
     """
-    return type(error) in {OperationalError, InternalError, DatabaseError} or isinstance(error, OSError)
+    if type(error) not in {OperationalError, InternalError, DatabaseError}:
+        return False
+    assert isinstance(error, DBAPIError)
+    return bool(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_ERROR)
 
 
 def path_of(url: str) -> Path:
@@ -81,12 +84,12 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
 
     @event.listens_for(engine, "connect")
     def remember_file(_: Any, record: Any) -> None:
-        record.info["file"] = path.stat().st_ino
+        record.info["file"] = _inode(path)
 
     @event.listens_for(engine, "checkout")
     def same_file(_: Any, record: Any, __: Any) -> None:
         # An open file that was deleted or replaced would take writes that nobody finds again.
-        if not path.exists() or path.stat().st_ino != record.info["file"]:
+        if _inode(path) != record.info["file"]:
             raise DisconnectionError
 
     @event.listens_for(engine, "handle_error")
@@ -97,3 +100,11 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
             context.is_disconnect = True
 
     return engine
+
+
+def _inode(path: Path) -> int | None:
+    """None if there is none to be seen."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

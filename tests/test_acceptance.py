@@ -12,9 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from api.acceptance import BATCH, Acceptor, Announcer
 from api.problems import Problem
+from api.service import Service
 from shared import bus, database, inbox
 from shared.inbox import Submission
-from tests.helpers import Stores, create
+from tests.helpers import Stores, accept, create
 
 
 @pytest.fixture
@@ -110,6 +111,40 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     assert all(isinstance(answer, DBAPIError) for answer in answers)
     assert 1 <= took < 1.8
     engine.dispose()
+
+
+class Panic(BaseException):
+    """What Rust raises, and not an Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError(), Panic()])
+def test_what_is_wrong_with_one_batch_is_not_held_against_the_next(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    good = inbox.accept
+
+    def bad(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(inbox, "accept", good)
+        raise error
+
+    async def story() -> list[Any]:
+        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        answers = await asyncio.gather(*(acceptor.accept(create()) for _ in range(BATCH + 1)), return_exceptions=True)
+        await acceptor.close()
+        return answers
+
+    monkeypatch.setattr(inbox, "accept", bad)
+    *failed, behind = asyncio.run(story())
+    assert all(answer is error for answer in failed)
+    assert behind.command.seq == 1
+
+
+def test_p8_without_the_event_store_the_backlog_begins_where_the_inbox_ends(stores: Stores) -> None:
+    accept(stores, *(create(f"{n}@example.com") for n in range(20)))
+    stores.handler.handle()
+    settings = stores.settings.model_copy(update={"max_backlog": 5})
+    (settings.data_dir / "events.db").rename(settings.data_dir / "gone.db")
+    assert Service(settings)._upto() == 25
 
 
 def test_p8_when_the_backlog_is_full_a_command_is_refused_and_a_replay_answered(stores: Stores) -> None:

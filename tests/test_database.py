@@ -46,5 +46,10 @@ def test_p8_after_trouble_a_store_is_opened_anew_and_after_a_refused_row_it_is_n
     assert opened() is first
     with pytest.raises(OperationalError), stores.inbox.begin() as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")
+    assert opened() is first
+    with stores.inbox.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        with pytest.raises(OperationalError, match="readonly"):
+            connection.exec_driver_sql("DELETE FROM commands")
     assert opened() is not first
     accept(stores, create())

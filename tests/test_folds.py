@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared import event_store
+from cli.init import init
+from shared import database, event_store
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands, folds
+from workers.commands import CommandHandler
 
 
 @pytest.fixture
@@ -23,6 +25,10 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], evolve=evolve)})
     return events
+
+
+def another_worker(stores: Stores) -> CommandHandler:
+    return new_handler(stores.settings, database.writer(stores.settings.event_store))
 
 
 def change(stores: Stores, email: str) -> None:
@@ -49,7 +55,7 @@ def test_a_worker_that_has_just_started_folds_the_whole_stream(stores: Stores, f
     stores.handler.handle()
     folded.clear()
     accept(stores, update(1, "later@example.com"))
-    new_handler(stores.settings, stores.events).handle()
+    another_worker(stores).handle()
     assert len(folded) == 11 + 1
 
 
@@ -57,11 +63,24 @@ def test_what_another_worker_appended_is_folded_in(stores: Stores, folded: list[
     accept(stores, create())
     stores.handler.handle()
     accept(stores, update(1, "b@example.com"), update(1, "c@example.com"))
-    new_handler(stores.settings, stores.events).handle()
+    another_worker(stores).handle()
     folded.clear()
     change(stores, "c@example.com")
     assert len(folded) == 2
     assert addresses(stores) == [None, "b@example.com", "c@example.com"]
+
+
+def test_what_was_kept_of_a_store_that_is_replaced_is_forgotten(stores: Stores) -> None:
+    accept(stores, create("old@example.com"))
+    stores.handler.handle()
+    stores.inbox.dispose()
+    for path in stores.settings.data_dir.glob("*.db*"):
+        path.unlink()
+    init(stores.settings)
+    accept(stores, create("new@example.com"))
+    another_worker(stores).handle()
+    change(stores, "old@example.com")
+    assert addresses(stores) == [None, "old@example.com"]
 
 
 def test_what_was_not_committed_is_not_kept(stores: Stores) -> None:

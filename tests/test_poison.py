@@ -14,9 +14,13 @@ BUGS = {"PYTHONPATH": str(Path(__file__).parent / "poison")}
 
 KINDS = {
     "raises": "ZeroDivisionError: a bug",
+    "panics": "Panic: a bug",
     "exits": "Died: it ended",
     "hangs": "Hung: deciding took longer than 5 s",
 }
+
+HANGING = 5
+"""Commands besides."""
 
 
 def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_minute(service: Start) -> None:
@@ -30,13 +34,16 @@ def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_m
     for user_id, kind in enumerate(KINDS, 1):
         bad.append(change(running, user_id, f"{kind}@example.com"))
         behind.append(change(running, user_id, f"{kind}.behind@example.com"))
-    other = change(running, 4, "other@example.com")
+    hanging = [running.http.post("/users/", json={**JOHN, "email": f"hangs@{n}.example.com"}) for n in range(HANGING)]
+    other = change(running, len(KINDS) + 1, "other@example.com")
     worker.resume()
     eventually(lambda: shown(running, other)["status"] == "succeeded", within=40)
     assert {shown(running, path)["status"] for path in bad} == {"accepted"}
     for path, why in zip(bad, KINDS.values(), strict=True):
         eventually(lambda: shown(running, path)["status"] == "failed", within=60)  # noqa: B023
         assert why in shown(running, path)["problem"]["detail"]
+    for answer in hanging:
+        eventually(lambda: shown(running, answer.headers["location"])["status"] == "failed", within=10)  # noqa: B023
     for path in behind:
         eventually(lambda: shown(running, path)["status"] == "succeeded")  # noqa: B023
     assert "in decide" in running.log.read_text()  # where it hung
@@ -46,19 +53,19 @@ def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_m
 def list_show_and_retry(running: Service, bad: list[str]) -> None:
     ids = [path.removeprefix("/commands/") for path in bad]
     failed = json.loads(running.cqrs("commands", "list", "--failed", "--json"))
-    assert [each["command_id"] for each in failed] == ids[::-1]
-    assert ids[2] in running.cqrs("commands", "list", "--failed")
-    detail = json.loads(running.cqrs("commands", "show", ids[2]))
+    assert [each["command_id"] for each in failed][HANGING:] == ids[::-1]
+    assert ids[3] in running.cqrs("commands", "list", "--failed")
+    detail = json.loads(running.cqrs("commands", "show", ids[3]))
     assert (detail["type"], detail["data"]["email"], detail["status"]) == (
         "UpdateUserEmail",
         "hangs@example.com",
         "failed",
     )
     (running.data_dir / "mended").touch()
-    running.cqrs("commands", "retry", ids[2])
-    eventually(lambda: shown(running, bad[2])["status"] == "succeeded")
-    assert shown(running, bad[2])["version"] == 3
-    assert "only what failed is retried" in running.cqrs("commands", "retry", ids[2], code=1)
+    running.cqrs("commands", "retry", ids[3])
+    eventually(lambda: shown(running, bad[3])["status"] == "succeeded")
+    assert shown(running, bad[3])["version"] == 3
+    assert "only what failed is retried" in running.cqrs("commands", "retry", ids[3], code=1)
     assert "no command x was accepted" in running.cqrs("commands", "show", "x", code=1)
 
 

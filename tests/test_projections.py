@@ -187,6 +187,18 @@ def test_an_event_that_is_not_as_the_code_wants_it_stops_the_projection_too(stor
         assert projection.stops(connection)["users"].position == 2
 
 
+def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Stores) -> None:
+    def project(connection: Connection, events: Sequence[tuple[RecordedEvent, Any]]) -> None:
+        if events[-1][0].position >= 2:
+            connection.exec_driver_sql("SELECT json_extract('not JSON', '$')").all()
+
+    happen(stores, 3)
+    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    with stores.read_model.begin() as connection:
+        assert projection.stops(connection) == {"users": Stop(2, "OperationalError: malformed JSON")}
+    assert reached(stores) == 1
+
+
 def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
     happen(stores, 3)
     broken = replace(users, name="broken", project=bug)

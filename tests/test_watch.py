@@ -24,23 +24,32 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
         if command.email.startswith("exits"):
             os._exit(1)
         if command.email.startswith("leaves"):
-            raise SystemExit
+            raise Panic
+        if command.email.startswith("ends well"):
+            os._exit(0)
         return decider.decide(command, user)
 
     monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
 
 
-def work(stores: Stores, *, retry: bool = False) -> int:
-    """One message, in a worker of its own. Returns the worker's exit code, 0 if it survives."""
+RETRY = "handle", "retry"
+
+
+class Panic(BaseException):
+    """What Rust raises, and not an Exception."""
+
+
+def work(stores: Stores, *tasks: str) -> bool:
+    """Messages to a worker of its own: to handle, if nothing else. Tells if it dies of them."""
     if not (child := os.fork()):
         try:
             handler = new_handler(stores.settings, database.writer(stores.settings.event_store))
-            handler.handle()
-            if retry:
-                handler.retry()
+            for task in tasks or ["handle"]:
+                getattr(handler, task)()
+            os._exit(77)
         finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 77
 
 
 def ends(stores: Stores) -> dict[int, str]:
@@ -55,38 +64,68 @@ def tries(stores: Stores) -> dict[int, int]:
 
 def test_whoever_comes_next_sets_the_command_aside_that_ended_a_process(stores: Stores) -> None:
     accept(stores, create("a@example.com"), create("exits@example.com"), create("b@example.com"))
-    assert work(stores) == 1
+    assert work(stores)
     assert ends(stores) == {}
-    assert work(stores) == 0
+    assert not work(stores)
     assert (ends(stores), tries(stores)) == ({1: "succeeded", 3: "succeeded"}, {2: 1})
 
 
 def test_of_several_the_first_costs_a_worker_and_no_other(stores: Stores) -> None:
     accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
-    assert [work(stores), work(stores)] == [1, 0]
+    assert [work(stores), work(stores)] == [True, False]
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
 
 
 def test_what_is_known_of_one_is_kept_even_if_the_next_ends_the_worker(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch.Watch, "probe", lambda *_: None)
+    monkeypatch.setattr(watch, "probe", lambda _: {})
     accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
-    assert [work(stores) for _ in range(4)] == [1, 1, 1, 0]
+    assert [work(stores) for _ in range(4)] == [True, True, True, False]
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
 
 
 def test_further_tries_cost_no_worker_and_the_third_is_the_last(stores: Stores) -> None:
     accept(stores, create("a@example.com"), update(1, "exits@example.com"), update(1, "b@example.com"))
-    assert [work(stores), work(stores)] == [1, 0]
-    assert [work(stores, retry=True), work(stores, retry=True)] == [0, 0]
+    assert [work(stores), work(stores)] == [True, False]
+    assert [work(stores, *RETRY), work(stores, *RETRY)] == [False, False]
     assert (ends(stores), tries(stores)) == ({1: "succeeded", 2: "failed", 3: "succeeded"}, {})
 
 
 def test_a_rule_that_leaves_python_is_a_rule_that_raises(stores: Stores) -> None:
     accept(stores, create("leaves@example.com"), create("a@example.com"))
-    assert work(stores) == 0
+    assert not work(stores)
     assert (ends(stores), tries(stores)) == ({2: "succeeded"}, {1: 1})
+
+
+def test_a_process_that_ends_well_is_one_that_ended(stores: Stores) -> None:
+    accept(stores, create("ends well@example.com"), create("a@example.com"))
+    assert [work(stores), work(stores), work(stores, *RETRY), work(stores, *RETRY)] == [True, False, False, False]
+    assert (ends(stores), tries(stores)) == ({1: "failed", 2: "succeeded"}, {})
+
+
+def test_one_that_stands_behind_another_is_found_out_when_its_turn_comes(stores: Stores) -> None:
+    accept(stores, create("a@example.com"), update(1, "leaves@example.com"), update(1, "exits@example.com"))
+    assert not work(stores)
+    assert tries(stores) == {2: 1, 3: 0}
+    assert [work(stores, *RETRY) for _ in range(5)] == [False, True, False, False, False]
+    assert (ends(stores), tries(stores)) == ({1: "succeeded", 2: "failed", 3: "failed"}, {})
+
+
+def test_what_is_known_of_a_suspect_is_kept_before_anything_is_tried_again(stores: Stores) -> None:
+    accept(stores, create("leaves@example.com"), create("b@example.com"))
+    work(stores)
+    accept(stores, create("exits@example.com"))
+    assert [work(stores), work(stores, "retry"), work(stores)] == [True, False, False]
+    assert tries(stores) == {1: 1, 3: 1}
+
+
+def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> None:
+    accept(stores, create("leaves@example.com"))
+    work(stores)
+    (stores.settings.data_dir / "events.db-deciding").write_bytes(b"%20d\n" % 77)
+    assert not work(stores, *RETRY)
+    assert tries(stores) == {1: 2}
 
 
 def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,25 +141,27 @@ def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.M
     assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {})
 
 
-@pytest.mark.parametrize("left", [b"", b"\0" * HEADER, b"%20d\n" % 77, b"%20d\nFile" % 1, b"?\n?"])
+@pytest.mark.parametrize(
+    "left", [b"", b"\0" * HEADER, b"%20d\n" % 77, b"9" * 20 + b"\n", "²\n".encode(), b"%20d\nFile" % 1, b"?\n?"]
+)
 def test_whatever_a_power_failure_leaves_of_the_note_commands_are_handled(stores: Stores, left: bytes) -> None:
     accept(stores, create("a@example.com"))
     stores.handler.handle()
     (stores.settings.data_dir / "events.db-deciding").write_bytes(left)
-    assert work(stores, retry=True) == 0
+    assert not work(stores, *RETRY)
     accept(stores, create("b@example.com"), create("leaves@example.com"))
     for _ in range(3):
-        work(stores, retry=True)
+        work(stores, *RETRY)
     assert ends(stores) == {1: "succeeded", 2: "succeeded", 3: "failed"}
 
 
 def test_a_command_begun_again_is_decided_on_anew(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     [command] = accept(stores, create("leaves@example.com"))
     for _ in range(3):
-        work(stores, retry=True)
+        work(stores, *RETRY)
     assert ends(stores) == {1: "failed"}
     monkeypatch.undo()
     with stores.events.begin() as connection:
         outcomes.begin_again(connection, command)
-    work(stores, retry=True)
+    work(stores, *RETRY)
     assert ends(stores) == {1: "succeeded"}

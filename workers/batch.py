@@ -65,7 +65,7 @@ class Batch:
             events = self._decide(command)
         except Rejected as no:
             self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a panic in Rust is one, and so is sys.exit
             self.stumble(command, error)
         else:
             self._succeed(command, events)

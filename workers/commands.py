@@ -1,8 +1,10 @@
 """Handling: inbox rows to events, outcomes and unique keys, in one transaction of the event store."""
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -13,6 +15,7 @@ from shared.decider import Decider, UniqueKey
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.users.decider import users
+from workers import watch
 from workers.batch import Batch
 from workers.folds import Folds
 from workers.watch import Suspect, Watch
@@ -21,6 +24,9 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {"user": users}
 
 CHUNK = 500
 """Commands in one transaction, at most."""
+
+CAREFUL = 10.0
+"""Seconds for which each command is probed first, once one ended a process."""
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +41,7 @@ class CommandHandler:
         self._inbox = inbox_
         self._store = store
         self._watch = watch
-        self._folds = Folds()
-        self._careful = 0
+        self._careful_until = 0.0
 
     def handle(self) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting."""
@@ -49,7 +54,8 @@ class CommandHandler:
                 self._watch.forget()
                 return 0
             batches = self._handle(connection, chunk, outcomes.stuck_streams(connection), tries, suspect)
-        self._committed(batches)
+            folds = Folds.of(connection)
+        _committed(batches, folds)
         return len(chunk) + (self.handle() if suspect else 0)
 
     def retry(self) -> int:
@@ -64,7 +70,8 @@ class CommandHandler:
                 if not tries:
                     return count
                 batches = self._handle(connection, inbox.read(reading, tries), stuck, tries, None)
-            count, after = count + self._committed(batches), max(tries)
+                folds = Folds.of(connection)
+            count, after = count + _committed(batches, folds), max(tries)
 
     def _handle(
         self,
@@ -82,8 +89,8 @@ class CommandHandler:
             with connection.begin_nested():
                 batch = self._decide(connection, chunk, stuck, tries, suspect)
                 _write(connection, batch)
-        except Exception as error:
-            if is_trouble(error):
+        except BaseException as error:
+            if is_trouble(error) or isinstance(error, OSError):  # the store's, or the watch's
                 raise
             if len(chunk) > 1:
                 ones = (self._handle(connection, [command], stuck, tries, suspect) for command in chunk)
@@ -104,14 +111,16 @@ class CommandHandler:
     ) -> Batch:
         """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
         versions = event_store.stream_versions(connection, {command.stream for command in chunk})
-        folds, history = self._folds.upto(connection, versions)
+        folds, history = Folds.of(connection).upto(connection, versions)
         position = event_store.last_position(connection)
         owners: dict[UniqueKey, str | None] = {}
+        new_batch = partial(Batch, AGGREGATES, versions, folds, history, position, owners, stuck, tries)
+        deadly = self._deadly(chunk, tries, suspect, new_batch)
         while True:
-            batch = Batch(AGGREGATES, versions, folds, history, position, owners, stuck, tries)
+            batch = new_batch()
             with self._watch.deciding():
                 for command in chunk:
-                    if error := self._deadly(command, batch, tries, suspect):
+                    if error := deadly.get(command.seq):
                         batch.stumble(command, error)
                     else:
                         self._watch.on(command.seq)
@@ -122,25 +131,22 @@ class CommandHandler:
             owners |= dict.fromkeys(batch.assumed_free) | taken
 
     def _deadly(
-        self, command: Accepted, batch: Batch, tries: Mapping[int, int], suspect: Suspect | None
-    ) -> Exception | None:
-        """What the command does to a process: it did so just now, or would. Behind one suspect there may be more."""
-        if suspect and command.seq == suspect.seq:
-            self._careful = CHUNK
-            return suspect.error
-        self._careful -= self._careful > 0
-        suspicious = self._careful or tries.get(command.seq)
-        return self._watch.probe(lambda: batch.handle(command)) if suspicious else None
-
-    def _committed(self, batches: Sequence[Batch]) -> int:
-        """Returns how many commands have an outcome now."""
-        ended: Counter[str] = Counter()
-        for batch in batches:
-            self._folds.keep(batch.folds())
-            ended.update(outcome.status for outcome in batch.outcomes)
-        if ended:
-            log.info("handled %s", " ".join(f"{status}={ended[status]}" for status in sorted(ended)))
-        return ended.total()
+        self,
+        chunk: Sequence[Accepted],
+        tries: Mapping[int, int],
+        suspect: Suspect | None,
+        new_batch: Callable[[], Batch],
+    ) -> dict[int, Exception]:
+        """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
+        if suspect and suspect.seq in {command.seq for command in chunk}:
+            self._careful_until = time.monotonic() + CAREFUL
+            return {suspect.seq: suspect.error}
+        careful = time.monotonic() < self._careful_until
+        suspicious = chunk if careful else [command for command in chunk if tries.get(command.seq)]
+        found = watch.probe({command.seq: partial(_try, new_batch, command) for command in suspicious})
+        if found.keys() - tries.keys():
+            self._careful_until = time.monotonic() + CAREFUL
+        return found
 
 
 def _upto(suspect: Suspect | None, chunk: list[Accepted]) -> list[Accepted]:
@@ -153,6 +159,21 @@ def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int
     """Returns how often each was tried in vain, by seq."""
     outcomes.take_back(connection, these)
     return {each.seq: each.tries for each in these}
+
+
+def _try(new_batch: Callable[[], Batch], command: Accepted) -> None:
+    new_batch().handle(command)
+
+
+def _committed(batches: Sequence[Batch], folds: Folds) -> int:
+    """Returns how many commands have an outcome now."""
+    ended: Counter[str] = Counter()
+    for batch in batches:
+        folds.keep(batch.folds())
+        ended.update(outcome.status for outcome in batch.outcomes)
+    if ended:
+        log.info("handled %s", " ".join(f"{status}={ended[status]}" for status in sorted(ended)))
+    return ended.total()
 
 
 def _write(connection: Connection, batch: Batch) -> None:

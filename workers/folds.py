@@ -1,7 +1,7 @@
 """States that were folded before, so that a long stream isn't folded anew for each message."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection
 
@@ -24,6 +24,13 @@ class Folds:
 
     def __init__(self) -> None:
         self._folds: dict[str, Fold] = {}
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """They end with the connection to the database, since a file that replaces it has other events."""
+        folds = connection.info.setdefault("folds", cls())
+        assert isinstance(folds, cls)
+        return folds
 
     def upto(self, connection: Connection, versions: Mapping[str, int]) -> tuple[dict[str, Fold], list[RecordedEvent]]:
         """What is known of these streams, and the events that are missing to their versions."""

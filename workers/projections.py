@@ -25,7 +25,7 @@ class Failure(NamedTuple):
     """The event that a projection can't apply."""
 
     position: int
-    error: Exception
+    error: BaseException
 
 
 class LogIsShorter(Exception):
@@ -36,7 +36,7 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
     """Like `catch_up`, but trouble is logged and holds up this projection alone."""
     try:
         return catch_up(store, read_model, which)
-    except Exception as error:
+    except BaseException as error:
         log.warning("%s waits for the next beat: %r", which.name, getattr(error, "orig", error))
         return False
 
@@ -75,7 +75,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
     try:
         with connection.begin_nested():
             which.project(connection, [(each, which.events[each.type].model_validate(each.data)) for each in events])
-    except Exception as error:
+    except BaseException as error:
         if is_trouble(error):
             raise
         if len(events) == 1:
@@ -87,7 +87,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:
     """Keep where it stands still and why, and log it when that changes."""
     stop = failure and Stop(failure.position, in_words(failure.error))
-    if stop == before:
+    if (stop and stop.position) == (before and before.position):
         return
     projection.move_stop(connection, which.name, stop)
     if failure:

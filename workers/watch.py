@@ -3,10 +3,11 @@
 import faulthandler
 import logging
 import os
+import re
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,12 @@ from typing import NamedTuple
 
 LIMIT = 5.0
 """Seconds that deciding on one command may take, give or take one; then the process ends itself."""
+
+AT_ONCE = 16
+"""Probes that run side by side."""
+
+SURVIVED = 77
+"""The exit code of a probe that got through; a rule that ends its process may use any, 0 above all."""
 
 HEADER = 21
 """Bytes: the seq, padded, and a line's end. Behind it stands where the rule hung, if it did."""
@@ -45,28 +52,9 @@ class Watch:
     def suspect(self) -> Suspect | None:
         """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
         header, _, where = os.pread(self._fd, 2**16, 0).decode(errors="replace").partition("\n")
-        if not header.strip().isdigit() or not int(header):  # after a power failure it may be anything
+        if not re.fullmatch(r" *[1-9][0-9]{0,17}", header):  # after a power failure it may be anything
             return None
         return Suspect(int(header), _hung(where) if where else _died())
-
-    def probe(self, rule: Callable[[], object]) -> Exception | None:
-        """What the rule would do to this process, tried in another one; None if that survives it."""
-        self.forget()
-        if not (child := _fork()):
-            try:
-                logging.disable()  # what it raises is told when it is done for good
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.setitimer(signal.ITIMER_REAL, LIMIT)
-                rule()
-            finally:
-                os._exit(0)
-        match os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            case 0:
-                return None
-            case hung if hung == -signal.SIGALRM:
-                return _hung()
-            case _:
-                return _died()
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
@@ -100,13 +88,55 @@ class Watch:
         os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)
 
 
+def probe(rules: Mapping[int, Callable[[], object]]) -> dict[int, Exception]:
+    """What rules would do to this process, by their keys, each tried in one of its own; none of those it survives."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it was ignored, nobody could wait for a process
+    found: dict[int, Exception | None] = {}
+    running: dict[int, int] = {}
+    for key, rule in rules.items():
+        if len(running) == AT_ONCE:
+            found |= _end_of(running)
+        running[_start(rule)] = key
+    while running:
+        found |= _end_of(running)
+    return {key: error for key, error in found.items() if error}
+
+
+def _start(rule: Callable[[], object]) -> int:
+    """Returns the process, which ends in `LIMIT` at the latest."""
+    if not (child := _fork()):
+        try:
+            logging.disable()  # what it raises is told when it is done for good
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, LIMIT)
+            rule()
+            os._exit(SURVIVED)
+        finally:
+            os._exit(1)
+    return child
+
+
+def _end_of(running: dict[int, int]) -> dict[int, Exception | None]:
+    """Wait for the first that was started."""
+    process = next(iter(running))
+    key = running.pop(process)
+    match os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
+        case code if code == SURVIVED:
+            return {key: None}
+        case code if code == -signal.SIGALRM:
+            return {key: _hung()}
+        case _:
+            return {key: _died()}
+
+
 def _died() -> Died:
     return Died("it ended the process that was deciding on it")
 
 
 def _hung(where: str = "") -> Hung:
     error = Hung(f"deciding took longer than {LIMIT:g} s")
-    error.add_note(where)
+    if where:
+        error.add_note(where)
     return error
 
 

@@ -12,10 +12,16 @@ from shared.users import decider, read_model
 rules, users = decider.users, read_model.users
 
 
+class Panic(BaseException):
+    """What Rust raises, and not an Exception."""
+
+
 def decide(command: Any, user: Any) -> Sequence[Any]:
     match not Path("mended").exists() and command.email.partition("@")[0]:
         case "raises":
             raise ZeroDivisionError("a bug")
+        case "panics":
+            raise Panic("a bug")
         case "exits":
             os._exit(1)
         case "hangs":
