@@ -3,9 +3,9 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
@@ -31,6 +31,15 @@ CAREFUL = 10.0
 log = logging.getLogger(__name__)
 
 
+class Turn(NamedTuple):
+    """The commands of one transaction; the streams on which one is set aside; how often each was tried in vain."""
+
+    chunk: Sequence[Accepted]
+    stuck: set[str]
+    tries: Mapping[int, int]
+    suspect: Suspect | None = None
+
+
 class CommandHandler:
     """Commands take effect in order of seq, each exactly once, however many workers are at it: they take turns.
 
@@ -53,7 +62,7 @@ class CommandHandler:
             if not chunk:
                 self._watch.forget()
                 return 0
-            batches = self._handle(connection, chunk, outcomes.stuck_streams(connection), tries, suspect)
+            batches = self._handle(connection, Turn(chunk, outcomes.stuck_streams(connection), tries, suspect))
             folds = Folds.of(connection)
         _committed(batches, folds)
         return len(chunk) + (self.handle() if suspect else 0)
@@ -69,57 +78,43 @@ class CommandHandler:
                 tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=CHUNK))
                 if not tries:
                     return count
-                batches = self._handle(connection, inbox.read(reading, tries), stuck, tries, None)
+                batches = self._handle(connection, Turn(inbox.read(reading, tries), stuck, tries))
                 folds = Folds.of(connection)
             count, after = count + _committed(batches, folds), max(tries)
 
-    def _handle(
-        self,
-        connection: Connection,
-        chunk: Sequence[Accepted],
-        stuck: set[str],
-        tries: Mapping[int, int],
-        suspect: Suspect | None,
-    ) -> list[Batch]:
+    def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
         """Handle a chunk; if what comes of it can't be written, handle each of its commands by itself.
 
-        A command to a stream in `stuck` is set aside, and the stream of every command set aside here is added to it.
+        A command to a stuck stream is set aside, and the stream of every command set aside here is stuck.
         """
         try:
             with connection.begin_nested():
-                batch = self._decide(connection, chunk, stuck, tries, suspect)
+                batch = self._decide(connection, turn)
                 _write(connection, batch)
         except BaseException as error:
             if is_trouble(error) or isinstance(error, OSError):  # the store's, or the watch's
                 raise
-            if len(chunk) > 1:
-                ones = (self._handle(connection, [command], stuck, tries, suspect) for command in chunk)
+            if len(turn.chunk) > 1:
+                ones = (self._handle(connection, turn._replace(chunk=[command])) for command in turn.chunk)
                 return [batch for one in ones for batch in one]
-            batch = Batch({}, {}, {}, [], 0, {}, (), tries)
-            batch.stumble(chunk[0], error)
+            batch = Batch({}, {}, {}, [], 0, {}, (), turn.tries)
+            batch.stumble(turn.chunk[0], error)
             _write(connection, batch)
-        stuck |= {each.stream for each in batch.set_aside}
+        turn.stuck.update(each.stream for each in batch.set_aside)
         return [batch]
 
-    def _decide(
-        self,
-        connection: Connection,
-        chunk: Sequence[Accepted],
-        stuck: Collection[str],
-        tries: Mapping[int, int],
-        suspect: Suspect | None,
-    ) -> Batch:
+    def _decide(self, connection: Connection, turn: Turn) -> Batch:
         """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
-        versions = event_store.stream_versions(connection, {command.stream for command in chunk})
+        versions = event_store.stream_versions(connection, {command.stream for command in turn.chunk})
         folds, history = Folds.of(connection).upto(connection, versions)
         position = event_store.last_position(connection)
         owners: dict[UniqueKey, str | None] = {}
-        new_batch = partial(Batch, AGGREGATES, versions, folds, history, position, owners, stuck, tries)
-        deadly = self._deadly(chunk, tries, suspect, new_batch)
+        new_batch = partial(Batch, AGGREGATES, versions, folds, history, position, owners, turn.stuck, turn.tries)
+        deadly = self._deadly(turn, new_batch)
         while True:
             batch = new_batch()
             with self._watch.deciding():
-                for command in chunk:
+                for command in turn.chunk:
                     if error := deadly.get(command.seq):
                         batch.stumble(command, error)
                     else:
@@ -130,14 +125,9 @@ class CommandHandler:
                 return batch
             owners |= dict.fromkeys(batch.assumed_free) | taken
 
-    def _deadly(
-        self,
-        chunk: Sequence[Accepted],
-        tries: Mapping[int, int],
-        suspect: Suspect | None,
-        new_batch: Callable[[], Batch],
-    ) -> dict[int, Exception]:
+    def _deadly(self, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
         """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
+        chunk, _, tries, suspect = turn
         if suspect and suspect.seq in {command.seq for command in chunk}:
             self._careful_until = time.monotonic() + CAREFUL
             return {suspect.seq: suspect.error}
