@@ -18,10 +18,12 @@ from tests.service import eventually, free_port, start
 
 CELERY = ["celery", "-A", "workers.app"]
 
+ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+
 ROLES = {
     "api": ["api"],
-    "command worker": [*CELERY, "worker", "-Q", "commands", "-n", "commands@%h"],
-    "projection worker": [*CELERY, "worker", "-Q", "projections", "-n", "projections@%h"],
+    "command worker": [*CELERY, "worker", "-Q", "commands", "-n", "commands@%h", *ALONE],
+    "projection worker": [*CELERY, "worker", "-Q", "projections", "-n", "projections@%h", *ALONE],
     "beat": [*CELERY, "beat"],
 }
 
@@ -142,10 +144,15 @@ def all_is_done_once(clients: Clients) -> None:
 
 
 @pytest.fixture
-def own(settings: Settings) -> Iterator[Settings]:
-    """Settings with a port and a Valkey of their own."""
+def redis() -> Iterator[ValkeyServer]:
     with ValkeyServer(port=free_port()) as redis:
-        yield settings.model_copy(update={"redis_url": redis.connection_url, "api_port": free_port()})
+        yield redis
+
+
+@pytest.fixture
+def own(settings: Settings, redis: ValkeyServer) -> Settings:
+    """Settings with a port and a Valkey of their own."""
+    return settings.model_copy(update={"redis_url": redis.connection_url, "api_port": free_port()})
 
 
 @pytest.fixture
@@ -204,3 +211,20 @@ def test_a_new_api_may_take_over_while_the_old_one_still_has_a_client_that_waits
         waiting.result(1)
     worker.resume()
     all_is_done_once(clients)
+
+
+def test_roles_told_to_stop_while_redis_hangs_exit_with_0_too(
+    roles: Roles, clients: Clients, redis: ValkeyServer
+) -> None:
+    clients.start()
+    goes_on(clients.shown)
+    clients.stop()
+    assert redis._process
+    hung = psutil.Process(redis._process.pid)
+    hung.suspend()
+    try:
+        for role in roles.running.values():
+            role.terminate()
+        assert {name: role.wait(STOPS_WITHIN) for name, role in roles.running.items()} == dict.fromkeys(ROLES, 0)
+    finally:
+        hung.resume()

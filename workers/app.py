@@ -16,7 +16,7 @@ from workers.watch import Watch
 EVERY = 2.0
 """Seconds after which a lost message is made up for, and a failed try repeated."""
 
-SOCKET_TIMEOUT = 5.0
+SOCKET_TIMEOUT = 3.0
 
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
