@@ -111,3 +111,9 @@ def test_only_so_many_streams_are_kept(stores: Stores, folded: list[Any], monkey
     accept(stores, update(1, "b@example.com"))
     stores.handler.handle()
     assert len(folded) == 1 + 2
+    accept(stores, update(5, "c@example.com"), create("6@example.com"), update(5, "d@example.com"))
+    stores.handler.handle()
+    folded.clear()
+    accept(stores, update(5, "e@example.com"))
+    stores.handler.handle()
+    assert len(folded) == 1

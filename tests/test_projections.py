@@ -208,6 +208,28 @@ def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
         assert projection.positions(connection) == {"broken": 0, "users": 4}
 
 
+def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
+    happen(stores, 3)
+    for name in ("broken", "users"):
+        projections.catch_up(stores.events, stores.read_model, replace(users, name=name, project=bug))
+    catch_up(stores)
+    with stores.read_model.begin() as connection:
+        assert projection.stops(connection).keys() == {"broken"}
+
+
+def test_one_that_stands_still_tries_one_event_only(stores: Stores) -> None:
+    happen(stores, 10)
+    projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
+    tried: list[int] = []
+
+    def project(_: Connection, events: Sequence[tuple[RecordedEvent, Any]]) -> None:
+        tried.extend(event.position for event, _ in events)
+        raise ZeroDivisionError
+
+    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    assert tried == [7]
+
+
 def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
     with stores.events.begin() as connection:
         event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})], 0))

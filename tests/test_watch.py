@@ -128,6 +128,19 @@ def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> Non
     assert tries(stores) == {1: 2}
 
 
+def test_where_one_hung_is_not_held_against_the_next(stores: Stores) -> None:
+    accept(stores, create("exits.1@example.com"))
+    work(stores)
+    with (stores.settings.data_dir / "events.db-deciding").open("ab") as note:
+        note.write(b"File decider.py, line 1")
+    work(stores)
+    accept(stores, create("exits.2@example.com"))
+    assert [work(stores), work(stores)] == [True, False]
+    with stores.events.begin() as connection:
+        errors = [each.error for each in outcomes.set_aside_after(connection, 0, limit=2)]
+    assert [error and error.partition(":")[0] for error in errors] == ["Hung", "Died"]
+
+
 def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
