@@ -14,7 +14,6 @@ from api.documentation import headers
 from api.problems import RETRY_AFTER
 from api.service import Service
 from shared import bus, event_store, inbox, projection
-from shared.projection import Stop
 
 router = APIRouter(tags=["health"])
 
@@ -88,13 +87,5 @@ def _state(store: Engine, look: Callable[[Connection], object]) -> str:
 
 
 def _lags(service: Service) -> dict[str, dict[str, Any]]:
-    with service.read_model.connect() as connection:
-        positions, stops = projection.positions(connection), projection.stops(connection)
-    with service.log.connect() as connection:
-        last = event_store.last_position(connection)
-    return {name: _lag(position, last, stops.get(name)) for name, position in positions.items()}
-
-
-def _lag(position: int, last: int, stop: Stop | None) -> dict[str, Any]:
-    stopped = {"event": stop.position, "error": stop.error} if stop else None
-    return {"position": position, "lag": last - position, "stopped": stopped}
+    with service.read_model.connect() as connection, service.log.connect() as log:
+        return {name: each.shown() for name, each in projection.progress(connection, log).items()}

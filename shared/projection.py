@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from shared import event_store
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 
@@ -28,8 +29,19 @@ stops_ = Table(
 class Stop(NamedTuple):
     """A projection stands before the event at this position, which it can't apply."""
 
-    position: int
+    event: int
     error: str
+
+
+class Progress(NamedTuple):
+    """Where a projection is, how many events are not projected yet, and what stops it."""
+
+    position: int
+    lag: int
+    stopped: Stop | None
+
+    def shown(self) -> dict[str, Any]:
+        return {**self._asdict(), "stopped": self.stopped and self.stopped._asdict()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +71,21 @@ def move_checkpoint(connection: Connection, projection: str, position: int) -> N
 
 def stops(connection: Connection) -> dict[str, Stop]:
     """Where projections stand still, by their names."""
-    return {name: Stop(position, error) for name, position, error in connection.execute(select(stops_))}
+    return {name: Stop(event, error) for name, event, error in connection.execute(select(stops_))}
+
+
+def progress(connection: Connection, log: Connection) -> dict[str, Progress]:
+    """How far each projection is, by its name."""
+    reached, stopped = positions(connection), stops(connection)
+    last = event_store.last_position(log)  # after the positions: none is ahead of it
+    return {name: Progress(at, last - at, stopped.get(name)) for name, at in reached.items()}
 
 
 def move_stop(connection: Connection, projection: str, stop: Stop | None) -> None:
     """None: it goes on."""
     connection.execute(delete(stops_).where(stops_.c.projection == projection))
     if stop:
-        connection.execute(insert(stops_), {"projection": projection, **stop._asdict()})
+        connection.execute(insert(stops_), {"projection": projection, "position": stop.event, "error": stop.error})
 
 
 _positions = select(checkpoints)

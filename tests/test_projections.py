@@ -184,7 +184,7 @@ def test_an_event_that_is_not_as_the_code_wants_it_stops_the_projection_too(stor
         event_store.append(connection, Append("user-2", [NewEvent("UserCreated", {"user_id": "?"}, {})], 0))
     assert not projections.catch_up(stores.events, stores.read_model, users)
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection)["users"].position == 2
+        assert projection.stops(connection)["users"].event == 2
 
 
 def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Stores) -> None:

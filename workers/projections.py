@@ -87,7 +87,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:
     """Keep where it stands still and why, and log it when that changes."""
     stop = failure and Stop(failure.position, in_words(failure.error))
-    if (stop and stop.position) == (before and before.position):
+    if (stop and stop.event) == (before and before.event):
         return
     projection.move_stop(connection, which.name, stop)
     if failure:
