@@ -19,11 +19,11 @@ from sqlalchemy import (
     bindparam,
     event,
     func,
-    insert,
     select,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from shared.database import insert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -106,7 +106,7 @@ def append(connection: Connection, *appends: Append) -> int:
             rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
         at[stream] = version
     if rows:
-        connection.execute(insert(events), [dict(zip(events.c.keys(), row, strict=True)) for row in rows])
+        insert_rows(connection, events, rows)
         moved = {stream for stream, new, _ in appends if new}
         connection.execute(_move_streams, [{"stream": stream, "version": at[stream]} for stream in moved])
     return position

@@ -15,12 +15,12 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     select,
     text,
     tuple_,
 )
 
+from shared.database import insert_rows
 from shared.decider import UniqueKey
 from shared.event_store import metadata
 from shared.inbox import Accepted
@@ -77,9 +77,7 @@ class SetAside(NamedTuple):
 
 
 def record(connection: Connection, new: Sequence[Outcome]) -> None:
-    rows = [{**outcome._asdict(), "problem": _json(outcome.problem)} for outcome in new]
-    if rows:
-        connection.execute(insert(outcomes), rows)
+    insert_rows(connection, outcomes, [_row(outcome) for outcome in new])
 
 
 def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
@@ -104,14 +102,12 @@ def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> Non
     """Give each key to its stream; to None: free it."""
     if to:
         connection.execute(_free, [{"s": scope, "v": value} for scope, value in to])
-    if held := [{**key._asdict(), "stream": stream} for key, stream in to.items() if stream]:
-        connection.execute(insert(unique_keys), held)
+    insert_rows(connection, unique_keys, [(*key, stream) for key, stream in to.items() if stream])
 
 
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
     """Keep commands to be taken up again."""
-    if new:
-        connection.execute(insert(aside), [each._asdict() for each in new])
+    insert_rows(connection, aside, new)
 
 
 def set_aside_after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
@@ -144,6 +140,10 @@ def failed(connection: Connection, *, limit: int) -> list[int]:
 def stuck_streams(connection: Connection) -> set[str]:
     """The streams on which a command is set aside, so that those behind it must wait."""
     return set(connection.scalars(_stuck_streams))
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    return outcome.seq, outcome.status, outcome.version, outcome.position, _json(outcome.problem), outcome.handled_at
 
 
 def _json(value: dict[str, Any] | None) -> str | None:
