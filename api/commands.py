@@ -12,13 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from api import problems
 from api.documentation import errors, headers
 from api.problems import Details, Problem
+from api.routing import Route
 from api.service import Service
 from api.waiting import Prefer, applied, wait_of
 from shared import inbox
 from shared.inbox import Accepted, Submission
 from shared.outcomes import Outcome
 
-router = APIRouter(tags=["commands"])
+router = APIRouter(tags=["commands"], route_class=Route)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -68,7 +69,7 @@ async def show_command(request: Request, command_id: str, prefer: Prefer = None)
 async def submit(
     request: Request,
     submission: Submission,
-    prefer: list[str] | None,
+    prefer: str | None,
     *,
     projection: str,
     done: Callable[[int, dict[str, str]], Response],

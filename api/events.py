@@ -8,12 +8,13 @@ from pydantic import BaseModel, Field
 from api.documentation import QUERY, headers
 from api.paging import After, Limit, MinPosition, page
 from api.problems import unavailable
+from api.routing import Route
 from api.service import Service
 from shared import event_store
 from shared.event_store import RecordedEvent
 from shared.users.read_model import users
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=Route)
 
 TYPES = list(users.events)
 

@@ -1,11 +1,10 @@
 """Every error as RFC 9457 problem details."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
@@ -57,10 +56,16 @@ def unavailable(type: str, detail: str) -> Problem:
     return Problem(type, 503, detail, headers={"Retry-After": RETRY_AFTER})
 
 
+def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
+    """Of Pydantic's errors, each with the part of the request that it is in before its field."""
+    shown = [_field_error(each) for each in errors]
+    detail = "; ".join(f"{each['field'] or each['in']}: {each['detail']}" for each in shown)
+    return Problem("invalid-request", 422, detail, errors=shown)
+
+
 def install(app: FastAPI) -> None:
     """Make `app` answer every error as a problem."""
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DBAPIError, _store)
     app.add_exception_handler(Exception, _bug)
@@ -69,18 +74,6 @@ def install(app: FastAPI) -> None:
 async def _problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     return problem.response()
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if isinstance(first["input"], bytes):
-        return Problem("unsupported-media-type", 415, "The body must be application/json.").response()
-    if first["type"] == "json_invalid":
-        return Problem("malformed-json", 400, f"{first['ctx']['error']} at character {first['loc'][1]}.").response()
-    errors = [_field_error(each) for each in error.errors()]
-    detail = "; ".join(f"{each['field'] or each['in']}: {each['detail']}" for each in errors)
-    return Problem("invalid-request", 422, detail, errors=errors).response()
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
@@ -105,8 +98,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Every method the path takes: the router itself names only those of the first route that fits."""
-    routes = (route for router in request.app.state.routers for route in router.routes)
-    return sorted({m for r in routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods})
+    return sorted({m for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods})
 
 
 async def _store(request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """Users: the commands that change them, and what the read model shows of them."""
 
+import re
 import unicodedata
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
@@ -13,15 +14,22 @@ from api.commands import Command, IdempotencyKey, submit
 from api.documentation import AFTER_WAITING, COMMAND, QUERY, errors, headers
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.problems import Problem
+from api.routing import Route
 from api.service import Service
-from api.waiting import HeaderLines, Prefer
+from api.waiting import Prefer
 from shared.inbox import Submission
 from shared.users import read_model
 from shared.users.messages import CreateUser, UpdateUserEmail
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=Route)
 
 PROJECTION = read_model.users.name
+
+
+ORDINARY = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
+"""What stands before the @ of nearly all addresses: of those only the domain is looked into, and it is remembered."""
+
+MAX_EMAIL = 254
 
 
 def _name(value: str) -> str:
@@ -31,11 +39,24 @@ def _name(value: str) -> str:
 
 
 def _email(value: str) -> str:
-    try:
-        validate_email(value, check_deliverability=False)
-    except EmailNotValidError as error:
-        raise ValueError(str(error)) from None
+    local, _, domain = value.rpartition("@")
+    ordinary = ORDINARY.fullmatch(local) and domain.isascii() and len(value) <= MAX_EMAIL
+    if error := _wrong_in_domain(domain) if ordinary else _wrong(value):
+        raise ValueError(error)
     return value
+
+
+@lru_cache(4096)
+def _wrong_in_domain(domain: str) -> str | None:
+    return _wrong(f"x@{domain}")
+
+
+def _wrong(email: str) -> str | None:
+    try:
+        validate_email(email, check_deliverability=False)
+    except EmailNotValidError as error:
+        return str(error)
+    return None
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
@@ -138,14 +159,14 @@ async def show_user(
     request: Request,
     user_id: UserId,
     min_position: MinPosition = None,
-    if_none_match: Annotated[HeaderLines, Header(examples=['"2"'])] = None,
+    if_none_match: Annotated[str | None, Header(examples=['"2"'])] = None,
 ) -> Response:
     """One user."""
     service = Service.of(request)
     await service.require(PROJECTION, min_position)
     user = _find(service, user_id)
     etag = f'"{user.version}"'
-    known = {each.strip().removeprefix("W/") for each in ",".join(if_none_match or ()).split(",")}
+    known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
     if known & {etag, "*"}:
         return Response(status_code=304, headers={"ETag": etag})
     return _response(user, 200, {})

@@ -6,16 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Header
-from pydantic import WithJsonSchema
 
 INTERVAL = 0.002
 """Seconds between two looks, while anybody waits."""
 
-HeaderLines = Annotated[list[str] | None, WithJsonSchema({"type": "string"})]
-"""A header that may come in several lines; RFC 9110, section 5.3, makes them one."""
-
 Prefer = Annotated[
-    HeaderLines,
+    str | None,
     Header(description="`wait=N`: answer when the work is done, or after N seconds (RFC 7240)", examples=["wait=5"]),
 ]
 
@@ -62,9 +58,9 @@ class Poll(Generic[K, V]):
             self._polling = None
 
 
-def wait_of(prefer: list[str] | None, *, longest: float) -> float | None:
+def wait_of(prefer: str | None, *, longest: float) -> float | None:
     """The seconds of `wait=N`, `longest` at most; None if it is not asked for, or not as RFC 7240 has it."""
-    for preference in ",".join(prefer or ()).split(","):
+    for preference in (prefer or "").split(","):
         if match := re.fullmatch(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?', preference, re.IGNORECASE):
             return min(float(match[1]), longest)
     return None
