@@ -3,14 +3,16 @@
 import hashlib
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, bindparam, insert, select
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from shared.database import insert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -89,10 +91,10 @@ def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | N
 
     No seq above `upto` is given.
     """
-    numbers = _numbers(connection, batch)
+    numbers = _numbers(connection)
     known = _known(connection, batch)
     accepted_at = now()
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[object, ...]] = []
     answers: list[Answer] = []
     for submission in batch:
         key = submission.idempotency_key
@@ -105,12 +107,12 @@ def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | N
             answers.append(InboxFull())
             continue
         command = _number(submission, numbers, accepted_at)
-        rows.append({**command._asdict(), "idempotency_key": key, "fingerprint": fingerprint})
+        rows.append((*command, key, fingerprint))
         if key:
             known[key] = command, fingerprint
         answers.append(Acceptance(command, replayed=False))
     if rows:
-        connection.execute(insert(commands), rows)
+        insert_rows(connection, commands, rows)
         connection.execute(_move_sequence, [{"name": name, "value": value} for name, value in numbers.items()])
     return answers
 
@@ -135,10 +137,11 @@ def last_seq(connection: Connection) -> int:
     return connection.scalar(select(sequences.c.value).where(sequences.c.name == SEQ)) or 0
 
 
-def _numbers(connection: Connection, batch: Sequence[Submission]) -> dict[str, int]:
-    names = {SEQ, *(submission.category for submission in batch if submission.id is None)}
-    rows = connection.execute(select(sequences).where(sequences.c.name.in_(names)))
-    return dict.fromkeys(names, 0) | dict(rows.all())
+def _numbers(connection: Connection) -> dict[str, int]:
+    """The last number given of each sequence."""
+    numbers: dict[str, int] = defaultdict(int)
+    numbers.update((name, value) for name, value in connection.execute(_sequences))
+    return numbers
 
 
 def _known(connection: Connection, batch: Sequence[Submission]) -> dict[str | None, tuple[Accepted, str | None]]:
@@ -173,6 +176,7 @@ def _uuid7() -> str:
     return str(UUID(int=value))
 
 
+_sequences = select(sequences)
 _accepted = [commands.c[name] for name in Accepted._fields]
 _select = select(*_accepted)
 _find = _select.where(commands.c.command_id == bindparam("id"))
