@@ -7,7 +7,7 @@ from typing import Any, get_origin
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
-from starlette.routing import request_response
+from starlette.types import Receive, Scope, Send
 
 from api.problems import Problem, invalid
 
@@ -27,11 +27,15 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.app = request_response(self._answer)
+        self.app = self._serve
         self._headers = {each.alias.encode(): each.alias for each in self.dependant.header_params}
         self._lists = [each.alias for each in self.dependant.query_params if _is_list(each.field_info.annotation)]
         self._parameters = self._model_of_parameters()
         self._body = self._model_of_body()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         errors: Errors = []
