@@ -1,122 +1,45 @@
-"""What the service takes and gives on this machine: started for it, measured, checked, stopped."""
+"""What the service gives on this machine, beside the usual stack and beside what the machine allows."""
 
-import asyncio
-import math
 import os
-import platform
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from itertools import cycle, takewhile
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import checks
-from benchmarks.journey import Run, Wrong, expect, percentiles
-from benchmarks.load import Connections, each
-from benchmarks.people import invent
-from benchmarks.service import Service, service
+from benchmarks import report
+from benchmarks.journey import Wrong
+from benchmarks.measures import MEASURES, verdicts
+from benchmarks.rounds import Figures, run
+from benchmarks.scale import FULL, QUICK
 
-IDLE = 10.0
-READING = 5.0
-"""Seconds."""
+RESULTS = Path(__file__).with_name("results.md")
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-class Figure(NamedTuple):
-    what: str
-    value: float
-    unit: str
-    bound: float = math.inf
-
-
-async def figures(service: Service) -> AsyncIterator[Figure]:
-    async with Connections(service.host, service.port) as connections:
-        await service.ready(connections)
-        yield Figure("start: until ready", time.perf_counter() - service.started, "s")
-        await _create(connections, 1)
-        yield Figure("start: until the first user is visible", time.perf_counter() - service.started, "s")
-        await _create(connections, 50)
-        p50, p99 = percentiles(await _create(connections, 300))
-        yield Figure("POST to visible, one at a time: p50", p50, "ms", 15)
-        yield Figure("POST to visible, one at a time: p99", p99, "ms", 60)
-        yield Figure("idle: CPU of all processes", await _idle(service), "% of a core", 3)
-        yield Figure("idle: memory of all processes, sum of RSS", service.memory(), "MB", 600)
-        async for figure in _full_load(service, connections):
-            yield figure
-    yield Figure("stop: until no process is left", service.stop(), "s")
-
-
-async def _create(connections: Connections, count: int) -> list[float]:
-    """Create users, each when the one before is visible. Returns the seconds each took."""
-    run = Run(connections, invent(count), at_once=1, sample=1)
-    await run.go()
-    return run.to_visible
-
-
-async def _idle(service: Service) -> float:
-    cpu = service.cpu()
-    await asyncio.sleep(IDLE)
-    return 100 * (service.cpu() - cpu) / IDLE
-
-
-async def _full_load(service: Service, connections: Connections) -> AsyncIterator[Figure]:
-    run = Run(connections, invent(10_000, changes=5_000), at_once=64)
-    cpu = service.cpu()
-    await run.go()
-    cpu = service.cpu() - cpu
-    p50, p99 = percentiles(run.to_visible)
-    yield Figure("full load, 64 connections: commands a second", run.total / run.seconds, "/s")
-    yield Figure("full load, 64 connections: CPU of all processes a command", 1000 * cpu / run.total, "ms")
-    yield Figure("full load, 64 connections: POST to visible, p50", p50, "ms")
-    yield Figure("full load, 64 connections: POST to visible, p99", p99, "ms")
-    async for _ in checks.holding(run):
-        pass
-    yield Figure("GET /users/{id}, 32 connections", await _read(connections, list(run.users)), "/s")
-
-
-async def _read(connections: Connections, user_ids: list[int]) -> float:
-    shown = 0
-
-    async def show(user_id: int) -> None:
-        nonlocal shown
-        expect(await connections.request("GET", f"/users/{user_id}"), 200, to=f"GET /users/{user_id}")
-        shown += 1
-
-    end = time.perf_counter() + READING
-    await each(takewhile(lambda _: time.perf_counter() < end, cycle(user_ids)), show, at_once=32)
-    return shown / READING
-
-
-async def _report(service: Service) -> bool:
-    """Print each figure as it comes. Returns whether all are within their bounds."""
-    kept = True
-    async for what, value, unit, bound in figures(service):
-        within = value < bound
-        kept = kept and within
-        limit = "" if bound == math.inf else f"  [{'green' if within else 'red'}](bound: {bound:g})[/]"
-        console.print(f"{what:<58} {value:>9,.1f} {unit}{limit}")
-    return kept
-
-
-def main() -> None:
-    """Start the service on an empty data dir, measure it, check what it did, and stop it."""
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    console.print(f"{machine}; load average before: {os.getloadavg()[0]:.1f}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the service is stopped
+def main(quick: Annotated[bool, typer.Option("--quick", help="Under 2 minutes; keeps no results")] = False) -> None:
+    """Measure every contestant, in rounds. Fails if a bound is missed by more than what noise explains."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is stopped
+    load, began = os.getloadavg()[0], time.perf_counter()
     try:
-        with service() as running:
-            kept = uvloop.run(_report(running))
+        figures = run(QUICK if quick else FULL, lambda line: console.print(line, style="dim", soft_wrap=True))
     except (OSError, Wrong) as error:
         console.print(f"[red]✗[/] {escape(str(error))}")
-        kept = False
-    raise typer.Exit(0 if kept else 1)
+        raise typer.Exit(1) from None
+    console.print(report.table(figures))
+    console.print(f"{report.machine()}; load average before: {load:.1f}; {time.perf_counter() - began:.0f} s")
+    raise typer.Exit(1 if broken(figures) else 0)
+
+
+def broken(figures: Figures) -> list[str]:
+    """What misses a bound by more than noise explains."""
+    judged = ((measure, verdict) for measure in MEASURES for verdict in verdicts(measure, figures[measure.key]))
+    return [measure.what for measure, verdict in judged if verdict.broken]
 
 
 if __name__ == "__main__":

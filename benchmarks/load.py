@@ -39,7 +39,7 @@ class Connections:
         connection = await self._take()
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await connection.ask(self._encode(method, path, body, headers or {}))
+                return await connection.ask(self.encode(method, path, body, headers or {}))
         except TimeoutError:
             raise TimeoutError(f"no answer to {method} {path} within {TIMEOUT:.0f} s") from None
         except httptools.HttpParserError as error:
@@ -55,7 +55,8 @@ class Connections:
             connection.writer.close()
         return _Connection(*await asyncio.open_connection(*self._address))
 
-    def _encode(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+    def encode(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+        """The request as it goes over the wire."""
         lines = [f"{method} {path} HTTP/1.1", "Host: {}:{}".format(*self._address)]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if body is not None:

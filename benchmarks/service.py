@@ -1,4 +1,4 @@
-"""The service as one thing to measure: `cqrs up` on a data dir and a port of its own."""
+"""A contestant as one thing to measure: its processes on a folder and a port of its own, started, watched, stopped."""
 
 import asyncio
 import math
@@ -7,13 +7,14 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import psutil
 
-from benchmarks.journey import Wrong, expect
+from benchmarks.journey import Wrong
 from benchmarks.load import Connections
 
 DISK = "/var/tmp"
@@ -22,31 +23,59 @@ DISK = "/var/tmp"
 START_WITHIN = STOP_WITHIN = 30.0
 """Seconds."""
 
+ROOT = Path(__file__).parents[1]
+
 
 class Service:
+    """Runs `commands`; a contestant says which, and how to tell what is visible."""
+
+    name: str
     host = "127.0.0.1"
+    ready_at = "/users/1"
+    """A path that is answered once it is up; 404 will do."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.port = _free_port(self.host)
-        self.started = time.perf_counter()
-        self._log = Path(folder, "log")
+        self.connections = Connections(self.host, self.port)
+        self._log = folder / "log"
+        self._processes: list[psutil.Popen] = []
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CQRS_")}
-        own = {"CQRS_DATA_DIR": folder, "CQRS_API_HOST": self.host, "CQRS_API_PORT": str(self.port)}
-        with self._log.open("wb") as log:
-            command = [sys.executable, "-m", "cli", "up"]
-            self._up = psutil.Popen(command, cwd=folder, env=inherited | own, stdout=log, stderr=log)
+        self._environment = inherited | {"PYTHONPATH": str(ROOT)} | dict(self.environment())
+        self.started = time.perf_counter()
+        for command in self.commands():
+            self._start(command)
 
-    async def ready(self, connections: Connections) -> None:
-        while self._up.poll() is None and time.perf_counter() < self.started + START_WITHIN:
+    def commands(self) -> Sequence[Sequence[str]]:
+        """The processes to start."""
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    async def visible(self, commands: int) -> float:
+        """Wait until so many commands in all show in the read model; tells when (`time.perf_counter`) they did."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        """Wait until it answers."""
+        while all(process.poll() is None for process in self._processes):
             with suppress(OSError):
-                reply = await connections.request("GET", "/readyz")
-                if expect(reply, 200, 503, to="GET /readyz")["status"] == "ready":
-                    return
+                reply = await self.connections.request("GET", self.ready_at)
+                if reply.status in (200, 404):
+                    return self
+            if time.perf_counter() > self.started + START_WITHIN:
+                break
             await asyncio.sleep(0.02)
-        raise Wrong(f"it does not start. Its log ends:\n{self._log.read_text()[-2000:]}")
+        raise Wrong(f"{self.name} does not start. Its log ends:\n{self._log.read_text()[-2000:]}")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connections.__aexit__()
+        self.stop()
 
     def processes(self) -> list[psutil.Process]:
-        return [self._up, *self._up.children(recursive=True)] if self._up.poll() is None else []
+        running = [process for process in self._processes if process.poll() is None]
+        return [each for process in running for each in (process, *process.children(recursive=True))]
 
     def cpu(self) -> float:
         """Seconds, of all its processes."""
@@ -61,8 +90,9 @@ class Service:
         """The seconds it takes. Raises Wrong if a process has to be killed."""
         processes = self.processes()
         began = time.perf_counter()
-        if processes:
-            self._up.terminate()
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.terminate()
         _, left = psutil.wait_procs(processes, timeout=STOP_WITHIN)
         for process in left:
             process.kill()
@@ -70,15 +100,23 @@ class Service:
             raise Wrong(f"{STOP_WITHIN:.0f} s after SIGTERM there were still {left}")
         return time.perf_counter() - began
 
+    def _start(self, command: Sequence[str]) -> None:
+        with self._log.open("ab") as log:
+            self._processes.append(
+                psutil.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+            )
+
+
+def uvicorn(app: str, port: int) -> list[str]:
+    """As the service itself is served."""
+    return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
+
 
 @contextmanager
-def service() -> Iterator[Service]:
-    with tempfile.TemporaryDirectory(prefix="cqrs-bench-", dir=DISK) as folder:
-        running = Service(folder)
-        try:
-            yield running
-        finally:
-            running.stop()
+def folder() -> Iterator[Path]:
+    """On disk, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="cqrs-bench-", dir=DISK) as path:
+        yield Path(path)
 
 
 def _free_port(host: str) -> int:

@@ -1,0 +1,134 @@
+"""The `eventsourcing` library with its SQLite recorder: its event store, its reading, its projection of users.
+
+It writes as durably as we do: WAL, and synchronous=FULL by SQLite's default. Its view is set to NORMAL, as our read
+model is.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.dispatch import singledispatchmethod
+from eventsourcing.domain import Aggregate, event
+from eventsourcing.persistence import Tracking
+from eventsourcing.projection import Projection
+from eventsourcing.sqlite import SQLiteFactory, SQLiteTrackingRecorder
+from eventsourcing.utils import Environment
+
+PAGE = 1000
+"""Events read at a time."""
+
+
+class User(Aggregate):
+    class Created(Aggregate.Created):
+        first_name: str
+        last_name: str
+        email: str
+
+    class EmailUpdated(Aggregate.Event):
+        new_email: str
+
+    @event(Created)
+    def __init__(self, first_name: str, last_name: str, email: str) -> None:
+        self.first_name, self.last_name, self.email = first_name, last_name, email
+
+    @event(EmailUpdated)
+    def update_email(self, new_email: str) -> None:
+        self.email = new_email
+
+
+class Users(SQLiteTrackingRecorder):
+    """The view: users, and how far they are projected, in one file and one transaction."""
+
+    def construct_create_table_statements(self) -> list[str]:
+        table = "CREATE TABLE IF NOT EXISTS users (user_id TEXT PRIMARY KEY, first_name, last_name, email, version)"
+        return [*super().construct_create_table_statements(), table]
+
+    def write(self, tracking: Tracking, statement: str, values: tuple[Any, ...]) -> None:
+        with self.datastore.transaction(commit=True) as cursor:
+            self._insert_tracking(cursor, tracking)
+            cursor.execute(statement, values)
+
+
+class UsersProjection(Projection[Users]):
+    @singledispatchmethod
+    def process_event(self, _: Any, tracking: Tracking) -> None:
+        self.view.insert_tracking(tracking)
+
+    @process_event.register
+    def created(self, event: User.Created, tracking: Tracking) -> None:
+        values = event.originator_id.hex, event.first_name, event.last_name, event.email, event.originator_version
+        self.view.write(tracking, "INSERT INTO users VALUES (?, ?, ?, ?, ?)", values)
+
+    @process_event.register
+    def email_updated(self, event: User.EmailUpdated, tracking: Tracking) -> None:
+        values = event.new_email, event.originator_version, event.originator_id.hex
+        self.view.write(tracking, "UPDATE users SET email = ?, version = ? WHERE user_id = ?", values)
+
+
+def append(folder: Path, count: int, *, together: int) -> float:
+    """Events appended a second, `together` of them in a transaction, each to an aggregate of its own."""
+    app = _application(folder)
+    events = [pending for number in range(count) for pending in _person(number).collect_events()]
+    began = time.perf_counter()
+    for start in range(0, count, together):
+        app.events.put(events[start : start + together])
+    return count / (time.perf_counter() - began)
+
+
+def read(folder: Path, count: int) -> float:
+    """Events read a second, as domain events."""
+    app = _filled(folder, count)
+    began = time.perf_counter()
+    seen = 0
+    while page := app.recorder.select_notifications(seen + 1, PAGE):
+        for notification in page:
+            app.mapper.to_domain_event(notification)
+        seen = page[-1].id
+    return seen / (time.perf_counter() - began)
+
+
+def rebuild(folder: Path, count: int) -> float:
+    """Events projected a second into a view that was empty.
+
+    As its ProjectionRunner does, which the SQLite recorder has no subscription for.
+    """
+    app = _filled(folder, count)
+    environment = Environment("", {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "view")})
+    view = SQLiteFactory(environment).tracking_recorder(Users)
+    assert isinstance(view, Users)
+    with view.datastore.get_connection(commit=True) as connection:
+        connection.cursor().execute("PRAGMA synchronous = NORMAL")
+    projection = UsersProjection(view)
+    began = time.perf_counter()
+    seen = 0
+    while page := app.recorder.select_notifications(seen + 1, PAGE):
+        for notification in page:
+            projection.process_event(app.mapper.to_domain_event(notification), Tracking(app.name, notification.id))
+        seen = page[-1].id
+    return seen / (time.perf_counter() - began)
+
+
+def _application(folder: Path) -> Application[UUID]:
+    return Application[UUID]({"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "events")})
+
+
+def _filled(folder: Path, count: int) -> Application[UUID]:
+    """Two users are created, then one of them is changed; and again."""
+    app = _application(folder)
+    users: list[User] = []
+    events: list[Any] = []
+    for number in range(count):
+        if number % 3 == 2:
+            users[-1].update_email(f"moved{number}@example.com")
+        else:
+            users = [_person(number)]
+        events += users[-1].collect_events()
+    app.events.put(events)
+    return app
+
+
+def _person(number: int) -> User:
+    return User(first_name="Zoë", last_name="Müller-Lüdenscheidt", email=f"person{number}@example.com")

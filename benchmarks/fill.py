@@ -1,0 +1,71 @@
+"""A service that has been used a lot, made in seconds: all three stores, as handling the commands would leave them."""
+
+import pysqlite3.dbapi2 as sqlite3
+
+from shared import database
+from shared.settings import Settings
+
+AT = "2026-01-31T12:00:00.000000Z"
+
+COMMAND_ID = "printf('%08x-%04x-7000-8000-%012x', n / 65536, n % 65536, n)"
+
+PERSON = (
+    """'"user_id":' || user || ',"first_name":"Zoë","last_name":"Müller-Lüdenscheidt","email":"' || email || '"}'"""
+)
+
+STEPS = f"""
+CREATE TEMP TABLE changes AS
+    SELECT k, user, 1 + row_number() OVER (PARTITION BY user ORDER BY k) AS version FROM (
+        WITH RECURSIVE blocks (k) AS (VALUES (0) UNION ALL SELECT k + 1 FROM blocks WHERE k + 1 < :blocks)
+        SELECT k, 1 + (k * 2654435761) % (2 * k + 2) AS user FROM blocks);
+CREATE TEMP TABLE change_of (k INTEGER PRIMARY KEY, user INTEGER, version INTEGER);
+INSERT INTO change_of SELECT k, user, version FROM changes ORDER BY k;
+CREATE TEMP TABLE commands_ (n INTEGER PRIMARY KEY, user INTEGER, version INTEGER, email TEXT);
+INSERT INTO commands_
+    WITH RECURSIVE numbers (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 <= 3 * :blocks)
+    SELECT n, coalesce(user, (n - 1) / 3 * 2 + n % 3), coalesce(version, 1),
+           iif(n % 3, 'person', 'moved') || n || '@example.com'
+    FROM numbers LEFT JOIN change_of ON n % 3 = 0 AND k = n / 3 - 1;
+
+INSERT INTO main.events (position, stream, version, type, data, metadata, recorded_at)
+    SELECT n, 'user-' || user, version, iif(n % 3, 'UserCreated', 'UserEmailUpdated'),
+           iif(n % 3, '{{' || {PERSON}, '{{"user_id":' || user || ',"new_email":"' || email || '"}}'),
+           '{{"command_id":"' || {COMMAND_ID} || '"}}', '{AT}'
+    FROM commands_ ORDER BY n;
+INSERT INTO main.outcomes (seq, status, version, position, handled_at)
+    SELECT n, 'succeeded', version, n, '{AT}' FROM commands_ ORDER BY n;
+INSERT INTO inbox.commands (seq, command_id, stream, type, data, accepted_at)
+    SELECT n, {COMMAND_ID}, 'user-' || user, iif(n % 3, 'CreateUser', 'UpdateUserEmail'),
+           iif(n % 3, '{{' || {PERSON}, '{{"user_id":' || user || ',"email":"' || email || '"}}'), '{AT}'
+    FROM commands_ ORDER BY n;
+INSERT INTO inbox.sequences (name, value) VALUES ('seq', 3 * :blocks), ('user', 2 * :blocks);
+
+CREATE TEMP TABLE last (user INTEGER PRIMARY KEY, version INTEGER, n INTEGER);
+INSERT INTO last SELECT user, max(version), max(n) FROM commands_ GROUP BY user ORDER BY user;
+INSERT INTO main.streams (stream, version) SELECT 'user-' || user AS stream, version FROM last ORDER BY stream;
+INSERT INTO main.unique_keys (scope, value, stream)
+    SELECT 'email', email, 'user-' || last.user FROM last JOIN commands_ USING (n) ORDER BY email;
+INSERT INTO read.users (user_id, first_name, last_name, email, version)
+    SELECT last.user, 'Zoë', 'Müller-Lüdenscheidt', email, last.version FROM last JOIN commands_ USING (n)
+    ORDER BY last.user;
+UPDATE read.checkpoints SET position = 3 * :blocks WHERE projection = 'users';
+"""
+"""Two users are created, then the address of one of all those before is changed; and again."""
+
+
+def fill(settings: Settings, events: int) -> None:
+    """Into stores that are empty; the number is rounded down to a multiple of 3."""
+    connection = sqlite3.connect(database.path_of(settings.event_store), isolation_level=None)
+    connection.execute("ATTACH ? AS inbox", (str(database.path_of(settings.inbox)),))
+    connection.execute("ATTACH ? AS read", (str(database.path_of(settings.read_model)),))
+    for schema in ("main", "inbox", "read"):
+        connection.execute(f"PRAGMA {schema}.synchronous = OFF")
+        connection.execute(f"PRAGMA {schema}.cache_size = -100000")
+    indexes = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql").fetchall()
+    for name, _ in indexes:
+        connection.execute(f"DROP INDEX {name}")
+    for statement in STEPS.split(";\n")[:-1]:
+        connection.execute(statement, {"blocks": events // 3} if ":blocks" in statement else ())
+    for _, sql in indexes:
+        connection.execute(sql)
+    connection.close()
