@@ -1,4 +1,4 @@
-.PHONY: help up test storm check fmt bench bench-quick demo clean lock
+.PHONY: help up test storm check fmt bench bench-quick bench-growth demo clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -33,7 +33,10 @@ bench: .venv/dev ## Measure it beside the usual stack and what the machine allow
 	@.venv/bin/python -m benchmarks.bench
 
 bench-quick: .venv/dev ## The same in 2 minutes; fails if a bound is missed by more than noise explains
-	@.venv/bin/python -m benchmarks.bench --quick
+	@.venv/bin/python -m benchmarks.bench quick
+
+bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 20 minutes
+	@.venv/bin/python -m benchmarks.bench growth
 
 lock: ## Pin every dependency anew; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml

@@ -4,42 +4,60 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import report
+from benchmarks import chart, growth, measures, report, rounds
+from benchmarks.bounds import Measure, broken
 from benchmarks.journey import Wrong
-from benchmarks.measures import MEASURES, verdicts
-from benchmarks.rounds import Figures, run
+from benchmarks.rounds import Figures, Say
 from benchmarks.scale import FULL, QUICK
 
-RESULTS = Path(__file__).with_name("results.md")
+HERE = Path(__file__).parent
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def main(quick: Annotated[bool, typer.Option("--quick", help="Under 2 minutes; keeps no results")] = False) -> None:
-    """Measure every contestant, in rounds. Fails if a bound is missed by more than what noise explains."""
+class What(StrEnum):
+    full = "full"
+    quick = "quick"
+    growth = "growth"
+
+
+RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
+    What.full: (measures.MEASURES, partial(rounds.run, FULL)),
+    What.quick: (measures.MEASURES, partial(rounds.run, QUICK)),
+    What.growth: (growth.MEASURES, growth.run),
+}
+
+
+def main(what: What = What.full) -> None:
+    """Measure and show it; but for the quick run, keep it beside this file. Fails if a bound is missed for certain."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is stopped
+    asked, run = RUNS[what]
     load, began = os.getloadavg()[0], time.perf_counter()
     try:
-        figures = run(QUICK if quick else FULL, lambda line: console.print(line, style="dim", soft_wrap=True))
+        figures = run(lambda line: console.print(line, style="dim", soft_wrap=True))
     except (OSError, Wrong) as error:
         console.print(f"[red]✗[/] {escape(str(error))}")
         raise typer.Exit(1) from None
-    console.print(report.table(figures))
-    console.print(f"{report.machine()}; load average before: {load:.1f}; {time.perf_counter() - began:.0f} s")
-    raise typer.Exit(1 if broken(figures) else 0)
-
-
-def broken(figures: Figures) -> list[str]:
-    """What misses a bound by more than noise explains."""
-    judged = ((measure, verdict) for measure in MEASURES for verdict in verdicts(measure, figures[measure.key]))
-    return [measure.what for measure, verdict in judged if verdict.broken]
+    circumstances = f"{report.machine()}. Load average before: {load:.1f}. It took {time.perf_counter() - began:.0f} s."
+    console.print(report.table(asked, figures), circumstances)
+    if what is What.full:
+        report.write(HERE / "results.md", "How fast it is", asked, figures, circumstances)
+        chart.write(HERE / "results.svg", asked, figures)
+    if what is What.growth:
+        report.write(HERE / "growth.md", "How cost grows", asked, figures, circumstances)
+    missed = broken(asked, figures)
+    for measure in missed:
+        console.print(f"[red]✗[/] {escape(measure)}")
+    raise typer.Exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

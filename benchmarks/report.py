@@ -3,7 +3,7 @@
 import os
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -11,12 +11,25 @@ from statistics import median
 import pysqlite3.dbapi2 as pysqlite3
 from rich.table import Table
 
-from benchmarks.measures import MEASURES, OURS, Bound, Measure, Verdict, verdicts
+from benchmarks.bounds import OURS, Bound, Measure, Verdict, verdicts
 from benchmarks.rounds import Figures
 
 LIBRARIES = "fastapi", "uvicorn", "celery", "sqlalchemy", "pydantic", "eventsourcing"
 
 HEADINGS = "measure", "ours", "others", "ratio", "must", "aim", "met?"
+
+
+EXPLAINED = """\
+Medians, and the least and the most of the rounds. A ratio is the median of each round's own. “Met” is `aim`, `yes` for
+must, `nearly` if must is missed by no more than noise explains (a factor of 0.7), else `no`."""
+
+NOTES = """\
+- Contestants take turns in every round, each alone on the machine with the load generator.
+- `naive-celery` is polled for what is visible: every millisecond one at a time, and by a look into its file every 50 ms
+  at full load. Ours is asked with `Prefer: wait`, and by the same polling for comparison.
+- `eventsourcing` sets WAL and leaves `synchronous` at FULL, as our event store does. Its view is FULL as well, and it
+  has no setting for that; ours is NORMAL, since it can be rebuilt. So its projection is measured at NORMAL, too.
+- `floor-sqlite` inserts the rows that our event store wrote, as they are, into tables like its own."""
 
 
 def machine() -> str:
@@ -31,22 +44,27 @@ def machine() -> str:
     )
 
 
-def table(figures: Figures) -> Table:
+def write(file: Path, title: str, measures: Sequence[Measure], figures: Figures, circumstances: str) -> None:
+    parts = [f"# {title}", EXPLAINED, markdown(measures, figures), circumstances, NOTES]
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def table(measures: Sequence[Measure], figures: Figures) -> Table:
     shown = Table(title="medians (least–most of the rounds)", title_justify="left")
     for heading in HEADINGS:
         shown.add_column(heading, justify="left" if heading in ("measure", "others") else "right")
-    for row in rows(figures):
+    for row in rows(measures, figures):
         shown.add_row(*row)
     return shown
 
 
-def markdown(figures: Figures) -> str:
-    lines = [HEADINGS, ["---", "--:", "---", "--:", "--:", "--:", "---"], *rows(figures)]
+def markdown(measures: Sequence[Measure], figures: Figures) -> str:
+    lines = [HEADINGS, ["---", "--:", "---", "--:", "--:", "--:", "---"], *rows(measures, figures)]
     return "\n".join(f"| {' | '.join(cell.replace(chr(10), '<br>') for cell in line)} |" for line in lines)
 
 
-def rows(figures: Figures) -> Iterator[tuple[str, ...]]:
-    for measure in MEASURES:
+def rows(measures: Sequence[Measure], figures: Figures) -> Iterator[tuple[str, ...]]:
+    for measure in measures:
         by = figures[measure.key]
         judged = verdicts(measure, by) if OURS in by else []
         yield (

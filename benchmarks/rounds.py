@@ -8,11 +8,13 @@ from benchmarks import serving, stores
 from benchmarks.people import invent
 from benchmarks.scale import Scale
 
+Say = Callable[[str], None]
+
 Figures = dict[str, dict[str, list[float]]]
 """By measure and contestant, one a round."""
 
 
-def run(scale: Scale, say: Callable[[str], None]) -> Figures:
+def run(scale: Scale, say: Say) -> Figures:
     """Raises Wrong, or what a contestant raises."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     people = invent(3 * scale.commands + 10_000)

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import json
+import secrets
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator
 
 from benchmarks.journey import Wrong
 from benchmarks.load import Reply, each
@@ -32,13 +33,14 @@ Request = tuple[str, str, bytes]
 class Traffic:
     """Sends people to one service, and changes the addresses of the first of them."""
 
-    def __init__(self, service: Service, people: Sequence[Person]) -> None:
+    def __init__(self, service: Service, people: Iterable[Person]) -> None:
         """`people` must be enough."""
         self.service = service
         self.sent = 0
         self.users: list[str] = []
+        self._mark = secrets.token_hex(4)
         self._creates = (_create(person) for person in people)
-        self._changes = (_change(self.users[n % WARM], n) for n in itertools.count())
+        self._changes = (_change(self.users[n % WARM], f"moved{n}.{self._mark}") for n in itertools.count())
 
     async def warm_up(self) -> None:
         async def create(request: Request) -> None:
@@ -130,8 +132,8 @@ def _create(person: Person) -> Request:
     return "POST", "/users/", json.dumps(body, ensure_ascii=False).encode()
 
 
-def _change(user_id: str, number: int) -> Request:
-    return "PUT", f"/users/{user_id}", json.dumps({"email": f"moved{number}@example.com"}).encode()
+def _change(user_id: str, mailbox: str) -> Request:
+    return "PUT", f"/users/{user_id}", json.dumps({"email": f"{mailbox}@example.com"}).encode()
 
 
 def _user_id(reply: Reply) -> str:

@@ -10,7 +10,7 @@ from benchmarks.contestants import ours
 from shared import database, event_store
 
 
-def append(folder: Path, count: int, *, together: int) -> float:
+def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction."""
     ours.append(folder, count, together=together)
     rows = _rows(folder / "events.db")
@@ -24,7 +24,7 @@ def append(folder: Path, count: int, *, together: int) -> float:
         for statement, its in rows.items():
             connection.executemany(statement, its[start : start + together])
         connection.execute("COMMIT")
-    return count / (time.perf_counter() - began)
+    return {f"append {together}": count / (time.perf_counter() - began)}
 
 
 def _rows(file: Path) -> dict[str, list[Any]]:

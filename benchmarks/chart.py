@@ -1,0 +1,67 @@
+"""The ratios as a picture: beside the usual stack, and as a share of what the machine allows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.bounds import Measure, verdicts
+from benchmarks.rounds import Figures
+
+BAR, MUST, AIM, TEXT = "#4a8fd0", "#e0703a", "#4fa55c", "#858d97"
+"""Colours that can be told from white and from black."""
+
+
+class Bar(NamedTuple):
+    what: str
+    ratio: float
+    must: float
+    aim: float | None
+
+
+def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
+    """The same figures make the same file."""
+    beside, share = bars(measures, figures)
+    mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "cqrs", "font.size": 10, "text.color": TEXT})
+    figure = Figure(figsize=(9, 0.42 * (len(beside) + len(share)) + 1.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=[len(beside), len(share)])
+    _draw(upper, beside, "times as fast as the usual stack or library", "{:.1f} ×")
+    upper.set_xscale("log")
+    upper.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    upper.minorticks_off()
+    _draw(lower, share, "share of what the machine allows, which is 1", "{:.2f}")
+    lower.set_xlim(0, 1.15)
+    for limit, colour in (("must", MUST), ("aim", AIM)):
+        lower.plot([], [], "|", color=colour, label=limit, markersize=12, markeredgewidth=2)
+    lower.legend(loc="lower right", frameon=False, labelcolor=TEXT, ncols=2)
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+
+
+def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list[Bar]]:
+    """Beside others, and of floors. Where less is better, a bar shows how many times less."""
+    beside: list[Bar] = []
+    share: list[Bar] = []
+    for measure in measures:
+        for (must, aim, over), reached, low in verdicts(measure, figures[measure.key]):
+            if over:
+                ratios = (1 / reached, 1 / must, aim and 1 / aim) if low else (reached, must, aim)
+                (share if over.startswith("floor") else beside).append(Bar(f"{measure.what}\nbeside {over}", *ratios))
+    return beside, share
+
+
+def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
+    names = [bar.what for bar in bars]
+    drawn = axes.barh(names, [bar.ratio for bar in bars], height=0.55, color=BAR)
+    axes.bar_label(drawn, [form.format(bar.ratio) for bar in bars], padding=6, color=TEXT)
+    for row, bar in enumerate(bars):
+        for limit, colour in ((bar.must, MUST), (bar.aim, AIM)):
+            if limit:
+                axes.plot([limit, limit], [row - 0.4, row + 0.4], color=colour, linewidth=2)
+    axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    axes.invert_yaxis()
+    axes.tick_params(colors=TEXT, labelsize=8, length=0)
+    axes.spines[:].set_visible(False)
+    axes.margins(x=0.15)
