@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -37,7 +38,7 @@ RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
 }
 
 
-def main(what: What = What.full) -> None:
+def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
     """Measure and show it; but for the quick run, keep it beside this file. Fails if a bound is missed for certain."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is stopped
     asked, run = RUNS[what]
