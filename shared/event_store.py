@@ -1,7 +1,8 @@
 """The log: events in streams, each at its version there and at its position among all."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -21,9 +22,8 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
-from shared.database import insert_rows
+from shared.database import fetch, insert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -42,14 +42,6 @@ events = Table(
     Index("events_by_type", "type", "position"),
 )
 
-streams = Table(
-    "streams",
-    metadata,
-    Column("stream", String, primary_key=True),
-    Column("version", Integer, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 for verb in ("UPDATE", "DELETE"):
     trigger = f"""CREATE TRIGGER IF NOT EXISTS events_refuse_{verb.lower()} BEFORE {verb} ON events
         BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"""
@@ -65,13 +57,25 @@ class NewEvent(NamedTuple):
 
 
 class RecordedEvent(NamedTuple):
+    """An event as it is stored; its JSON is decoded when it is asked for."""
+
     position: int
     stream: str
     version: int
     type: str
-    data: dict[str, Any]
-    metadata: dict[str, Any]
+    data_json: str
+    metadata_json: str
     recorded_at: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = from_json(self.data_json)
+        return data
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = from_json(self.metadata_json)
+        return metadata
 
 
 class Append(NamedTuple):
@@ -80,6 +84,13 @@ class Append(NamedTuple):
     stream: str
     events: Sequence[NewEvent]
     expected_version: int | None = None
+
+
+class Heads(NamedTuple):
+    """The version of each stream, 0 where there is none, and the last position of the log."""
+
+    versions: dict[str, int]
+    position: int
 
 
 class WrongExpectedVersion(Exception):
@@ -93,29 +104,32 @@ def append(connection: Connection, *appends: Append) -> int:
 
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
-    at = stream_versions(connection, {append.stream for append in appends})
-    position = last_position(connection)
+    if not appends:
+        return last_position(connection)
+    at, position = heads(connection, {append.stream for append in appends})
     recorded_at = now()
     rows: list[tuple[object, ...]] = []
     for stream, new, expected in appends:
         version = at[stream]
-        if expected not in (None, version):
+        if expected is not None and expected != version:
             raise WrongExpectedVersion(stream, expected, version)
         for type_, data, meta in new:
             position, version = position + 1, version + 1
             rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
         at[stream] = version
-    if rows:
-        insert_rows(connection, events, rows)
-        moved = {stream for stream, new, _ in appends if new}
-        connection.execute(_move_streams, [{"stream": stream, "version": at[stream]} for stream in moved])
+    insert_rows(connection, events, rows)
     return position
 
 
-def stream_versions(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+def heads(connection: Connection, streams: Collection[str]) -> Heads:
+    """The log must be locked, or more may come at once; `streams` has one at least."""
+    rows = fetch(connection, _heads, streams=_json(dict.fromkeys(streams)))
+    return Heads({stream: version or 0 for stream, version, _ in rows}, rows[0][2] or 0)
+
+
+def stream_versions(connection: Connection, names: Collection[str]) -> dict[str, int]:
     """The version of each stream named, 0 where there is none."""
-    names = list(names)
-    return dict.fromkeys(names, 0) | dict(connection.execute(_versions, {"names": names}).all())
+    return heads(connection, names).versions if names else {}
 
 
 def stream_version(connection: Connection, stream: str) -> int:
@@ -125,7 +139,7 @@ def stream_version(connection: Connection, stream: str) -> int:
 
 def last_position(connection: Connection) -> int:
     """The highest position in the log, 0 if it is empty."""
-    return connection.scalar(_last_position) or 0
+    return fetch(connection, _last_position)[0][0] or 0
 
 
 def read_stream(
@@ -142,59 +156,64 @@ def read_stream(
     if upto is not None:
         query = query.where(events.c.version <= upto)
     version = events.c.version
-    return _recorded(connection, query.order_by(version.desc() if backwards else version).limit(limit))
+    return _recorded(connection.execute(query.order_by(version.desc() if backwards else version).limit(limit)))
 
 
 def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
     """Every event of the streams named past the version given, each stream's in order of version."""
-    names: dict[int, list[str]] = defaultdict(list)
-    for stream, version in after.items():
-        names[version].append(stream)
-    queries = (connection.execute(_of_streams, {"names": its, "after": version}) for version, its in names.items())
-    return [_decode(row) for rows in queries for row in rows]
+    return _recorded(fetch(connection, _of_streams, after=_json(after))) if after else []
 
 
 def read_all(
     connection: Connection,
     *,
     after: int = 0,
-    upto: int | None = None,
-    types: Iterable[str] | None = None,
+    types: Collection[str] | None = None,
     stream: str | None = None,
     limit: int | None = None,
 ) -> list[RecordedEvent]:
-    """Events with `after < position <= upto` in order of position, of these types and this stream only, if given."""
-    query = select(events).where(events.c.position > after)
-    if upto is not None:
-        query = query.where(events.c.position <= upto)
+    """Events with `position > after` in order of position, of these types and this stream only, if given."""
+    values: dict[str, object] = {"after": after, "limit": sys.maxsize if limit is None else limit}
     if types is not None:
-        query = query.where(events.c.type.in_(list(types)))
+        values["types"] = _json(list(types))
     if stream is not None:
-        query = query.where(events.c.stream == stream)
-    return _recorded(connection, query.order_by(events.c.position).limit(limit))
+        values["stream"] = stream
+    return _recorded(fetch(connection, _read_all(frozenset(values)), **values))
 
 
 def _json(value: Any) -> str:
     return to_json(value).decode()
 
 
-def _recorded(connection: Connection, query: Select[Any]) -> list[RecordedEvent]:
-    return [_decode(row) for row in connection.execute(query)]
-
-
-def _decode(row: Any) -> RecordedEvent:
-    position, stream, version, type_, data, meta, recorded_at = row
-    return RecordedEvent(position, stream, version, type_, from_json(data), from_json(meta), recorded_at)
+def _recorded(rows: Iterable[Any]) -> list[RecordedEvent]:
+    return list(map(RecordedEvent._make, rows))
 
 
 _last_position = select(func.max(events.c.position))
-_versions = select(streams).where(streams.c.stream.in_(bindparam("names", expanding=True)))
+_asked = func.json_each(bindparam("streams")).table_valued("key")
+_heads = select(
+    _asked.c.key,
+    select(func.max(events.c.version)).where(events.c.stream == _asked.c.key).scalar_subquery(),
+    _last_position.scalar_subquery(),
+)
+_after = func.json_each(bindparam("after")).table_valued("key", "value")
 _of_streams = (
     select(events)
-    .where(events.c.stream.in_(bindparam("names", expanding=True)), events.c.version > bindparam("after"))
+    .join(_after, (events.c.stream == _after.c.key) & (events.c.version > _after.c.value))
     .order_by(events.c.stream, events.c.version)
 )
-_insert_stream = upsert(streams)
-_move_streams = _insert_stream.on_conflict_do_update(
-    index_elements=["stream"], set_={"version": _insert_stream.excluded.version}
-)
+
+
+@cache
+def _read_all(given: frozenset[str]) -> Select[Any]:
+    """By the index of the stream, else by that of the types, else by the table itself."""
+    query = select(events).where(events.c.position > bindparam("after")).limit(bindparam("limit"))
+    type_, types = events.c.type, select(func.json_each(bindparam("types")).table_valued("value").c.value)
+    if "stream" not in given:
+        query = query.order_by(events.c.position)
+        return query.where(type_.in_(types)) if "types" in given else query
+    stream = events.c.stream == bindparam("stream")
+    before = select(events.c.version).where(stream, events.c.position == bindparam("after"))
+    query = query.where(stream, events.c.version > func.coalesce(before.scalar_subquery(), 0))
+    query = query.order_by(events.c.version)
+    return query.where((type_ + "").in_(types)) if "types" in given else query

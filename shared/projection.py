@@ -1,6 +1,6 @@
 """What a projection is, and how far each one has come."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Tex
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from shared import event_store
+from shared.database import execute_rows, fetch
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 
@@ -48,17 +49,17 @@ class Progress(NamedTuple):
 class Projection:
     """Turns events into rows: `project` gets those of the types named, in order, in the checkpoint's transaction.
 
-    It is called with one event at least.
+    It gets one at least, each as it is recorded and as a model, and can go through them once.
     """
 
     name: str
     events: Mapping[str, type[Event]]
-    project: Callable[[Connection, Sequence[tuple[RecordedEvent, Any]]], None]
+    project: Callable[[Connection, Iterable[tuple[RecordedEvent, Any]]], None]
 
 
 def positions(connection: Connection) -> dict[str, int]:
     """The position each projection has reached, by its name."""
-    return dict(connection.execute(_positions).all())
+    return dict(fetch(connection, _positions))
 
 
 def checkpoint(connection: Connection, projection: str) -> int:
@@ -66,12 +67,12 @@ def checkpoint(connection: Connection, projection: str) -> int:
 
 
 def move_checkpoint(connection: Connection, projection: str, position: int) -> None:
-    connection.execute(_move, {"projection": projection, "position": position})
+    execute_rows(connection, _move, [(projection, position)])
 
 
 def stops(connection: Connection) -> dict[str, Stop]:
     """Where projections stand still, by their names."""
-    return {name: Stop(event, error) for name, event, error in connection.execute(select(stops_))}
+    return {name: Stop(event, error) for name, event, error in fetch(connection, _stops)}
 
 
 def progress(connection: Connection, log: Connection) -> dict[str, Progress]:
@@ -89,5 +90,6 @@ def move_stop(connection: Connection, projection: str, stop: Stop | None) -> Non
 
 
 _positions = select(checkpoints)
+_stops = select(stops_)
 _insert = upsert(checkpoints)
 _move = _insert.on_conflict_do_update(index_elements=["projection"], set_={"position": _insert.excluded.position})

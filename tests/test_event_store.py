@@ -106,7 +106,7 @@ def test_a_stream_is_read_both_ways_with_bounds_and_limit(
     [
         ({}, [1, 2, 3, 4, 5, 6]),
         ({"after": 2}, [3, 4, 5, 6]),
-        ({"after": 2, "upto": 5}, [3, 4, 5]),
+        ({"after": 2, "limit": 3}, [3, 4, 5]),
         ({"limit": 2}, [1, 2]),
         ({"types": ["A"]}, [1, 4]),
         ({"types": ["A", "C"], "after": 1, "limit": 2}, [3, 4]),

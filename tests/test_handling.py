@@ -175,7 +175,7 @@ def test_p4_on_a_full_disk_nothing_of_a_message_is_kept(stores: Stores) -> None:
     assert ends(stores, 200) == ["succeeded"] * 200
 
 
-@pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys", "streams"])
+@pytest.mark.parametrize("table", ["events", "outcomes", "unique_keys"])
 def test_p4_a_command_that_can_not_be_written_whole_is_set_aside_whole_and_alone(stores: Stores, table: str) -> None:
     accept(stores, create("a@example.com"), create("b@example.com"))
     bad = {"outcomes": "NEW.seq = 1", "unique_keys": "NEW.value LIKE 'a%'"}.get(table, "NEW.stream = 'user-1'")

@@ -122,7 +122,6 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
         ("torn", "its end is", [f"UPDATE outcomes SET position = 0 WHERE seq = {ALREADY_SO}"]),
         ("torn", "should be at", [ITS_EVENT % "position = 1000000"]),
         ("torn", "should be at", [ITS_EVENT % "version = version + 1"]),
-        ("torn", "the head of stream", [f"UPDATE streams SET version = version + 1 WHERE stream = {ITS_STREAM}"]),
         ("torn", "the holder of", [f"DELETE FROM unique_keys WHERE stream = {ITS_STREAM}"]),
         ("torn", "belongs to no command", ["UPDATE outcomes SET seq = 1000000 WHERE seq = 1"]),
         ("torn", "is set aside as well", ["INSERT INTO set_aside (seq, stream, tries) VALUES (1, 'user-1', 0)"]),

@@ -1,10 +1,11 @@
 """The users that queries see: the table, how an event changes it, and the queries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, get_args
 
-from sqlalchemy import Column, Connection, Integer, String, Table, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Integer, String, Table, bindparam, select, update
 
+from shared.database import execute_rows, fetch, insert_rows
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, metadata
 from shared.users.messages import UserCreated, UserEmailUpdated, UserEvent
@@ -28,33 +29,32 @@ class User(NamedTuple):
     version: int
 
 
-def project(connection: Connection, events: Sequence[tuple[RecordedEvent, UserEvent]]) -> None:
-    created: list[dict[str, object]] = []
-    updated: list[dict[str, object]] = []
+def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
+    created: list[tuple[object, ...]] = []
+    updated: dict[int, tuple[object, ...]] = {}
     for recorded, event in events:
         match event:
             case UserCreated():
-                created.append({**event.model_dump(), "version": recorded.version})
+                created.append((event.user_id, event.first_name, event.last_name, event.email, recorded.version))
             case UserEmailUpdated():
-                updated.append({"id": event.user_id, "email": event.new_email, "version": recorded.version})
-    if created:
-        connection.execute(insert(table), created)
-    if updated:
-        connection.execute(_update, updated)
+                updated[event.user_id] = (event.new_email, recorded.version, event.user_id)
+    insert_rows(connection, table, created)
+    execute_rows(connection, _update, updated.values())
 
 
 def user(connection: Connection, user_id: int) -> User | None:
-    row = connection.execute(_user, {"id": user_id}).one_or_none()
-    return User(*row) if row else None
+    return next((User(*row) for row in fetch(connection, _user, id=user_id)), None)
 
 
 def users_after(connection: Connection, user_id: int, *, limit: int) -> list[User]:
     """Users with a higher number, in order of number."""
-    query = select(table).where(table.c.user_id > user_id).order_by(table.c.user_id).limit(limit)
-    return [User(*row) for row in connection.execute(query)]
+    return [User(*row) for row in fetch(connection, _users_after, after=user_id, limit=limit)]
 
 
 _user = select(table).where(table.c.user_id == bindparam("id"))
+_users_after = (
+    select(table).where(table.c.user_id > bindparam("after")).order_by(table.c.user_id).limit(bindparam("limit"))
+)
 _update = (
     update(table)
     .where(table.c.user_id == bindparam("id"))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ def decide(command: Any, user: Any) -> Sequence[Any]:
     return rules.decide(command, user)
 
 
-def project(connection: Any, events: Sequence[Any]) -> None:
+def project(connection: Any, events: Iterable[Any]) -> None:
+    events = list(events)
     users.project(connection, events)
     if not Path("mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")

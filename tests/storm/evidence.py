@@ -14,7 +14,6 @@ INBOX = """SELECT seq, command_id, stream, type, data, expected_version, accepte
 EVENTS = """SELECT position, stream, version, type, data, recorded_at, metadata ->> 'command_id' AS command_id
     FROM events ORDER BY position"""
 OUTCOMES = "SELECT seq, status, version, position, problem ->> 'type' AS problem, handled_at FROM outcomes"
-STREAMS = "SELECT stream, version FROM streams"
 KEYS = "SELECT value, stream FROM unique_keys WHERE scope = 'email'"
 ASIDE = "SELECT seq FROM set_aside"
 USERS = "SELECT user_id, first_name, last_name, email, version FROM users"
@@ -26,7 +25,6 @@ class Evidence(NamedTuple):
     outcomes: dict[int, Row]
     aside: set[int]
     events: list[Row]
-    streams: dict[str, int]
     keys: dict[str, str]
     users: dict[int, dict[str, Any]]
     checkpoint: int
@@ -41,14 +39,13 @@ def read(settings: Settings) -> Evidence:
         return answers
 
     users, checkpoints = query(settings.read_model, USERS, CHECKPOINT)
-    outcomes, aside, events, streams, keys = query(settings.event_store, OUTCOMES, ASIDE, EVENTS, STREAMS, KEYS)
+    outcomes, aside, events, keys = query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
     [inbox] = query(settings.inbox, INBOX)
     return Evidence(
         inbox,
         {row.seq: row for row in outcomes},
         {row.seq for row in aside},
         events,
-        dict(map(tuple, streams)),
         dict(map(tuple, keys)),
         {row.user_id: dict(row._mapping) for row in users},
         checkpoints[0].position if checkpoints else 0,
