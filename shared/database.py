@@ -142,12 +142,13 @@ def _begin_immediate(connection: Any) -> None:
 
 
 def _run(connection: Connection, method: str, sql: str, values: Collection[object]) -> list[tuple[Any, ...]]:
-    cursor = connection.connection.cursor()
+    cursor: Any = connection.connection.cursor()
     try:
         getattr(cursor, method)(sql, values)
-        return list(cursor.fetchall())
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
     except connection.dialect.loaded_dbapi.Error as error:
         connection._handle_dbapi_exception(error, sql, None, None, None)  # noqa: SLF001 as if it had run it itself
+    return rows
 
 
 @lru_cache

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from shared import database
+from shared import database, event_store, inbox
 from tests.helpers import Stores, accept, create
 
 
@@ -53,3 +53,34 @@ def test_p8_after_trouble_a_store_is_opened_anew_and_after_a_refused_row_it_is_n
             connection.exec_driver_sql("DELETE FROM commands")
     assert opened() is not first
     accept(stores, create())
+
+
+def test_p8_trouble_is_told_and_mended_the_same_way_for_rows_that_go_straight_to_the_driver(stores: Stores) -> None:
+    def opened() -> object:
+        with stores.events.connect() as connection:
+            return connection.connection.driver_connection
+
+    row = (1, "a-1", 1, "A", "{}", "{}", "")
+    first = opened()
+    with pytest.raises(IntegrityError), stores.events.begin() as connection:
+        database.insert_rows(connection, event_store.events, [row, row])
+    assert opened() is first
+    with stores.events.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        with pytest.raises(OperationalError, match="readonly"):
+            database.insert_rows(connection, event_store.events, [row])
+    assert opened() is not first
+    with stores.events.begin() as connection:
+        assert event_store.last_position(connection) == 0
+
+
+def test_a_writer_has_the_lock_before_it_reads(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
+    second = database.writer(stores.settings.inbox)
+    with stores.inbox.begin() as connection:
+        inbox.last_seq(connection)
+        with pytest.raises(OperationalError, match="locked"), second.begin():
+            pass
+    with second.begin():
+        pass
+    second.dispose()

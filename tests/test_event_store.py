@@ -1,9 +1,10 @@
 """The contract of the event store, on real files, with several processes."""
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -122,6 +123,80 @@ def test_the_log_is_read_after_a_position_with_a_filter_and_a_limit(
 ) -> None:
     event_store.append(log, Append("a-1", happened(*"ABC"), 0), Append("a-2", happened(*"ABC"), 0))
     assert [event.position for event in event_store.read_all(log, **arguments)] == expected  # type: ignore[arg-type]
+
+
+def test_a_stream_is_read_on_from_any_position_of_the_log(log: Connection) -> None:
+    event_store.append(log, *(Append(f"a-{number % 2}", happened("A")) for number in range(8)))
+    pages = [[event.position for event in event_store.read_all(log, stream="a-1", after=after)] for after in range(9)]
+    assert pages == [[position for position in (2, 4, 6, 8) if position > after] for after in range(9)]
+
+
+def steps(connection: Connection, read: Callable[[], object]) -> int:
+    """How much SQLite has to do for it, whatever the machine."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    driver: Any = connection.connection.driver_connection
+    driver.set_progress_handler(step, 1)
+    read()
+    driver.set_progress_handler(None, 0)
+    return count
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"types": ["Often"]},
+        {"types": ["Rarely"]},
+        {"types": ["Often", "Rarely"]},
+        {"types": ["Never"]},
+        {"stream": "a-3"},
+        {"stream": "a-3", "types": ["Often"]},
+        {"stream": "long"},
+        {"stream": "long", "types": ["Often"]},
+    ],
+)
+def test_a_page_costs_the_same_wherever_it_is_in_however_long_a_log(
+    log: Connection, filters: dict[str, object]
+) -> None:
+    def grow() -> None:
+        start = event_store.last_position(log)
+        streams = [Append(f"a-{start + number}", happened("Often", "Often")) for number in range(200)]
+        long = Append("long", happened(*["Often"] * 400))
+        event_store.append(log, *streams, long, Append(f"rare-{start}", happened(*["Rarely"] * 20)))
+
+    def page(after: int) -> int:
+        return steps(log, lambda: event_store.read_all(log, after=after, limit=10, **filters))  # type: ignore[arg-type]
+
+    grow()
+    short = page(0)
+    for _ in range(20):
+        grow()
+    its = event_store.read_all(log, **filters)  # type: ignore[arg-type]
+    assert page(0) <= 1.25 * short
+    for event in its[:: max(1, len(its) // 10)]:
+        assert page(event.position) <= 1.25 * short + 30
+
+
+def test_the_versions_of_streams_cost_the_same_however_long_they_are(log: Connection) -> None:
+    def cost() -> int:
+        return steps(log, lambda: event_store.heads(log, ["a-1", "a-2", "a-3"]))
+
+    event_store.append(log, Append("a-1", happened("A")), Append("a-2", happened("A")))
+    short = cost()
+    event_store.append(log, Append("a-1", happened(*"A" * 2000)), Append("b-1", happened(*"A" * 2000)))
+    assert cost() <= 1.25 * short
+
+
+def test_events_of_several_streams_are_those_past_the_version_of_each(log: Connection) -> None:
+    event_store.append(log, *(Append(f"a-{number % 3}", happened("A")) for number in range(12)))
+    events = event_store.read_streams(log, after={"a-0": 0, "a-1": 3, "a-2": 4, "a-3": 0})
+    assert [(event.stream, event.version) for event in events] == [*(("a-0", n) for n in (1, 2, 3, 4)), ("a-1", 4)]
+    assert event_store.read_streams(log, after={}) == []
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET type = 'B'", "DELETE FROM events"])

@@ -231,6 +231,43 @@ def test_one_that_stands_still_tries_one_event_only(stores: Stores) -> None:
     assert tried == [7]
 
 
+def test_the_event_that_stops_it_is_found_in_few_tries(stores: Stores) -> None:
+    happen(stores, 200)
+    tries: list[int] = []
+
+    def project(_: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
+        positions = [event.position for event, _ in events]
+        tries.append(len(positions))
+        if 150 in positions:
+            raise ZeroDivisionError
+
+    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    assert reached(stores) == 149
+    assert len(tries) <= 2 * 9
+
+
+def test_an_event_that_can_not_be_decoded_leaves_nothing_of_those_behind_it(stores: Stores) -> None:
+    happen(stores, 3)
+    with stores.events.begin() as connection:
+        event_store.append(connection, Append("user-9", [NewEvent("UserCreated", {"user_id": "?"}, {})]))
+    happen(stores, 1)
+    catch_up(stores)
+    assert (len(rows(stores.read_model)), reached(stores)) == (3, 4)
+
+
+def test_a_log_full_of_other_aggregates_is_passed_chunk_by_chunk(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projections, "CHUNK", 2)
+    with stores.events.begin() as connection:
+        event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})] * 7))
+    happen(stores, 1)
+    assert projections.catch_up(stores.events, stores.read_model, users)
+    assert reached(stores) == 2
+    catch_up(stores)
+    assert (len(rows(stores.read_model)), reached(stores)) == (1, 8)
+
+
 def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
     with stores.events.begin() as connection:
         event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})], 0))
