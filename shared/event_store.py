@@ -197,6 +197,7 @@ _heads = select(
     _last_position.scalar_subquery(),
 )
 _after = func.json_each(bindparam("after")).table_valued("key", "value")
+_types = func.json_each(bindparam("types")).table_valued("value")
 _of_streams = (
     select(events)
     .join(_after, (events.c.stream == _after.c.key) & (events.c.version > _after.c.value))
@@ -206,14 +207,12 @@ _of_streams = (
 
 @cache
 def _read_all(given: frozenset[str]) -> Select[Any]:
-    """By the index of the stream, else by that of the types, else by the table itself."""
     query = select(events).where(events.c.position > bindparam("after")).limit(bindparam("limit"))
-    type_, types = events.c.type, select(func.json_each(bindparam("types")).table_valued("value").c.value)
+    if "types" in given:
+        query = query.where(events.c.type.in_(select(_types.c.value)))
     if "stream" not in given:
-        query = query.order_by(events.c.position)
-        return query.where(type_.in_(types)) if "types" in given else query
+        return query.order_by(events.c.position)
+    # Its index has versions: if the last page ended with an event of the stream, the next one begins behind that.
     stream = events.c.stream == bindparam("stream")
-    before = select(events.c.version).where(stream, events.c.position == bindparam("after"))
-    query = query.where(stream, events.c.version > func.coalesce(before.scalar_subquery(), 0))
-    query = query.order_by(events.c.version)
-    return query.where((type_ + "").in_(types)) if "types" in given else query
+    before = select(events.c.version).where(stream, events.c.position == bindparam("after")).scalar_subquery()
+    return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)
