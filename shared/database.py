@@ -1,6 +1,7 @@
 """Engines for the three stores, and how their tables are made."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection
 def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
     """Rows have a value for each column, in the table's order."""
     execute_rows(connection, _insert(table), rows)
+
+
+@contextmanager
+def attempt(connection: Connection) -> Iterator[None]:
+    """If it raises, what was written in it is undone; after trouble its transaction is over anyway."""
+    _run(connection, "execute", "SAVEPOINT attempt", ())
+    try:
+        yield
+    except BaseException as error:
+        if not is_trouble(error):
+            _run(connection, "execute", "ROLLBACK TO SAVEPOINT attempt", ())
+        raise
+    _run(connection, "execute", "RELEASE SAVEPOINT attempt", ())
 
 
 def is_trouble(error: BaseException) -> bool:

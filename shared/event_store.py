@@ -99,24 +99,26 @@ class WrongExpectedVersion(Exception):
         self.stream, self.expected, self.found = stream, expected, found
 
 
-def append(connection: Connection, *appends: Append) -> int:
+def append(connection: Connection, *appends: Append, at: Heads | None = None) -> int:
     """Append all or nothing, in the order given; a stream may come several times.
 
+    `at` is where their streams and the log stand, for who has read that in this transaction.
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
     if not appends:
         return last_position(connection)
-    at, position = heads(connection, {append.stream for append in appends})
+    found, position = at or heads(connection, {append.stream for append in appends})
+    versions = dict(found)
     recorded_at = now()
     rows: list[tuple[object, ...]] = []
     for stream, new, expected in appends:
-        version = at[stream]
+        version = versions[stream]
         if expected is not None and expected != version:
             raise WrongExpectedVersion(stream, expected, version)
         for type_, data, meta in new:
             position, version = position + 1, version + 1
             rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
-        at[stream] = version
+        versions[stream] = version
     insert_rows(connection, events, rows)
     return position
 

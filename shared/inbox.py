@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from shared.database import insert_rows
+from shared.database import execute_rows, fetch, insert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -113,13 +113,12 @@ def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | N
         answers.append(Acceptance(command, replayed=False))
     if rows:
         insert_rows(connection, commands, rows)
-        connection.execute(_move_sequence, [{"name": name, "value": value} for name, value in numbers.items()])
+        execute_rows(connection, _move_sequence, numbers.items())
     return answers
 
 
 def find(connection: Connection, command_id: str) -> Accepted | None:
-    row = connection.execute(_find, {"id": command_id}).one_or_none()
-    return Accepted(*row) if row else None
+    return next(map(Accepted._make, fetch(connection, _find, id=command_id)), None)
 
 
 def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
@@ -129,7 +128,7 @@ def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
 
 def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted]:
     """The commands that follow, in order of seq."""
-    return [Accepted(*row) for row in connection.execute(_read_after, {"after": seq, "limit": limit})]
+    return list(map(Accepted._make, fetch(connection, _read_after, after=seq, limit=limit)))
 
 
 def last_seq(connection: Connection) -> int:
@@ -140,7 +139,7 @@ def last_seq(connection: Connection) -> int:
 def _numbers(connection: Connection) -> dict[str, int]:
     """The last number given of each sequence."""
     numbers: dict[str, int] = defaultdict(int)
-    numbers.update((name, value) for name, value in connection.execute(_sequences))
+    numbers.update(fetch(connection, _sequences))
     return numbers
 
 

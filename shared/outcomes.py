@@ -1,26 +1,14 @@
 """What became of each command, kept beside the events and written with them; and the keys that are taken."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import (
-    Column,
-    Connection,
-    Index,
-    Integer,
-    String,
-    Table,
-    Text,
-    bindparam,
-    delete,
-    func,
-    select,
-    text,
-    tuple_,
-)
+from sqlalchemy import Column, Connection, Index, Integer, String, Table, Text, bindparam, delete, func, select, text
+from sqlalchemy.dialects.sqlite import insert as upsert
 
-from shared.database import insert_rows
+from shared.database import execute_rows, fetch, insert_rows
 from shared.decider import UniqueKey
 from shared.event_store import metadata
 from shared.inbox import Accepted
@@ -76,33 +64,49 @@ class SetAside(NamedTuple):
     error: str | None
 
 
+class Reached(NamedTuple):
+    """The highest seq that has an outcome, and the highest that is set aside; 0 if there is none."""
+
+    outcome: int
+    aside: int
+
+
 def record(connection: Connection, new: Sequence[Outcome]) -> None:
     insert_rows(connection, outcomes, [_row(outcome) for outcome in new])
 
 
 def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
     """Outcomes by the seq of their command; without an entry it has none yet."""
-    rows = connection.execute(_find, {"seqs": list(seqs)})
-    return {row.seq: Outcome(*row)._replace(problem=row.problem and from_json(row.problem)) for row in rows}
+    rows = fetch(connection, _find, seqs=_json(list(seqs)))
+    return {seq: Outcome._make((seq, *rest, problem and from_json(problem))) for seq, *rest, problem in rows}
+
+
+def reached(connection: Connection) -> Reached:
+    """Up to the higher one, every command has its outcome or is set aside."""
+    return Reached._make(fetch(connection, _reached)[0])
 
 
 def last_seq(connection: Connection) -> int:
     """The seq up to which every command has its outcome or is set aside."""
-    row = connection.execute(_last_seq).one()
-    return max(int(row[0]), int(row[1]))
+    return max(reached(connection))
 
 
 def owners(connection: Connection, keys: Collection[UniqueKey]) -> dict[UniqueKey, str]:
     """The stream that holds each key, for those that are taken."""
-    rows = connection.execute(_owners, {"keys": list(keys)}) if keys else ()
-    return {UniqueKey(scope, value): stream for scope, value, stream in rows}
+    values: dict[str, list[str]] = defaultdict(list)
+    for scope, value in keys:
+        values[scope].append(value)
+    return {
+        UniqueKey(scope, value): stream
+        for scope, its in values.items()
+        for value, stream in fetch(connection, _owners, scope=scope, values=_json(its))
+    }
 
 
 def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> None:
     """Give each key to its stream; to None: free it."""
-    if to:
-        connection.execute(_free, [{"s": scope, "v": value} for scope, value in to])
-    insert_rows(connection, unique_keys, [(*key, stream) for key, stream in to.items() if stream])
+    execute_rows(connection, _free, [key for key, stream in to.items() if not stream])
+    execute_rows(connection, _give, [(*key, stream) for key, stream in to.items() if stream])
 
 
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
@@ -143,22 +147,29 @@ def stuck_streams(connection: Connection) -> set[str]:
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
-    return outcome.seq, outcome.status, outcome.version, outcome.position, _json(outcome.problem), outcome.handled_at
+    problem = None if outcome.problem is None else _json(outcome.problem)
+    return outcome.seq, outcome.status, outcome.version, outcome.position, problem, outcome.handled_at
 
 
-def _json(value: dict[str, Any] | None) -> str | None:
-    return None if value is None else to_json(value).decode()
+def _json(value: Any) -> str:
+    return to_json(value).decode()
 
 
 _columns = [outcomes.c[name] for name in Outcome._fields]
-_find = select(*_columns).where(outcomes.c.seq.in_(bindparam("seqs", expanding=True)))
+_seqs = func.json_each(bindparam("seqs")).table_valued("value")
+_find = select(*_columns).where(outcomes.c.seq.in_(select(_seqs.c.value)))
 _aside = select(*(aside.c[name] for name in SetAside._fields))
 _aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
 _find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _stuck_streams = select(aside.c.stream).distinct()
-_last_seq = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
-_owners = select(unique_keys).where(
-    tuple_(unique_keys.c.scope, unique_keys.c.value).in_(bindparam("keys", expanding=True))
+_reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
+_values = func.json_each(bindparam("values")).table_valued("value")
+_owners = select(unique_keys.c.value, unique_keys.c.stream).where(
+    unique_keys.c.scope == bindparam("scope"), unique_keys.c.value.in_(select(_values.c.value))
 )
 _free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
+_insert_key = upsert(unique_keys)
+_give = _insert_key.on_conflict_do_update(
+    index_elements=["scope", "value"], set_={"stream": _insert_key.excluded.stream}
+)

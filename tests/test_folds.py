@@ -1,6 +1,11 @@
 """A stream is folded once, and what is kept of that is never wrong."""
 
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -8,7 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from cli.init import init
 from shared import database, event_store
+from shared.settings import Settings
 from shared.users import decider
+from shared.users.decider import User
 from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands, folds
 from workers.commands import CommandHandler
@@ -117,3 +124,68 @@ def test_only_so_many_streams_are_kept(stores: Stores, folded: list[Any], monkey
     accept(stores, update(5, "e@example.com"))
     stores.handler.handle()
     assert len(folded) == 1
+
+
+def killed_before(commit: Callable[[], None]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_after(commit: Callable[[], None]) -> None:
+    commit()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_lower_case(user: User | None, event: Any) -> User:
+    return User(decider.evolve(user, event).email.lower())
+
+
+def work(settings: Settings, evolve: Any, second_commit: Any) -> None:
+    """Handle what waits, one command in a transaction."""
+    commands.CHUNK = 1
+    commands.AGGREGATES = {"user": replace(decider.users, evolve=evolve)}
+    store: Any = database.writer(settings.event_store)
+    commits, do_commit = count(1), store.dialect.do_commit
+
+    def commit(connection: Any) -> None:
+        if second_commit and next(commits) == 2:
+            second_commit(lambda: do_commit(connection))
+        do_commit(connection)
+
+    store.dialect.do_commit = commit
+    handler = new_handler(settings, store)
+    while handler.handle():
+        pass
+
+
+def process(stores: Stores, evolve: Any = decider.evolve, second_commit: Any = None) -> int | None:
+    """Returns the exit code of a worker in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(stores.settings, evolve, second_commit))
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+@pytest.mark.parametrize("kill", [killed_before, killed_after])
+def test_after_a_kill_around_the_commit_workers_old_and_new_fold_what_is_there(stores: Stores, kill: Any) -> None:
+    accept(stores, create("a@example.com"))
+    stores.handler.handle()
+    accept(stores, *(update(1, f"{name}@example.com") for name in "bbaab"))
+    kills = 0
+    while end := process(stores, second_commit=kill):
+        assert end == -signal.SIGKILL
+        kills += 1
+    assert kills > 1
+    change(stores, "b@example.com")
+    change(stores, "c@example.com")
+    assert addresses(stores) == [None, "b@example.com", "a@example.com", "b@example.com", "c@example.com"]
+
+
+def test_rules_that_fold_in_another_way_are_in_force_in_the_next_process(stores: Stores) -> None:
+    accept(stores, create("A@example.com"))
+    assert process(stores) == 0
+    accept(stores, update(1, "a@example.com"))
+    assert process(stores, in_lower_case) == 0
+    assert addresses(stores) == [None]
+    accept(stores, update(1, "a@example.com"))
+    assert process(stores) == 0
+    assert addresses(stores) == [None, "a@example.com"]

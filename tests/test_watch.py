@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,10 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
             raise Panic
         if command.email.startswith("ends well"):
             os._exit(0)
+        if command.email.startswith("hangs"):
+            time.sleep(3600)
+        if command.email.startswith("slow"):
+            time.sleep(0.3)
         return decider.decide(command, user)
 
     monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
@@ -126,6 +131,24 @@ def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> Non
     (stores.settings.data_dir / "events.db-deciding").write_bytes(b"%20d\n" % 77)
     assert not work(stores, *RETRY)
     assert tries(stores) == {1: 2}
+
+
+def test_one_that_hangs_ends_its_worker_and_leaves_where(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LIMIT", 0.3)
+    accept(stores, create("a@example.com"), create("hangs@example.com"))
+    assert work(stores)
+    note = (stores.settings.data_dir / "events.db-deciding").read_text()
+    assert note.startswith(f"{2:20d}\n")
+    assert "test_watch.py" in note
+    assert "in decide" in note
+    assert not work(stores)
+    assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {2: 1})
+
+
+def test_each_command_has_the_time_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LIMIT", 1)
+    accept(stores, *(create(f"slow.{n}@example.com") for n in range(4)))
+    assert not work(stores)
 
 
 def test_where_one_hung_is_not_held_against_the_next(stores: Stores) -> None:

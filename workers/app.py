@@ -1,10 +1,11 @@
 """The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
+import gc
 import logging
 import time
 from typing import Any
 
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database
@@ -74,6 +75,13 @@ def catch_up() -> None:
     behind = [projections.try_to_catch_up(event_log, read_model, each) for each in projections.PROJECTIONS.values()]
     if any(behind):
         wake(bus.CATCH_UP)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def collect_less_garbage(**_: Any) -> None:
+    """What is there by now stays, and what commands leave is freed by its reference count."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from shared.decider import Decider, Rejected, UniqueKey
-from shared.event_store import Append, NewEvent, RecordedEvent
+from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import now
 from shared.outcomes import Outcome, SetAside
@@ -27,15 +27,14 @@ class Batch:
     def __init__(
         self,
         aggregates: Mapping[str, Decider[Any, Any, Any]],
-        versions: Mapping[str, int],
+        heads: Heads,
         folds: Mapping[str, Fold],
         history: Sequence[RecordedEvent],
-        position: int,
         owners: Mapping[UniqueKey, str | None],
         stuck: Collection[str],
         tries: Mapping[int, int],
     ) -> None:
-        """`history` has the events past the folds, `owners` who is known to hold a key, `position` is the log's last.
+        """`history` has the events past the folds, `owners` tells who is known to hold a key.
 
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """
@@ -45,12 +44,13 @@ class Batch:
         self.assumed_free: set[UniqueKey] = set()
         self.set_aside: list[SetAside] = []
         self._aggregates = aggregates
-        self._versions = dict(versions)
+        self.heads = heads
+        self._versions = dict(heads.versions)
         self._folds = folds
         self._history: dict[str, list[RecordedEvent]] = defaultdict(list)
         for event in history:
             self._history[event.stream].append(event)
-        self._position = position
+        self._position = heads.position
         self._owners = owners
         self._stuck = set(stuck)
         self._tries = tries
@@ -100,7 +100,7 @@ class Batch:
 
     def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
         if stream not in self._states:
-            past = (rules.events[event.type].model_validate(event.data) for event in self._history[stream])
+            past = (rules.events[event.type].model_validate_json(event.data_json) for event in self._history[stream])
             self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 
 from shared import event_store, inbox, outcomes
-from shared.database import is_trouble
+from shared.database import attempt, is_trouble
 from shared.decider import Decider, UniqueKey
+from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.users.decider import users
@@ -55,14 +56,15 @@ class CommandHandler:
     def handle(self) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting."""
         with self._store.begin() as connection, self._inbox.connect() as reading:
-            suspect = self._watch.suspect()
-            new = inbox.read_after(reading, outcomes.last_seq(connection), limit=CHUNK)
+            suspect, reached = self._watch.suspect(), outcomes.reached(connection)
+            new = inbox.read_after(reading, max(reached), limit=CHUNK)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
                 self._watch.forget()
                 return 0
-            batches = self._handle(connection, Turn(chunk, outcomes.stuck_streams(connection), tries, suspect))
+            stuck = outcomes.stuck_streams(connection) if reached.aside else set()
+            batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
             folds = Folds.of(connection)
         _committed(batches, folds)
         return len(chunk) + (self.handle() if suspect else 0)
@@ -88,7 +90,7 @@ class CommandHandler:
         A command to a stuck stream is set aside, and the stream of every command set aside here is stuck.
         """
         try:
-            with connection.begin_nested():
+            with attempt(connection):
                 batch = self._decide(connection, turn)
                 _write(connection, batch)
         except BaseException as error:
@@ -97,7 +99,7 @@ class CommandHandler:
             if len(turn.chunk) > 1:
                 ones = (self._handle(connection, turn._replace(chunk=[command])) for command in turn.chunk)
                 return [batch for one in ones for batch in one]
-            batch = Batch({}, {}, {}, [], 0, {}, (), turn.tries)
+            batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries)
             batch.stumble(turn.chunk[0], error)
             _write(connection, batch)
         turn.stuck.update(each.stream for each in batch.set_aside)
@@ -105,11 +107,10 @@ class CommandHandler:
 
     def _decide(self, connection: Connection, turn: Turn) -> Batch:
         """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
-        versions = event_store.stream_versions(connection, {command.stream for command in turn.chunk})
-        folds, history = Folds.of(connection).upto(connection, versions)
-        position = event_store.last_position(connection)
+        heads = event_store.heads(connection, {command.stream for command in turn.chunk})
+        folds, history = Folds.of(connection).upto(connection, heads.versions)
         owners: dict[UniqueKey, str | None] = {}
-        new_batch = partial(Batch, AGGREGATES, versions, folds, history, position, owners, turn.stuck, turn.tries)
+        new_batch = partial(Batch, AGGREGATES, heads, folds, history, owners, turn.stuck, turn.tries)
         deadly = self._deadly(turn, new_batch)
         while True:
             batch = new_batch()
@@ -167,7 +168,7 @@ def _committed(batches: Sequence[Batch], folds: Folds) -> int:
 
 
 def _write(connection: Connection, batch: Batch) -> None:
-    event_store.append(connection, *batch.appends)
+    event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
     outcomes.move_keys(connection, batch.moved)
     outcomes.set_aside(connection, batch.set_aside)

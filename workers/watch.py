@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIMIT = 5.0
-"""Seconds that deciding on one command may take, give or take one; then the process ends itself."""
+"""Seconds that deciding on one command may take; then the process ends itself."""
 
 AT_ONCE = 16
 """Probes that run side by side."""
@@ -47,7 +46,6 @@ class Watch:
     def __init__(self, store: Path) -> None:
         """The file is beside the store's, like SQLite's own."""
         self._file = store.with_name(f"{store.name}-deciding")
-        self._armed = 0.0
 
     def suspect(self) -> Suspect | None:
         """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
@@ -60,29 +58,30 @@ class Watch:
     def deciding(self) -> Iterator[None]:
         """Around `on`. Forgets the suspect."""
         self.forget()
+        faulthandler.register(signal.SIGALRM, file=self._fd, chain=True)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.unregister(signal.SIGALRM)
             self.forget()
 
     def forget(self) -> None:
         """Nothing is being decided."""
-        faulthandler.cancel_dump_traceback_later()
-        self._armed = 0.0
         self._note(0)
         os.ftruncate(self._fd, HEADER)
 
     def on(self, seq: int) -> None:
-        """Note the command that is next. If it hangs, faulthandler's thread writes down where and ends the process."""
+        """Note the command that is next. If it hangs, an alarm has faulthandler write where, and ends the process."""
         self._note(seq)
-        if time.monotonic() > self._armed + 1:  # setting it anew for each command would cost more than deciding
-            self._armed = time.monotonic()
-            os.lseek(self._fd, HEADER, os.SEEK_SET)
-            faulthandler.dump_traceback_later(LIMIT, exit=True, file=self._fd)
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
 
     @cached_property
     def _fd(self) -> int:
-        return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # if it was ignored, it would end nothing
+        fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        os.lseek(fd, HEADER, os.SEEK_SET)
+        return fd
 
     def _note(self, seq: int) -> None:
         os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)

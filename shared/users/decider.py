@@ -20,7 +20,7 @@ def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
         case CreateUser():
             if user:
                 raise Rejected("user-exists", f"User {command.user_id} exists already.")
-            return [UserCreated(**command.model_dump())]
+            return [UserCreated(**vars(command))]
         case UpdateUserEmail():
             if not user:
                 raise Rejected("user-not-found", f"There is no user {command.user_id}.", status=404)
