@@ -1,6 +1,7 @@
 """Accepting: commands that arrive together are committed to the inbox together, then answered, then announced."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,8 @@ from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
 BATCH = 500
 """Commands in one inbox transaction, at most."""
 
+log = logging.getLogger(__name__)
+
 Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 
 
@@ -22,7 +25,7 @@ class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
     def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[], int]) -> None:
-        """`announce` is called on the event loop when a batch is committed; `upto` tells the highest seq to give."""
+        """`announce` is called when a batch is committed; `upto` tells the highest seq to give."""
         self._engine = engine
         self._announce = announce
         self._upto = upto
@@ -89,22 +92,20 @@ class Announcer:
     def __init__(self, app: Celery) -> None:
         self._waker = bus.Waker(app)
         self._thread = ThreadPoolExecutor(1, "announcer")
-        self._news = False
-        self._sending: asyncio.Task[None] | None = None
+        self._due = False
 
     def announce(self) -> None:
-        self._news = True
-        self._sending = self._sending or asyncio.create_task(self._send_all())
+        """Returns at once."""
+        if not self._due:
+            self._due = True
+            self._thread.submit(self._send)
 
     async def close(self) -> None:
-        if self._sending:
-            await self._sending
-        self._thread.shutdown()
+        await asyncio.to_thread(self._thread.shutdown)
 
-    async def _send_all(self) -> None:
+    def _send(self) -> None:
+        self._due = False  # before it is sent: what comes from here on may be too late for it
         try:
-            while self._news:
-                self._news = False
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._waker.wake, bus.HANDLE_COMMANDS)
-        finally:
-            self._sending = None
+            self._waker.wake(bus.HANDLE_COMMANDS)
+        except Exception:
+            log.exception("a message was not sent")

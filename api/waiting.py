@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from fastapi import Header
 
-INTERVAL = 0.001
+INTERVAL = 0.0005
 """Seconds between two looks, while anybody waits."""
 
 REST = 7
