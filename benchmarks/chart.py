@@ -36,7 +36,7 @@ def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
     lower.set_xlim(0, 1.15)
     for limit, colour in (("must", MUST), ("aim", AIM)):
         lower.plot([], [], "|", color=colour, label=limit, markersize=12, markeredgewidth=2)
-    lower.legend(loc="lower right", frameon=False, labelcolor=TEXT, ncols=2)
+    figure.legend(loc="outside upper right", frameon=False, labelcolor=TEXT, ncols=2)
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
@@ -61,6 +61,7 @@ def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
             if limit:
                 axes.plot([limit, limit], [row - 0.4, row + 0.4], color=colour, linewidth=2)
     axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    axes.axvline(1, color=TEXT, linewidth=0.8, zorder=0)
     axes.invert_yaxis()
     axes.tick_params(colors=TEXT, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
