@@ -22,5 +22,30 @@ class Scale(NamedTuple):
     backlog: int
 
 
-FULL = Scale(5, 24_000, 800, 200, 4, 8, 8, 5_000, 999_999, 30_000, 20_000)
-QUICK = Scale(2, 5_000, 200, 40, 1.5, 3, 2, 1_500, 49_998, 6_000, 20_000)
+FULL = Scale(
+    rounds=5,
+    commands=24_000,
+    naive_commands=800,
+    singles=200,
+    reading=4,
+    steady=8,
+    idle=8,
+    appends=5_000,
+    events=999_999,
+    library_events=30_000,
+    backlog=20_000,
+)
+
+QUICK = Scale(
+    rounds=2,
+    commands=5_000,
+    naive_commands=200,
+    singles=40,
+    reading=1.5,
+    steady=3,
+    idle=2,
+    appends=1_500,
+    events=49_998,
+    library_events=6_000,
+    backlog=20_000,
+)
