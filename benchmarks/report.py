@@ -45,7 +45,10 @@ def machine() -> str:
 
 
 def write(file: Path, title: str, measures: Sequence[Measure], figures: Figures, circumstances: str) -> None:
-    parts = [f"# {title}", EXPLAINED, markdown(measures, figures), circumstances, NOTES]
+    bounded = [measure for measure in measures if measure.bounds]
+    others = [measure for measure in measures if not measure.bounds]
+    tables = markdown(bounded, figures), "Besides:", markdown(others, figures)
+    parts = [f"# {title}", EXPLAINED, *tables, circumstances, NOTES]
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
