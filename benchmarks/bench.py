@@ -51,10 +51,10 @@ def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
     circumstances = f"{report.machine()}. Load average before: {load:.1f}. It took {time.perf_counter() - began:.0f} s."
     console.print(report.table(asked, figures), circumstances)
     if what is What.full:
-        report.write(HERE / "results.md", "How fast it is", asked, figures, circumstances)
+        report.write(HERE / "results.md", "How fast it is", asked, figures, circumstances, measures.NOTES)
         chart.write(HERE / "results.svg", asked, figures)
     if what is What.growth:
-        report.write(HERE / "growth.md", "How cost grows", asked, figures, circumstances)
+        report.write(HERE / "growth.md", "How cost grows", asked, figures, circumstances, growth.NOTES)
     missed = broken(asked, figures)
     for measure in missed:
         console.print(f"[red]✗[/] {escape(measure)}")

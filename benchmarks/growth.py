@@ -8,6 +8,13 @@ from benchmarks.bounds import Bound, Measure
 from benchmarks.growing import CONNECTIONS, PAGES, ROLES
 from benchmarks.rounds import Figures, Say
 
+NOTES = """\
+- A command to a stream is handled by a worker in this process, its transaction included; streams take turns.
+- A log of 5 million events, and stores that fit it, are compared with 9,999, service after service on the same machine.
+- The start of a role is the time until it has answered, handled or projected something, while all others start too.
+- Memory is the RSS of each process after a million commands, compared with what it was after 100,000.
+- With each number of connections, throughput is compared with the best that fewer of them reach."""
+
 MEASURES = (
     Measure("stream", "a command to a stream of 10,000 events", "ms", (Bound(2, over="10 events"),), low=True),
     Measure("first touch", "… the first after a start", "ms", low=True),

@@ -2,6 +2,14 @@
 
 from benchmarks.bounds import Bound, Measure
 
+NOTES = """\
+- Contestants take turns in every round, each alone on the machine with the load generator.
+- `naive-celery` is polled for what is visible: every millisecond one at a time, and by a look into its file every 50 ms
+  at full load. Ours is asked with `Prefer: wait`, and by the same polling for comparison.
+- `eventsourcing` sets WAL and leaves `synchronous` at FULL, as our event store does. Its view is FULL as well, and it
+  has no setting for that; ours is NORMAL, since it can be rebuilt. So its projection is measured at NORMAL, too.
+- `floor-sqlite` inserts the rows that our event store wrote, as they are, into tables like its own."""
+
 MEASURES = (
     Measure(
         "sustained",
@@ -33,7 +41,7 @@ MEASURES = (
     ),
     Measure("read", "reading the log, decoded", "/s", (Bound(2, 4, "eventsourcing"),)),
     Measure("rebuild", "rebuilding the users", "/s", (Bound(60_000, 120_000), Bound(15, over="eventsourcing"))),
-    Measure("rebuild NORMAL", "… with the library's view NORMAL", "/s"),
+    Measure("rebuild NORMAL", "rebuilding, the library's view at NORMAL", "/s"),
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
     Measure("CPU", "CPU of all processes a command", "ms", low=True),
     Measure("client", "CPU of the load generator", "% of a core", low=True),

@@ -18,25 +18,13 @@ LIBRARIES = "fastapi", "uvicorn", "celery", "sqlalchemy", "pydantic", "eventsour
 
 HEADINGS = "measure", "ours", "others", "ratio", "must", "aim", "met?"
 
-
 EXPLAINED = """\
 Medians, and the least and the most of the rounds. A ratio is the median of each round's own. “Met” is `aim`, `yes` for
 must, `nearly` if must is missed by no more than noise explains (a factor of 0.7), else `no`."""
 
-NOTES = """\
-- Contestants take turns in every round, each alone on the machine with the load generator.
-- `naive-celery` is polled for what is visible: every millisecond one at a time, and by a look into its file every 50 ms
-  at full load. Ours is asked with `Prefer: wait`, and by the same polling for comparison.
-- `eventsourcing` sets WAL and leaves `synchronous` at FULL, as our event store does. Its view is FULL as well, and it
-  has no setting for that; ours is NORMAL, since it can be rebuilt. So its projection is measured at NORMAL, too.
-- `floor-sqlite` inserts the rows that our event store wrote, as they are, into tables like its own."""
-
 
 def machine() -> str:
-    libraries = ", ".join(
-        f"{name} {version(name)}"
-        for name in ("fastapi", "uvicorn", "celery", "sqlalchemy", "pydantic", "eventsourcing")
-    )
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
         f"{os.cpu_count()} cores ({_cpu()}), {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, SQLite {pysqlite3.sqlite_version} "
@@ -44,11 +32,11 @@ def machine() -> str:
     )
 
 
-def write(file: Path, title: str, measures: Sequence[Measure], figures: Figures, circumstances: str) -> None:
+def write(file: Path, title: str, measures: Sequence[Measure], figures: Figures, *notes: str) -> None:
     bounded = [measure for measure in measures if measure.bounds]
     others = [measure for measure in measures if not measure.bounds]
     tables = markdown(bounded, figures), "Besides:", markdown(others, figures)
-    parts = [f"# {title}", EXPLAINED, *tables, circumstances, NOTES]
+    parts = [f"# {title}", EXPLAINED, *tables, *notes]
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
