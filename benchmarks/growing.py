@@ -90,6 +90,7 @@ async def _log(where: Path) -> AsyncIterator[tuple[str, float]]:
 async def _starts(service: Ours) -> dict[str, float]:
     """Seconds from each role's start until it has done something: answered, handled, projected."""
     answered = time.perf_counter()
+    await service.ready()  # before Redis is there, no worker is woken until the next beat
     person = invent(1)[0]
     body = b'{"first_name": "A", "last_name": "B", "email": "%s"}' % person.email.encode()
     path = (await service.connections.request("POST", "/users/", body)).headers["location"]
