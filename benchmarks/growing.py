@@ -153,17 +153,16 @@ async def _memory(where: Path) -> AsyncIterator[tuple[str, float]]:
 
 
 def connections() -> Iterator[Figure]:
+    best = 0.0
     with folder() as where:
-        found = uvloop.run(_gather(_connections(where)))
-    for number in CONNECTIONS:
-        rates = [rate for key, rate, _ in found if key == number]
-        fewer = [max(rate for key, rate, _ in found if key < number) for _ in rates] if number > 1 else []
-        for rate, best in itertools.zip_longest(rates, fewer):
-            yield f"{number} connections", OURS, rate
-            if best is not None:
+        for number, rate, p99 in uvloop.run(_gather(_connections(where))):
+            if number == CONNECTIONS[0]:
+                best = rate
+            else:
                 yield f"{number} connections", "fewer", best
-        for _, _, p99 in (each for each in found if each[0] == number):
+            yield f"{number} connections", OURS, rate
             yield f"{number} p99", OURS, p99
+            best = max(best, rate)
 
 
 class AtOnce(NamedTuple):
