@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from sqlalchemy import Engine
 
-from benchmarks import bench, chart, measures, report
+from benchmarks import bench, chart, growth, measures, report
 from benchmarks.bounds import Bound, Measure, broken, verdicts
 from benchmarks.fill import fill
 from benchmarks.journey import Wrong
@@ -59,19 +60,22 @@ def test_a_ratio_is_that_of_each_round_so_that_a_slow_round_slows_both() -> None
     assert [verdict.reached for verdict in verdicts(FAST, figures)] == [20]
 
 
-def test_the_report_has_a_row_for_every_measure_on_the_terminal_and_as_a_file(tmp_path: Path) -> None:
-    figures = _some()
+@pytest.mark.parametrize("asked", [measures.MEASURES, growth.MEASURES])
+def test_the_report_has_a_row_for_every_measure_on_the_terminal_and_as_a_file(
+    asked: Sequence[Measure], tmp_path: Path
+) -> None:
+    figures = _some(asked)
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(report.table(measures.MEASURES, figures))
-    report.write(tmp_path / "results.md", "How fast it is", measures.MEASURES, figures, report.machine())
+    console.print(report.table(asked, figures))
+    report.write(tmp_path / "results.md", "How fast it is", asked, figures, report.machine())
     for shown in (console.export_text(), (tmp_path / "results.md").read_text()):
-        assert [measure.what for measure in measures.MEASURES if measure.what not in shown] == []
+        assert [measure.what for measure in asked if measure.what not in shown] == []
 
 
 def test_the_chart_of_the_same_figures_is_the_same(tmp_path: Path) -> None:
     drawn = []
     for name in ("one.svg", "two.svg"):
-        chart.write(tmp_path / name, measures.MEASURES, _some())
+        chart.write(tmp_path / name, measures.MEASURES, _some(measures.MEASURES))
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
 
@@ -122,7 +126,7 @@ def _users(engine: Engine) -> list[read_model.User]:
         return read_model.users_after(connection, 0, limit=1000)
 
 
-def _some() -> Figures:
+def _some(asked: Sequence[Measure]) -> Figures:
     """Of every measure, of everybody it is compared with."""
-    others = {measure.key: [bound.over for bound in measure.bounds if bound.over] for measure in measures.MEASURES}
+    others = {measure.key: [bound.over for bound in measure.bounds if bound.over] for measure in asked}
     return {key: {name: [1.0, 2.0, 3.0] for name in ("ours", *names)} for key, names in others.items()}
