@@ -39,6 +39,10 @@ class Verdict(NamedTuple):
     reached: float
     low: bool
 
+    def __str__(self) -> str:
+        than = f" × {self.bound.over}" if self.bound.over else ""
+        return f"{self.reached:,.2f}{than}, {'at most' if self.low else 'at least'} {self.bound.must:,g} is a must"
+
     @property
     def aimed(self) -> bool:
         return self.bound.aim is not None and self._within(self.bound.aim)
@@ -67,6 +71,6 @@ def _reached(bound: Bound, figures: Figures) -> float:
 
 
 def broken(measures: Sequence[Measure], figures: Mapping[str, Figures]) -> list[str]:
-    """The measures that miss a bound by more than noise explains."""
+    """What misses a bound by more than noise explains, in words."""
     judged = ((measure, verdict) for measure in measures for verdict in verdicts(measure, figures[measure.key]))
-    return [measure.what for measure, verdict in judged if verdict.broken]
+    return [f"{measure.what}: {verdict}" for measure, verdict in judged if verdict.broken]

@@ -23,7 +23,7 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(
-    rounds=5,
+    rounds=4,
     commands=24_000,
     naive_commands=800,
     singles=200,
@@ -46,6 +46,6 @@ QUICK = Scale(
     idle=2,
     appends=1_500,
     events=49_998,
-    library_events=6_000,
+    library_events=10_000,
     backlog=20_000,
 )
