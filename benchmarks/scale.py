@@ -38,14 +38,14 @@ FULL = Scale(
 
 QUICK = Scale(
     rounds=2,
-    commands=5_000,
+    commands=4_500,
     naive_commands=200,
     singles=40,
-    reading=1.5,
-    steady=3,
+    reading=1,
+    steady=2,
     idle=2,
     appends=1_500,
     events=49_998,
-    library_events=10_000,
+    library_events=8_000,
     backlog=20_000,
 )

@@ -54,7 +54,7 @@ async def _ours(service: Ours, traffic: Traffic, scale: Scale) -> AsyncIterator[
     p50, p99 = percentiles(await traffic.steady(rate / 2, scale.steady))
     yield "half p50", p50
     yield "half p99", p99
-    run = Run(service.connections, invent(2_000, changes=1_000), at_once=AT_ONCE)
+    run = Run(service.connections, invent(1_000, changes=500), at_once=AT_ONCE)
     await run.go()
     p50, p99 = percentiles(run.to_visible)
     yield "full p50", p50

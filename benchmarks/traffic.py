@@ -17,7 +17,7 @@ from benchmarks.service import Service
 AT_ONCE, READERS = 64, 32
 """Connections."""
 
-WARM = 500
+WARM = 200
 """Users made before anything is timed. Changes go to them."""
 
 POLL = 0.001
