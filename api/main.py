@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from api import commands, events, health, problems, users
 from api.service import Service
+from shared import garbage
 from shared.settings import Settings
 
 ROUTERS = (users.router, commands.router, events.router, health.router)
@@ -16,6 +17,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = Service(settings)
+        garbage.collect_less()
         yield
         await app.state.service.close()
 

@@ -42,7 +42,6 @@ INSERT INTO inbox.sequences (name, value) VALUES ('seq', 3 * :blocks), ('user', 
 
 CREATE TEMP TABLE last (user INTEGER PRIMARY KEY, version INTEGER, n INTEGER);
 INSERT INTO last SELECT user, max(version), max(n) FROM commands_ GROUP BY user ORDER BY user;
-INSERT INTO main.streams (stream, version) SELECT 'user-' || user AS stream, version FROM last ORDER BY stream;
 INSERT INTO main.unique_keys (scope, value, stream)
     SELECT 'email', email, 'user-' || last.user FROM last JOIN commands_ USING (n) ORDER BY email;
 INSERT INTO read.users (user_id, first_name, last_name, email, version)
@@ -65,9 +64,7 @@ def fill(settings: Settings, events: int) -> None:
     for schema in ("main", "inbox", "read"):
         connection.execute(f"PRAGMA {schema}.synchronous = OFF")
         connection.execute(f"PRAGMA {schema}.cache_size = -100000")
-    indexes = connection.execute(
-        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
-    ).fetchall()
+    indexes = connection.execute(INDEXES).fetchall()
     for name, _ in indexes:
         connection.execute(f"DROP INDEX {name}")
     for statement in STEPS.split(";\n")[:-1]:

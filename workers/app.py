@@ -1,6 +1,5 @@
 """The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
-import gc
 import logging
 import time
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from celery.signals import setup_logging, worker_ready
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database
+from shared import bus, database, garbage
 from shared.settings import Settings
 from workers import alive, projections
 from workers.commands import CHUNK, CommandHandler
@@ -78,10 +77,8 @@ def catch_up() -> None:
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
-def collect_less_garbage(**_: Any) -> None:
-    """What is there by now stays, and what commands leave is freed by its reference count."""
-    gc.freeze()
-    gc.set_threshold(10_000)
+def ready(**_: Any) -> None:
+    garbage.collect_less()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
