@@ -24,8 +24,8 @@ Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
-    def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[], int]) -> None:
-        """`announce` is called when a batch is committed; `upto` tells the highest seq to give."""
+    def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[int], int]) -> None:
+        """`announce` is called when a batch is committed; `upto` is `inbox.accept`'s."""
         self._engine = engine
         self._announce = announce
         self._upto = upto
@@ -78,9 +78,8 @@ class Acceptor:
         self._announce()
 
     def _commit(self, submissions: list[Submission]) -> list[Answer]:
-        upto = self._upto()
         with self._engine.begin() as connection:
-            return inbox.accept(connection, submissions, upto=upto)
+            return inbox.accept(connection, submissions, upto=self._upto)
 
 
 class Announcer:

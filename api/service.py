@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from api.acceptance import Acceptor, Announcer
 from api.problems import unavailable
 from api.waiting import Poll
-from shared import bus, database, inbox, outcomes, projection
+from shared import bus, database, outcomes, projection
 from shared.outcomes import Outcome
 from shared.settings import Settings
 
@@ -56,13 +56,13 @@ class Service:
         if position and not await self.reached.get((which, position), within=MIN_POSITION_WAIT):
             raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
 
-    def _upto(self) -> int:
-        """The seq at which the backlog is full. Without the event store, by what was known last."""
-        with suppress(DBAPIError), self.log.connect() as connection:
-            self._handled = outcomes.last_seq(connection)
+    def _upto(self, seq: int) -> int:
+        """The seq at which the backlog is full: by what was known last, if that is enough or all there is."""
+        if self._handled is None or seq > self._handled + self.settings.max_backlog:
+            with suppress(DBAPIError), self.log.connect() as connection:
+                self._handled = outcomes.last_seq(connection)
         if self._handled is None:
-            with self.inbox.connect() as connection:
-                self._handled = inbox.last_seq(connection)
+            self._handled = seq
         return self._handled + self.settings.max_backlog
 
     def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:

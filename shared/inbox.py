@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -86,12 +86,15 @@ class InboxFull(Exception):
 Answer = Acceptance | KeyReused | InboxFull
 
 
-def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | None = None) -> list[Answer]:
+def accept(
+    connection: Connection, batch: Sequence[Submission], *, upto: Callable[[int], int] | None = None
+) -> list[Answer]:
     """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number.
 
-    No seq above `upto` is given.
+    `upto` gets the seq that the batch may reach, and tells the highest one that may be given.
     """
     numbers = _numbers(connection)
+    highest = upto(numbers[SEQ] + len(batch)) if upto else None
     known = _known(connection, batch)
     accepted_at = now()
     rows: list[tuple[object, ...]] = []
@@ -103,7 +106,7 @@ def accept(connection: Connection, batch: Sequence[Submission], *, upto: int | N
             first, its_fingerprint = known[key]
             answers.append(Acceptance(first, replayed=True) if its_fingerprint == fingerprint else KeyReused())
             continue
-        if upto is not None and numbers[SEQ] >= upto:
+        if highest is not None and numbers[SEQ] >= highest:
             answers.append(InboxFull())
             continue
         command = _number(submission, numbers, accepted_at)
