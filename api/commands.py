@@ -82,7 +82,8 @@ async def submit(
     if wait is not None:
         extra |= applied(wait)
         with suppress(DBAPIError):  # accepted it is, whatever the other stores do
-            if outcome := await service.visible.get((projection, command.seq), within=wait):
+            visible = service.visible.get((projection, command.seq), within=wait, later=not replayed)
+            if outcome := await visible:
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
                 return done(_number(command), extra)

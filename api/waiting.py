@@ -31,9 +31,12 @@ class Poll(Generic[K, V]):
         self._waiting: dict[asyncio.Future[V], K] = {}
         self._polling: asyncio.Task[None] | None = None
 
-    async def get(self, key: K, *, within: float) -> V | None:
-        """None if it isn't there within so many seconds, or until the API stops. Raises what `look` raises."""
-        if key in (found := self._look([key])):
+    async def get(self, key: K, *, within: float, later: bool = False) -> V | None:
+        """None if it isn't there within so many seconds, or until the API stops. Raises what `look` raises.
+
+        `later`: it can't be there yet.
+        """
+        if not later and key in (found := self._look([key])):
             return found[key]
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = key

@@ -39,7 +39,7 @@ RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
 
 
 def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
-    """Measure and show it; but for the quick run, keep it beside this file. Fails if a bound is missed for certain."""
+    """Measure and show it; but for the quick run, keep it beside this file. Fails if a ratio is missed for certain."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is stopped
     asked, run = RUNS[what]
     load, began = os.getloadavg()[0], time.perf_counter()

@@ -71,6 +71,6 @@ def _reached(bound: Bound, figures: Figures) -> float:
 
 
 def broken(measures: Sequence[Measure], figures: Mapping[str, Figures]) -> list[str]:
-    """What misses a bound by more than noise explains, in words."""
+    """Which ratios miss their bound by more than noise explains, in words. What is absolute depends on the machine."""
     judged = ((measure, verdict) for measure in measures for verdict in verdicts(measure, figures[measure.key]))
-    return [f"{measure.what}: {verdict}" for measure, verdict in judged if verdict.broken]
+    return [f"{measure.what}: {verdict}" for measure, verdict in judged if verdict.broken and verdict.bound.over]

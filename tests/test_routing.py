@@ -1,0 +1,66 @@
+"""How requests are read, where a live service can't show it."""
+
+import asyncio
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Cookie, Depends, Header, Query, Request, Response
+from starlette.applications import Starlette
+
+from api.main import create_app
+from api.routing import Route
+from shared.settings import Settings
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_bug(tmp_path: Any) -> None:
+    come = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(come)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+    where = {"path": "/users/", "raw_path": b"/users/", "root_path": "", "query_string": b"", "scheme": "http"}
+    scope = {"type": "http", "method": "POST", "headers": headers, "http_version": "1.1", **where}
+    asyncio.run(create_app(Settings(data_dir=tmp_path))(scope, receive, send))
+    assert sent[0]["status"] == 400
+
+
+def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
+    router = APIRouter(route_class=Route)
+    seen: list[Any] = []
+
+    @router.get("/{number}")
+    async def show(
+        request: Request,
+        number: int,
+        kind: Annotated[list[str] | None, Query()] = None,
+        limit: int = 7,
+        prefer: Annotated[str | None, Header()] = None,
+        x_other: Annotated[str, Header()] = "none",
+    ) -> Response:
+        seen.append((number, kind, limit, prefer, x_other))
+        return Response()
+
+    async def ask() -> None:
+        app = httpx.ASGITransport(Starlette(routes=router.routes))
+        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
+            await client.get("/1")
+            headers = [("Prefer", "wait=1"), ("prefer", "respond-async"), ("X-Other", "x")]
+            await client.get("/2?kind=a&kind=b&limit=3", headers=headers)
+
+    asyncio.run(ask())
+    assert seen == [(1, None, 7, None, "none"), (2, ["a", "b"], 3, "wait=1, respond-async", "x")]
+
+
+@pytest.mark.parametrize("needs", [Depends(lambda: 1), Cookie()])
+def test_a_signature_that_would_not_be_read_is_refused_at_the_start(needs: Any) -> None:
+    async def show(request: Request, more: Annotated[int, needs]) -> Response:
+        return Response()
+
+    with pytest.raises(TypeError, match="show"):
+        APIRouter(route_class=Route).get("/")(show)
