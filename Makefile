@@ -35,7 +35,7 @@ bench: .venv/dev ## Measure it beside the usual stack and what the machine allow
 bench-quick: .venv/dev ## The same in 2 minutes; fails if a bound is missed by more than noise explains
 	@.venv/bin/python -m benchmarks.bench quick
 
-bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 20 minutes
+bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 10 minutes
 	@.venv/bin/python -m benchmarks.bench growth
 
 lock: ## Pin every dependency anew; needs uv
