@@ -43,7 +43,11 @@ class Readiness(BaseModel):
     projections: dict[str, Lag] = Field(examples=[{"users": {"position": 2, "lag": 0, "stopped": None}}])
 
 
-@router.get("/livez", responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}})
+@router.get(
+    "/livez",
+    response_model=dict[str, str],
+    responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}},
+)
 async def livez(request: Request) -> Response:
     """The process is there."""
     return Response(b'{"status":"alive"}', media_type="application/json")

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
@@ -66,6 +67,7 @@ def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
 def install(app: FastAPI) -> None:
     """Make `app` answer every error as a problem."""
     app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DBAPIError, _store)
     app.add_exception_handler(Exception, _bug)
@@ -79,6 +81,11 @@ async def _problem(request: Request, problem: Exception) -> Response:
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
     where, *path = error["loc"]
     return {"in": where, "field": ".".join(map(str, path)), "detail": error["msg"].removeprefix("Value error, ")}
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # of FastAPI's own routes
+    return invalid(error.errors()).response()
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -1,10 +1,13 @@
 """Reading requests: FastAPI's routes and its page, and Pydantic alone between a request and its endpoint."""
 
+import codecs
 import re
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from typing import Any, get_origin
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from starlette.requests import ClientDisconnect
@@ -15,7 +18,7 @@ from api.problems import Problem, invalid
 MAX_BODY = 64 * 1024
 """Bytes."""
 
-JSON = re.compile(r"application/(\S+\+)?json *(;|$)", re.IGNORECASE)
+JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
 
 Errors = list[Any]
 
@@ -24,15 +27,16 @@ class Route(APIRoute):
     """For an endpoint that takes the request and what its signature names, and returns a Response.
 
     FastAPI's own route looks at the signature's types again for each request, which costs more than all the API does.
-    For what this one doesn't know, like `Depends`, a router without it will do.
+    For what this one doesn't know, like `Depends`, a router without it will do; it has no `MAX_BODY`. Dependencies of
+    the app or of a router don't reach this one.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        if self.dependant.dependencies or self.dependant.cookie_params:
+        if not iscoroutinefunction(endpoint) or _asks_for_more(self.dependant):
             raise TypeError(f"{endpoint.__name__} takes what a {type(self).__name__} doesn't read")
         self.app = self._serve
-        self._headers = {each.alias.encode(): each.alias for each in self.dependant.header_params}
+        self._headers = {each.alias.lower().encode(): each.alias for each in self.dependant.header_params}
         self._lists = [each.alias for each in self.dependant.query_params if _is_list(each.field_info.annotation)]
         self._parameters = self._model_of_parameters()
         self._body = self._model_of_body()
@@ -105,12 +109,20 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
     if body and not JSON.match(request.headers.get("content-type", "")):
         raise Problem("unsupported-media-type", 415, "The body must be application/json.")
     try:
-        return model.validate_json(body or b"null")
+        return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null")
     except ValidationError as error:
         first, *_ = its = error.errors()
         if first["type"] == "json_invalid":
             raise Problem("malformed-json", 400, f"{first['ctx']['error']}.") from None
         errors += [{**each, "loc": ("body", *each["loc"])} for each in its]
+
+
+def _asks_for_more(signature: Dependant) -> bool:
+    several = len(signature.body_params) > 1 or any(
+        _is_list(each.field_info.annotation) for each in signature.header_params
+    )
+    injected = signature.response_param_name or signature.background_tasks_param_name
+    return bool(signature.dependencies or signature.cookie_params or several or injected)
 
 
 def _is_list(annotation: Any) -> bool:

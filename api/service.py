@@ -37,6 +37,7 @@ class Service:
         self.announcer = Announcer(self.bus)
         self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce, self._upto)
         self._handled: int | None = None
+        self._known = False
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.visible = Poll[Visible, Outcome](self._visible)
         self.reached = Poll[Reached, bool](self._reached)
@@ -58,9 +59,10 @@ class Service:
 
     def _upto(self, seq: int) -> int:
         """The seq at which the backlog is full: by what was known last, if that is enough or all there is."""
-        if self._handled is None or seq > self._handled + self.settings.max_backlog:
+        waiting = seq - (self._handled or 0)
+        if not self._known or not 0 <= waiting <= self.settings.max_backlog:  # below 0 these are other stores
             with suppress(DBAPIError), self.log.connect() as connection:
-                self._handled = outcomes.last_seq(connection)
+                self._handled, self._known = outcomes.last_seq(connection), True
         if self._handled is None:
             self._handled = seq
         return self._handled + self.settings.max_backlog

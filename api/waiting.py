@@ -14,6 +14,9 @@ INTERVAL = 0.0005
 REST = 7
 """Times as long as the last look took, if that is longer: so that looking costs an eighth of the time at most."""
 
+LONGEST = 0.05
+"""Seconds, however long a look took: it may have been the machine that stood still."""
+
 Prefer = Annotated[
     str | None,
     Header(description="`wait=N`: answer when the work is done, or after N seconds (RFC 7240)", examples=["wait=5"]),
@@ -53,7 +56,7 @@ class Poll(Generic[K, V]):
         try:
             took = 0.0
             while self._waiting:
-                await asyncio.sleep(max(INTERVAL, REST * took))
+                await asyncio.sleep(min(max(INTERVAL, REST * took), LONGEST))
                 began = time.perf_counter()
                 found = self._look(set(self._waiting.values()))
                 took = time.perf_counter() - began

@@ -3,7 +3,7 @@
 import gc
 
 THRESHOLD = 10_000
-"""Objects more than were freed, before Python looks for cycles among them; by default it is 700."""
+"""Objects more than were freed, before Python looks for cycles among them; by default far fewer."""
 
 
 def collect_less() -> None:

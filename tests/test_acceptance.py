@@ -146,7 +146,19 @@ def test_p8_without_the_event_store_the_backlog_begins_where_the_inbox_ends(stor
     stores.handler.handle()
     settings = stores.settings.model_copy(update={"max_backlog": 5})
     (settings.data_dir / "events.db").rename(settings.data_dir / "gone.db")
-    assert Service(settings)._upto(20) == 25
+    service = Service(settings)
+    assert [service._upto(20), service._upto(22)] == [25, 25]
+    (settings.data_dir / "gone.db").rename(settings.data_dir / "events.db")
+    accept(stores, *(create(f"more{n}@example.com") for n in range(4)))
+    stores.handler.handle()
+    assert service._upto(25) == 29
+
+
+def test_p8_the_backlog_is_that_of_the_stores_that_are_there(stores: Stores) -> None:
+    settings = stores.settings.model_copy(update={"max_backlog": 5})
+    service = Service(settings)
+    service._handled, service._known = 5_000_000, True
+    assert service._upto(1) == 5
 
 
 def test_p8_when_the_backlog_is_full_a_command_is_refused_and_a_replay_answered(stores: Stores) -> None:

@@ -345,6 +345,11 @@ def test_json_that_is_no_object_is_refused(http: httpx.Client, body: bytes) -> N
     problem(http.post("/users/", content=body, headers={"Content-Type": "application/json"}), 422, "invalid-request")
 
 
+def test_a_byte_order_mark_before_the_json_is_no_matter(http: httpx.Client) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({**JOHN, "email": address()}).encode()
+    assert http.post("/users/", content=body, headers={"Content-Type": "application/json"}).status_code == 202
+
+
 def test_half_a_surrogate_pair_is_no_text(http: httpx.Client) -> None:
     body = json.dumps({**JOHN, "email": address(), "first_name": "\ud800"}).encode()
     problem(http.post("/users/", content=body, headers={"Content-Type": "application/json"}), 400, "malformed-json")

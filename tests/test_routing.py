@@ -41,7 +41,7 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
         kind: Annotated[list[str] | None, Query()] = None,
         limit: int = 7,
         prefer: Annotated[str | None, Header()] = None,
-        x_other: Annotated[str, Header()] = "none",
+        x_other: Annotated[str, Header(alias="X-Other")] = "none",
     ) -> Response:
         seen.append((number, kind, limit, prefer, x_other))
         return Response()
@@ -55,6 +55,21 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
 
     asyncio.run(ask())
     assert seen == [(1, None, 7, None, "none"), (2, ["a", "b"], 3, "wait=1, respond-async", "x")]
+
+
+def test_a_router_of_fastapi_s_own_answers_problems_too(tmp_path: Any) -> None:
+    app = create_app(Settings(data_dir=tmp_path))
+
+    @app.get("/plain/{number}")
+    async def show(number: int) -> None: ...
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get("/plain/x")
+
+    answer = asyncio.run(ask())
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == "number"
 
 
 @pytest.mark.parametrize("needs", [Depends(lambda: 1), Cookie()])

@@ -52,6 +52,19 @@ def test_an_error_reaches_who_waits_and_the_next_one_is_answered() -> None:
     assert asyncio.run(story()) == "there"
 
 
+def test_a_look_that_took_long_holds_up_the_next_ones_for_a_moment_only() -> None:
+    looks: list[float] = []
+
+    def look(wanted: Collection[int]) -> dict[int, str]:
+        looks.append(time.monotonic())
+        if len(looks) == 2:
+            time.sleep(0.5)  # as if the machine stood still
+        return {1: "there"} if len(looks) == 4 else {}
+
+    assert asyncio.run(Poll[int, str](look).get(1, within=5)) == "there"
+    assert looks[-1] - looks[0] < 1.5
+
+
 @pytest.mark.parametrize(
     ("prefer", "wait"),
     [

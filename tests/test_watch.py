@@ -2,8 +2,13 @@
 
 import errno
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,7 @@ from shared import database, outcomes
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands, watch
-from workers.watch import HEADER
+from workers.watch import HEADER, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of threads, which the tests' own are
 
@@ -143,6 +148,29 @@ def test_one_that_hangs_ends_its_worker_and_leaves_where(stores: Stores, monkeyp
     assert "in decide" in note
     assert not work(stores)
     assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {2: 1})
+
+
+def test_one_that_hangs_ends_a_worker_that_is_process_1_of_a_container(tmp_path: Path) -> None:
+    in_container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*in_container, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no namespaces for processes here")
+    program = f"""
+import os, pathlib
+from workers import watch
+watch.LIMIT = 0.2
+assert os.getpid() == 1
+its = watch.Watch(pathlib.Path({str(tmp_path)!r}, "events.db"))
+with its.deciding():
+    its.on(7)
+    while True:
+        pass
+"""
+    ended = subprocess.run([*in_container, sys.executable, "-c", program], check=False, timeout=30)
+    assert ended.returncode == signal.SIGALRM
+    assert Watch(tmp_path / "events.db").suspect().seq == 7  # type: ignore[union-attr]
 
 
 def test_each_command_has_the_time_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
