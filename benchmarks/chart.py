@@ -55,7 +55,7 @@ def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list
 def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
     names = [bar.what for bar in bars]
     drawn = axes.barh(names, [bar.ratio for bar in bars], height=0.55, color=BAR)
-    axes.bar_label(drawn, [form.format(bar.ratio) for bar in bars], padding=6, color=TEXT)
+    axes.bar_label(drawn, [form.format(bar.ratio) for bar in bars], label_type="center", color="white")
     for row, bar in enumerate(bars):
         for limit, colour in ((bar.must, MUST), (bar.aim, AIM)):
             if limit:
