@@ -32,7 +32,7 @@ demo: .venv/dev ## 10,000 people and 5,000 changes against the running service, 
 bench: .venv/dev ## Measure it beside the usual stack and what the machine allows, 15 minutes
 	@.venv/bin/python -m benchmarks.bench
 
-bench-quick: .venv/dev ## The same in 2 minutes; fails if a bound is missed by more than noise explains
+bench-quick: .venv/dev ## The same in 2 minutes; fails if a ratio is missed by more than noise explains
 	@.venv/bin/python -m benchmarks.bench quick
 
 bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 10 minutes

@@ -129,14 +129,9 @@ def heads(connection: Connection, streams: Collection[str]) -> Heads:
     return Heads({stream: version or 0 for stream, version, _ in rows}, rows[0][2] or 0)
 
 
-def stream_versions(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    """The version of each stream named, 0 where there is none."""
-    return heads(connection, names).versions if names else {}
-
-
 def stream_version(connection: Connection, stream: str) -> int:
     """0 if there is no such stream."""
-    return stream_versions(connection, [stream])[stream]
+    return heads(connection, [stream]).versions[stream]
 
 
 def last_position(connection: Connection) -> int:

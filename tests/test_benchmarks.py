@@ -91,7 +91,7 @@ def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -
     with stores.events.begin() as connection:
         keys = [UniqueKey("email", email) for *_, email, _ in before]
         assert set(outcomes.owners(connection, keys).values()) == {f"user-{user_id}" for user_id, *_ in before}
-        versions = event_store.stream_versions(connection, [f"user-{user_id}" for user_id, *_ in before])
+        versions = event_store.heads(connection, [f"user-{user_id}" for user_id, *_ in before]).versions
         assert list(versions.values()) == [version for *_, version in before]
 
 

@@ -244,7 +244,7 @@ def test_racing_processes_get_every_position_and_version_once_with_none_missing(
     engine = database.reader(url)
     with engine.connect() as connection:
         events = event_store.read_all(connection)
-        last = event_store.stream_versions(connection, [f"a-{number}" for number in range(STREAMS)])
+        last = event_store.heads(connection, [f"a-{number}" for number in range(STREAMS)]).versions
     engine.dispose()
     assert [event.position for event in events] == list(range(1, RACERS * ROUNDS + 1))
     assert len(set(types(events))) == RACERS * ROUNDS
