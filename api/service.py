@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from api.acceptance import Acceptor, Announcer
 from api.problems import unavailable
 from api.waiting import Poll
-from shared import bus, database, outcomes, projection
+from shared import bus, database, inbox, outcomes, projection
 from shared.outcomes import Outcome
 from shared.settings import Settings
 
@@ -35,7 +35,7 @@ class Service:
         self.read_model = database.reader(settings.read_model)
         self.bus = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
         self.announcer = Announcer(self.bus)
-        self.acceptor = Acceptor(database.writer(settings.inbox), self.announcer.announce, self._upto)
+        self.acceptor = Acceptor(database.writer(settings.inbox, lock=inbox.LOCK), self.announcer.announce, self._upto)
         self._handled: int | None = None
         self._known = False
         self.outcomes = Poll[int, Outcome](self._outcomes)

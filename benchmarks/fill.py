@@ -2,7 +2,7 @@
 
 import pysqlite3.dbapi2 as sqlite3
 
-from shared import database
+from shared import sqlite
 from shared.settings import Settings
 
 AT = "2026-01-31T12:00:00.000000Z"
@@ -58,9 +58,9 @@ INDEXES = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql
 
 def fill(settings: Settings, events: int) -> None:
     """Into stores that are empty; the number is rounded down to a multiple of 3."""
-    connection = sqlite3.connect(database.path_of(settings.event_store), isolation_level=None)
-    connection.execute("ATTACH ? AS inbox", (str(database.path_of(settings.inbox)),))
-    connection.execute("ATTACH ? AS read", (str(database.path_of(settings.read_model)),))
+    connection = sqlite3.connect(sqlite.path_of(settings.event_store), isolation_level=None)
+    connection.execute("ATTACH ? AS inbox", (str(sqlite.path_of(settings.inbox)),))
+    connection.execute("ATTACH ? AS read", (str(sqlite.path_of(settings.read_model)),))
     for schema in ("main", "inbox", "read"):
         connection.execute(f"PRAGMA {schema}.synchronous = OFF")
         connection.execute(f"PRAGMA {schema}.cache_size = -100000")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import Refused, in_one_line
-from shared import database, inbox, outcomes
+from shared import database, event_store, inbox, outcomes
 from shared.inbox import Accepted
 from shared.settings import Settings
 
@@ -56,7 +56,7 @@ def retry(command_id: CommandId) -> None:
     """Have a command that failed handled once more, as if it had been accepted now."""
     settings = Settings()
     command = _find(settings, command_id)
-    with database.writer(settings.event_store).begin() as connection:
+    with database.writer(settings.event_store, lock=event_store.LOCK).begin() as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
             raise Refused(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cli.errors import Refused
-from shared import database, event_store, inbox, outcomes, projection
+from shared import database, event_store, inbox, outcomes, projection, sqlite
 from shared.settings import Settings
 from workers.projections import PROJECTIONS
 
@@ -11,14 +11,15 @@ from workers.projections import PROJECTIONS
 def init(settings: Settings) -> None:
     """Make what isn't there yet; change nothing that is. Raises Refused."""
     stores = {
-        settings.inbox: inbox.metadata,
-        settings.event_store: event_store.metadata,
-        settings.read_model: projection.metadata,
+        inbox.LOCK: (settings.inbox, inbox.metadata),
+        event_store.LOCK: (settings.event_store, event_store.metadata),
+        "read_model": (settings.read_model, projection.metadata),
     }
-    for url, metadata in stores.items():
-        _make_writable(database.path_of(url).parent)
-        database.create_tables(url, metadata)
-    with database.writer(settings.read_model).begin() as connection:
+    for lock, (url, metadata) in stores.items():
+        if database.is_local(url):
+            _make_writable(sqlite.path_of(url).parent)
+        database.create_tables(url, metadata, lock=lock)
+    with database.writer(settings.read_model, lock="users").begin() as connection:
         for name in PROJECTIONS.keys() - projection.positions(connection).keys():
             projection.move_checkpoint(connection, name, 0)
         for name in projection.stops(connection).keys() - PROJECTIONS.keys():

@@ -1,65 +1,67 @@
-"""Engines for the three stores, and how their tables are made."""
+"""Engines for the stores, and statements on them, on SQLite and PostgreSQL alike."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple
 
-import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import (
+    BigInteger,
+    BindParameter,
     ClauseElement,
     Connection,
     Dialect,
     Engine,
     ExceptionContext,
-    Insert,
+    Integer,
     MetaData,
-    QueuePool,
     Select,
     Table,
+    TableValuedAlias,
     UpdateBase,
-    create_engine,
     event,
     insert,
 )
-from sqlalchemy.exc import DatabaseError, DBAPIError, DisconnectionError, InternalError, OperationalError
+from sqlalchemy.dialects import postgresql as postgresql_dialect
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
 
-BUSY_TIMEOUT = 10.0
-"""Seconds a writer waits for another one's transaction."""
+from shared import postgresql, sqlite
 
-WRITER_CACHE = 16_384
-"""KiB of pages that a writer keeps: a chunk's rows may lie all over a table."""
-
-READ_BUSY_TIMEOUT = 0.25
-"""Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
+BigInt = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite's INTEGER, of which a primary key is the row's own number."""
 
 
-def writer(url: str, *, durable: bool = True, create: bool = False) -> Engine:
-    """An engine whose every transaction takes the write lock at once and, if `durable`, survives power loss.
+def writer(url: str, *, lock: str, durable: bool = True, create: bool = False) -> Engine:
+    """An engine whose transactions have the store to themselves from their beginning; `durable`: survive power loss.
 
-    Without `create` a file that isn't there is an OperationalError, not a new empty database.
+    Writers of one `lock` take turns; with SQLite all of a file do. Without `create` a file that isn't there is an
+    OperationalError, not a new empty database.
     """
-    synchronous = "FULL" if durable else "NORMAL"
-    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
-    engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
-    engine.dialect.do_begin = _begin_immediate  # type: ignore[method-assign,assignment]
-    return engine
+    if is_local(url):
+        return _watched(sqlite.writer(url, durable=durable, create=create))
+    return _watched(postgresql.writer(url, lock=lock, durable=durable))
 
 
 def reader(url: str) -> Engine:
     """An engine that can't write; each statement sees what was committed before it."""
-    return _engine(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
+    return _watched(_module(url).reader(url))
 
 
-def create_tables(url: str, metadata: MetaData) -> None:
+def is_local(url: str) -> bool:
+    """A file, and not a server that may be far away."""
+    return url.startswith("sqlite:")
+
+
+def create_tables(url: str, metadata: MetaData, *, lock: str) -> None:
     """Make the tables that aren't there yet. Safe to run again, and from several processes at once."""
-    engine = writer(url, create=True)
-    with engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA journal_mode = WAL")
+    engine = writer(url, lock=lock, create=True)
+    if is_local(url):
+        sqlite.keep_a_write_ahead_log(engine)
     with engine.begin() as connection:
         metadata.create_all(connection)
     engine.dispose()
@@ -75,12 +77,17 @@ def fetch(connection: Connection, statement: Select[Any], **values: object) -> l
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
     """Execute it for each row, which has its values in the order in which the SQL has its parameters."""
     if rows:
-        _run(connection, "executemany", _compiled(statement, connection.dialect)[0], rows)
+        _run(connection, "executemany", _compiled(statement, connection.dialect).sql, rows)
 
 
 def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
     """Rows have a value for each column, in the table's order."""
     execute_rows(connection, _insert(table), rows)
+
+
+def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
+    """The same; a row takes the place of one that has its primary key."""
+    execute_rows(connection, _upsert(table, connection.dialect.name), rows)
 
 
 @contextmanager
@@ -97,48 +104,33 @@ def attempt(connection: Connection) -> Iterator[None]:
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written.
-
-    It is these very types: subclasses and siblings come from the values, and SQLITE_ERROR from the statement.
-    """
-    if type(error) not in {OperationalError, InternalError, DatabaseError}:
+    """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
         return False
-    assert isinstance(error, DBAPIError)
-    return bool(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_ERROR)
+    return any(engine.is_trouble(error.orig) for engine in (sqlite, postgresql))
 
 
-def path_of(url: str) -> Path:
-    """The file of a `sqlite:///` URL, which is taken as it stands: a folder's name may hold `?` and `%`."""
-    return Path(url.removeprefix("sqlite:///"))
+def entries(parameter: BindParameter[Any]) -> TableValuedAlias:
+    """The `key`s and `value`s, as text, of a JSON object: how a statement that is compiled once takes many values."""
+    return _Entries(parameter).table_valued("key", "value")
 
 
-def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
-    path = path_of(url)
+class _Entries(GenericFunction[Any]):
+    name = "json_each"
+    inherit_cache = True
 
-    def connect() -> Any:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}",
-            uri=True,
-            timeout=timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
 
-    engine = create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool, hide_parameters=True)
+@compiles(_Entries, "postgresql")
+def _entries_of_text(element: Any, compiler: Any, **options: Any) -> str:
+    [parameter] = element.clauses
+    return f"json_each_text(CAST({compiler.process(parameter, **options)} AS JSON))"
 
-    @event.listens_for(engine, "connect")
-    def remember_file(_: Any, record: Any) -> None:
-        record.info["file"] = _inode(path)
 
-    @event.listens_for(engine, "checkout")
-    def same_file(_: Any, record: Any, __: Any) -> None:
-        # An open file that was deleted or replaced would take writes that nobody finds again.
-        if _inode(path) != record.info["file"]:
-            raise DisconnectionError
+def _module(url: str) -> ModuleType:
+    return sqlite if is_local(url) else postgresql
 
+
+def _watched(engine: Engine) -> Engine:
     @event.listens_for(engine, "handle_error")
     def open_anew(context: ExceptionContext) -> None:
         # A file that was read-only when it was opened stays so for the connection, a bad page stays in its cache,
@@ -149,37 +141,40 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
     return engine
 
 
-def _begin_immediate(connection: Any) -> None:
-    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
-    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
-    connection.execute("BEGIN IMMEDIATE")
-
-
 def _run(connection: Connection, method: str, sql: str, values: Collection[object]) -> list[tuple[Any, ...]]:
     cursor: Any = connection.connection.cursor()
     try:
         getattr(cursor, method)(sql, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
     except connection.dialect.loaded_dbapi.Error as error:
         connection._handle_dbapi_exception(error, sql, None, None, None)  # noqa: SLF001 as if it had run it itself
     return rows
 
 
+class _Compiled(NamedTuple):
+    sql: str
+    names: Sequence[str]
+    """Of the parameters, in their order."""
+    own: dict[str, object]
+    """Values that the statement brought itself."""
+
+
 @lru_cache
-def _compiled(statement: ClauseElement, dialect: Dialect) -> tuple[str, Sequence[str], dict[str, object]]:
+def _compiled(statement: ClauseElement, dialect: Dialect) -> _Compiled:
     compiled = statement.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
-    return str(compiled), compiled.positiontup or (), dict(compiled.params)
+    return _Compiled(str(compiled), compiled.positiontup or (), dict(compiled.params))
 
 
-@lru_cache
-def _insert(table: Table) -> Insert:
+@cache
+def _insert(table: Table) -> UpdateBase:
     return insert(table)
 
 
-def _inode(path: Path) -> int | None:
-    """None if there is none to be seen."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
+@cache
+def _upsert(table: Table, dialect: str) -> UpdateBase:
+    new: Any = (sqlite_dialect if dialect == "sqlite" else postgresql_dialect).insert(table)
+    keys = list(table.primary_key)
+    others = {column.name: new.excluded[column.name] for column in table.columns if column not in keys}
+    statement: UpdateBase = new.on_conflict_do_update(index_elements=keys, set_=others)
+    return statement

@@ -11,19 +11,20 @@ from sqlalchemy import (
     Column,
     Connection,
     Index,
-    Integer,
     MetaData,
     Select,
     String,
     Table,
     Text,
     bindparam,
+    cast,
     event,
     func,
     select,
 )
+from sqlalchemy import Sequence as NumberSequence
 
-from shared.database import fetch, insert_rows
+from shared.database import BigInt, entries, fetch, insert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -31,9 +32,9 @@ metadata = MetaData()
 events = Table(
     "events",
     metadata,
-    Column("position", Integer, primary_key=True),
+    Column("position", BigInt, primary_key=True, autoincrement=False),
     Column("stream", String, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", BigInt, nullable=False),
     Column("type", String, nullable=False),
     Column("data", Text, nullable=False),
     Column("metadata", Text, nullable=False),
@@ -45,7 +46,18 @@ events = Table(
 for verb in ("UPDATE", "DELETE"):
     trigger = f"""CREATE TRIGGER IF NOT EXISTS events_refuse_{verb.lower()} BEFORE {verb} ON events
         BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"""
-    event.listen(events, "after_create", DDL(trigger))
+    event.listen(events, "after_create", DDL(trigger).execute_if(dialect="sqlite"))
+refusal = """CREATE FUNCTION events_refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'events are append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$"""
+trigger = """CREATE TRIGGER events_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION events_refuse()"""
+for ddl in (refusal, trigger):
+    event.listen(events, "after_create", DDL(ddl).execute_if(dialect="postgresql"))
+
+LOCK = "event_store"
+"""What its writers take turns at."""
+
+DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
 
 
 class NewEvent(NamedTuple):
@@ -172,7 +184,7 @@ def read_all(
     """Events with `position > after` in order of position, of these types and this stream only, if given."""
     values: dict[str, object] = {"after": after, "limit": sys.maxsize if limit is None else limit}
     if types is not None:
-        values["types"] = _json(list(types))
+        values["types"] = _json(dict.fromkeys(types))
     if stream is not None:
         values["stream"] = stream
     return _recorded(fetch(connection, _read_all(frozenset(values)), **values))
@@ -187,17 +199,17 @@ def _recorded(rows: Iterable[Any]) -> list[RecordedEvent]:
 
 
 _last_position = select(func.max(events.c.position))
-_asked = func.json_each(bindparam("streams")).table_valued("key")
+_asked = entries(bindparam("streams"))
 _heads = select(
     _asked.c.key,
     select(func.max(events.c.version)).where(events.c.stream == _asked.c.key).scalar_subquery(),
     _last_position.scalar_subquery(),
 )
-_after = func.json_each(bindparam("after")).table_valued("key", "value")
-_types = func.json_each(bindparam("types")).table_valued("value")
+_after = entries(bindparam("after"))
+_types = entries(bindparam("types"))
 _of_streams = (
     select(events)
-    .join(_after, (events.c.stream == _after.c.key) & (events.c.version > _after.c.value))
+    .join(_after, (events.c.stream == _after.c.key) & (events.c.version > cast(_after.c.value, BigInt)))
     .order_by(events.c.stream, events.c.version)
 )
 
@@ -206,7 +218,7 @@ _of_streams = (
 def _read_all(given: frozenset[str]) -> Select[Any]:
     query = select(events).where(events.c.position > bindparam("after")).limit(bindparam("limit"))
     if "types" in given:
-        query = query.where(events.c.type.in_(select(_types.c.value)))
+        query = query.where(events.c.type.in_(select(_types.c.key)))
     if "stream" not in given:
         return query.order_by(events.c.position)
     # Its index has versions: if the last page ended with an event of the stream, the next one begins behind that.

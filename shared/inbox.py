@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, bindparam, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, select
 
-from shared.database import execute_rows, fetch, insert_rows
+from shared.database import BigInt, fetch, insert_rows, upsert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -20,12 +19,12 @@ metadata = MetaData()
 commands = Table(
     "commands",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInt, primary_key=True, autoincrement=False),
     Column("command_id", String, nullable=False, unique=True),
     Column("stream", String, nullable=False),
     Column("type", String, nullable=False),
     Column("data", Text, nullable=False),
-    Column("expected_version", Integer),
+    Column("expected_version", BigInt),
     Column("accepted_at", String, nullable=False),
     Column("idempotency_key", String, unique=True),
     Column("fingerprint", String),
@@ -33,8 +32,11 @@ commands = Table(
 
 # Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
 sequences = Table(
-    "sequences", metadata, Column("name", String, primary_key=True), Column("value", Integer, nullable=False)
+    "sequences", metadata, Column("name", String, primary_key=True), Column("value", BigInt, nullable=False)
 )
+
+LOCK = "inbox"
+"""What its writers take turns at."""
 
 SEQ = "seq"
 
@@ -116,7 +118,7 @@ def accept(
         answers.append(Acceptance(command, replayed=False))
     if rows:
         insert_rows(connection, commands, rows)
-        execute_rows(connection, _move_sequence, numbers.items())
+        upsert_rows(connection, sequences, numbers.items())
     return answers
 
 
@@ -184,7 +186,3 @@ _select = select(*_accepted)
 _find = _select.where(commands.c.command_id == bindparam("id"))
 _read = _select.where(commands.c.seq.in_(bindparam("seqs", expanding=True))).order_by(commands.c.seq)
 _read_after = _select.where(commands.c.seq > bindparam("after")).order_by(commands.c.seq).limit(bindparam("limit"))
-_insert_sequence = upsert(sequences)
-_move_sequence = _insert_sequence.on_conflict_do_update(
-    index_elements=["name"], set_={"value": _insert_sequence.excluded.value}
-)

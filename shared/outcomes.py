@@ -5,24 +5,39 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, Connection, Index, Integer, String, Table, Text, bindparam, delete, func, select, text
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    select,
+    text,
+)
 
-from shared.database import execute_rows, fetch, insert_rows
+from shared.database import BigInt, entries, execute_rows, fetch, insert_rows, upsert_rows
 from shared.decider import UniqueKey
 from shared.event_store import metadata
 from shared.inbox import Accepted
 
+FAILED = text("status = 'failed'")
+
 outcomes = Table(
     "outcomes",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInt, primary_key=True, autoincrement=False),
     Column("status", String, nullable=False),
-    Column("version", Integer),
-    Column("position", Integer),
+    Column("version", BigInt),
+    Column("position", BigInt),
     Column("problem", Text),
     Column("handled_at", String, nullable=False),
-    Index("outcomes_failed", "seq", sqlite_where=text("status = 'failed'")),
+    Index("outcomes_failed", "seq", sqlite_where=FAILED, postgresql_where=FAILED),
 )
 
 unique_keys = Table(
@@ -37,7 +52,7 @@ unique_keys = Table(
 aside = Table(
     "set_aside",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInt, primary_key=True, autoincrement=False),
     Column("stream", String, nullable=False, index=True),
     Column("tries", Integer, nullable=False),
     Column("error", Text),
@@ -77,7 +92,7 @@ def record(connection: Connection, new: Sequence[Outcome]) -> None:
 
 def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
     """Outcomes by the seq of their command; without an entry it has none yet."""
-    rows = fetch(connection, _find, seqs=_json(list(seqs)))
+    rows = fetch(connection, _find, seqs=_json(dict.fromkeys(seqs)))
     return {seq: Outcome._make((seq, *rest, problem and from_json(problem))) for seq, *rest, problem in rows}
 
 
@@ -93,9 +108,9 @@ def last_seq(connection: Connection) -> int:
 
 def owners(connection: Connection, keys: Collection[UniqueKey]) -> dict[UniqueKey, str]:
     """The stream that holds each key, for those that are taken."""
-    values: dict[str, list[str]] = defaultdict(list)
+    values: dict[str, dict[str, None]] = defaultdict(dict)
     for scope, value in keys:
-        values[scope].append(value)
+        values[scope][value] = None
     return {
         UniqueKey(scope, value): stream
         for scope, its in values.items()
@@ -106,7 +121,7 @@ def owners(connection: Connection, keys: Collection[UniqueKey]) -> dict[UniqueKe
 def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> None:
     """Give each key to its stream; to None: free it."""
     execute_rows(connection, _free, [key for key, stream in to.items() if not stream])
-    execute_rows(connection, _give, [(*key, stream) for key, stream in to.items() if stream])
+    upsert_rows(connection, unique_keys, [(*key, stream) for key, stream in to.items() if stream])
 
 
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
@@ -156,20 +171,16 @@ def _json(value: Any) -> str:
 
 
 _columns = [outcomes.c[name] for name in Outcome._fields]
-_seqs = func.json_each(bindparam("seqs")).table_valued("value")
-_find = select(*_columns).where(outcomes.c.seq.in_(select(_seqs.c.value)))
+_seqs = entries(bindparam("seqs"))
+_find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt))))
 _aside = select(*(aside.c[name] for name in SetAside._fields))
 _aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
 _find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _stuck_streams = select(aside.c.stream).distinct()
 _reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
-_values = func.json_each(bindparam("values")).table_valued("value")
+_values = entries(bindparam("values"))
 _owners = select(unique_keys.c.value, unique_keys.c.stream).where(
-    unique_keys.c.scope == bindparam("scope"), unique_keys.c.value.in_(select(_values.c.value))
+    unique_keys.c.scope == bindparam("scope"), unique_keys.c.value.in_(select(_values.c.key))
 )
 _free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
-_insert_key = upsert(unique_keys)
-_give = _insert_key.on_conflict_do_update(
-    index_elements=["scope", "value"], set_={"stream": _insert_key.excluded.stream}
-)

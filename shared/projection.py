@@ -4,25 +4,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, delete, insert, select
 
 from shared import event_store
-from shared.database import execute_rows, fetch
+from shared.database import BigInt, fetch, upsert_rows
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 
 metadata = MetaData()
 
 checkpoints = Table(
-    "checkpoints", metadata, Column("projection", String, primary_key=True), Column("position", Integer, nullable=False)
+    "checkpoints", metadata, Column("projection", String, primary_key=True), Column("position", BigInt, nullable=False)
 )
 
 stops_ = Table(
     "stops",
     metadata,
     Column("projection", String, primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", BigInt, nullable=False),
     Column("error", Text, nullable=False),
 )
 
@@ -67,7 +66,7 @@ def checkpoint(connection: Connection, projection: str) -> int:
 
 
 def move_checkpoint(connection: Connection, projection: str, position: int) -> None:
-    execute_rows(connection, _move, [(projection, position)])
+    upsert_rows(connection, checkpoints, [(projection, position)])
 
 
 def stops(connection: Connection) -> dict[str, Stop]:
@@ -91,5 +90,3 @@ def move_stop(connection: Connection, projection: str, stop: Stop | None) -> Non
 
 _positions = select(checkpoints)
 _stops = select(stops_)
-_insert = upsert(checkpoints)
-_move = _insert.on_conflict_do_update(index_elements=["projection"], set_={"position": _insert.excluded.position})

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) bytes
 
@@ -41,10 +42,13 @@ class Settings(BaseSettings):
 
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod
-    def _sqlite(cls, value: str) -> str:
-        """With an absolute path: the roles need not run in one folder."""
+    def _store(cls, value: str) -> str:
+        """A file's with an absolute path: the roles need not run in one folder."""
+        if value.startswith("postgresql+psycopg://"):
+            make_url(value)  # raises ArgumentError, a ValueError, if it is none
+            return value
         if value and not re.match("sqlite:///.", value):
-            raise ValueError("only sqlite:///PATH is supported")
+            raise ValueError("sqlite:///PATH and postgresql+psycopg://USER@HOST/DATABASE are what it may look like")
         return value and f"sqlite:///{Path(value.removeprefix('sqlite:///')).resolve()}"
 
     @field_validator("redis_url")
@@ -57,8 +61,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len({self.inbox, self.event_store, self.read_model}) < 3:
-            raise ValueError("the three stores must be three files")
+        files = [url for url in (self.inbox, self.event_store, self.read_model) if url.startswith("sqlite:")]
+        if len(set(files)) < len(files):
+            raise ValueError("the stores must be files of their own")
         return self
 
     @property

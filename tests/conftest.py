@@ -12,20 +12,49 @@ from shared import database
 from shared.settings import Settings
 from shared.users import decider
 from tests.helpers import Stores, new_handler
+from tests.postgresql import Postgres
 from tests.service import Service
 from workers import commands
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_engines` run on both."""
+    if "engine" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_engines"):
+        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", _env_file=None)
+def engine(request: pytest.FixtureRequest) -> str:
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the tests that make their own databases."""
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str) -> Settings:
+    urls = {}
+    if engine == "postgresql":
+        url = request.getfixturevalue("postgres").database()
+        urls = {"inbox_url": url, "event_store_url": url, "read_model_url": url}
+    return Settings(data_dir=tmp_path / "data", _env_file=None, **urls)
 
 
 @pytest.fixture
 def stores(settings: Settings) -> Iterator[Stores]:
     init(settings)
-    inbox, events = database.writer(settings.inbox), database.writer(settings.event_store)
-    read_model = database.writer(settings.read_model, durable=False)
+    inbox, events = (
+        database.writer(settings.inbox, lock="inbox"),
+        database.writer(settings.event_store, lock="event_store"),
+    )
+    read_model = database.writer(settings.read_model, lock="users", durable=False)
     yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
     for engine in (inbox, events, read_model):
         engine.dispose()

@@ -8,6 +8,7 @@ from shared import database, inbox
 from shared.inbox import Acceptance, Accepted, Submission
 from shared.settings import Settings
 from workers.commands import CommandHandler
+from workers.notes import note_of
 from workers.watch import Watch
 
 JOHN = {"first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}
@@ -23,7 +24,7 @@ class Stores(NamedTuple):
 
 def new_handler(settings: Settings, events: Engine) -> CommandHandler:
     """What a command worker has when it has just started."""
-    return CommandHandler(database.reader(settings.inbox), events, Watch(database.path_of(settings.event_store)))
+    return CommandHandler(database.reader(settings.inbox), events, Watch(note_of(settings.event_store)))
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

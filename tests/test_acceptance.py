@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from api.acceptance import BATCH, Acceptor, Announcer
 from api.problems import Problem
 from api.service import Service
-from shared import bus, database, inbox
+from shared import bus, database, inbox, sqlite
 from shared.inbox import Submission
 from tests.helpers import Stores, accept, create
 from tests.service import eventually
@@ -93,11 +93,11 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 1)
-    engine = database.writer(stores.settings.inbox)
+    engine = database.writer(stores.settings.inbox, lock="inbox")
 
     async def story() -> tuple[list[Any], float]:
         acceptor = Acceptor(engine, no_announcement, no_limit)
-        with contextlib.closing(sqlite3.connect(database.path_of(stores.settings.inbox))) as other:
+        with contextlib.closing(sqlite3.connect(sqlite.path_of(stores.settings.inbox))) as other:
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
             first = asyncio.create_task(acceptor.accept(create()))

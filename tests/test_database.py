@@ -76,7 +76,7 @@ def test_p8_trouble_is_told_and_mended_the_same_way_for_rows_that_go_straight_to
 
 def test_a_writer_has_the_lock_before_it_reads(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
-    second = database.writer(stores.settings.inbox)
+    second = database.writer(stores.settings.inbox, lock="inbox")
     with stores.inbox.begin() as connection:
         inbox.last_seq(connection)
         with pytest.raises(OperationalError, match="locked"), second.begin():

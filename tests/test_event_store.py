@@ -17,13 +17,13 @@ from shared.event_store import Append, NewEvent, RecordedEvent, WrongExpectedVer
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'events.db'}"
-    database.create_tables(url, event_store.metadata)
+    database.create_tables(url, event_store.metadata, lock="event_store")
     return url
 
 
 @pytest.fixture
 def log(url: str) -> Iterator[Connection]:
-    engine = database.writer(url)
+    engine = database.writer(url, lock="event_store")
     with engine.begin() as connection:
         yield connection
     engine.dispose()
@@ -218,7 +218,7 @@ RACERS, ROUNDS, STREAMS = 4, 60, 5
 
 def race(url: str, racer: int) -> None:
     """Append one event at a time to streams that others append to as well, trying again when they were faster."""
-    engine = database.writer(url)
+    engine = database.writer(url, lock="event_store")
     for number in range(ROUNDS):
         stream = f"a-{(racer + number) % STREAMS}"
         with engine.connect() as connection:

@@ -35,7 +35,7 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def another_worker(stores: Stores) -> CommandHandler:
-    return new_handler(stores.settings, database.writer(stores.settings.event_store))
+    return new_handler(stores.settings, database.writer(stores.settings.event_store, lock="event_store"))
 
 
 def change(stores: Stores, email: str) -> None:
@@ -143,7 +143,7 @@ def work(settings: Settings, evolve: Any, second_commit: Any) -> None:
     """Handle what waits, one command in a transaction."""
     commands.CHUNK = 1
     commands.AGGREGATES = {"user": replace(decider.users, evolve=evolve)}
-    store: Any = database.writer(settings.event_store)
+    store: Any = database.writer(settings.event_store, lock="event_store")
     commits, do_commit = count(1), store.dialect.do_commit
 
     def commit(connection: Any) -> None:

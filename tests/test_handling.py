@@ -298,7 +298,7 @@ def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
 
 def work(settings: Settings, last: int) -> None:
     """Handle commands as they come, until the last one has its outcome."""
-    store = database.writer(settings.event_store)
+    store = database.writer(settings.event_store, lock="event_store")
     handler = new_handler(settings, store)
     while True:
         handler.handle()

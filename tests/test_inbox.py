@@ -121,7 +121,7 @@ RACERS, ROUNDS = 3, 50
 
 
 def race(url: str, racer: int) -> None:
-    engine = database.writer(url)
+    engine = database.writer(url, lock="inbox")
     for number in range(ROUNDS):
         with engine.begin() as connection:
             inbox.accept(connection, [create(f"{racer}.{number}@example.com"), create(idempotency_key=f"k{number}")])

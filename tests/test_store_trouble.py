@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from shared.database import BUSY_TIMEOUT
+from shared.sqlite import BUSY_TIMEOUT
 from shared.users.read_model import users
 from tests.helpers import JOHN, Stores, accept, create
 from tests.service import Service, eventually

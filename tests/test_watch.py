@@ -17,7 +17,8 @@ from shared import database, outcomes
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands, watch
-from workers.watch import HEADER, Watch
+from workers.notes import HEADER, note_of
+from workers.watch import Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of threads, which the tests' own are
 
@@ -53,7 +54,7 @@ def work(stores: Stores, *tasks: str) -> bool:
     """Messages to a worker of its own: to handle, if nothing else. Tells if it dies of them."""
     if not (child := os.fork()):
         try:
-            handler = new_handler(stores.settings, database.writer(stores.settings.event_store))
+            handler = new_handler(stores.settings, database.writer(stores.settings.event_store, lock="event_store"))
             for task in tasks or ["handle"]:
                 getattr(handler, task)()
             os._exit(77)
@@ -158,19 +159,21 @@ def test_one_that_hangs_ends_a_worker_that_is_process_1_of_a_container(tmp_path:
     ):
         pytest.skip("no namespaces for processes here")
     program = f"""
-import os, pathlib
-from workers import watch
+import os
+from workers import notes, watch
 watch.LIMIT = 0.2
 assert os.getpid() == 1
-its = watch.Watch(pathlib.Path({str(tmp_path)!r}, "events.db"))
-with its.deciding():
-    its.on(7)
+its = watch.Watch(notes.note_of("sqlite:///{tmp_path}/events.db"))
+with its.deciding(None, exactly=True):
+    its.on(None, 7)
     while True:
         pass
 """
     ended = subprocess.run([*in_container, sys.executable, "-c", program], check=False, timeout=30)
     assert ended.returncode == signal.SIGALRM
-    assert Watch(tmp_path / "events.db").suspect().seq == 7  # type: ignore[union-attr]
+    left = Watch(note_of(f"sqlite:///{tmp_path}/events.db")).suspect(None)  # type: ignore[arg-type]
+    assert left
+    assert left.seq == 7
 
 
 def test_each_command_has_the_time_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

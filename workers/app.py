@@ -7,10 +7,11 @@ from typing import Any
 from celery.signals import setup_logging, worker_ready
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database, garbage
+from shared import bus, database, event_store, garbage
 from shared.settings import Settings
 from workers import alive, projections
 from workers.commands import CHUNK, CommandHandler
+from workers.notes import note_of
 from workers.watch import Watch
 
 EVERY = 2.0
@@ -26,11 +27,11 @@ if settings.alive_file:
 
 handler = CommandHandler(
     database.reader(settings.inbox),
-    database.writer(settings.event_store),
-    Watch(database.path_of(settings.event_store)),
+    database.writer(settings.event_store, lock=event_store.LOCK),
+    Watch(note_of(settings.event_store)),
 )
 event_log = database.reader(settings.event_store)
-read_model = database.writer(settings.read_model, durable=False)
+read_model = database.writer(settings.read_model, lock="read_model", durable=False)
 
 wake = bus.Waker(app).wake
 

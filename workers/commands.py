@@ -56,12 +56,12 @@ class CommandHandler:
     def handle(self) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting."""
         with self._store.begin() as connection, self._inbox.connect() as reading:
-            suspect, reached = self._watch.suspect(), outcomes.reached(connection)
+            suspect, reached = self._watch.suspect(connection), outcomes.reached(connection)
             new = inbox.read_after(reading, max(reached), limit=CHUNK)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
-                self._watch.forget()
+                self._watch.forget(connection)
                 return 0
             stuck = outcomes.stuck_streams(connection) if reached.aside else set()
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
@@ -75,7 +75,7 @@ class CommandHandler:
         stuck: set[str] = set()
         while True:
             with self._store.begin() as connection, self._inbox.connect() as reading:
-                if self._watch.suspect():  # `handle` sees to it first
+                if self._watch.suspect(connection):  # `handle` sees to it first
                     return count
                 tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=CHUNK))
                 if not tries:
@@ -111,33 +111,41 @@ class CommandHandler:
         folds, history = Folds.of(connection).upto(connection, heads.versions)
         owners: dict[UniqueKey, str | None] = {}
         new_batch = partial(Batch, AGGREGATES, heads, folds, history, owners, turn.stuck, turn.tries)
-        deadly = self._deadly(turn, new_batch)
+        deadly = self._deadly(connection, turn, new_batch)
+        exactly = self._is_careful() or bool(turn.tries)
         while True:
             batch = new_batch()
-            with self._watch.deciding():
+            with self._watch.deciding(connection, exactly=exactly):
                 for command in turn.chunk:
                     if error := deadly.get(command.seq):
                         batch.stumble(command, error)
                     else:
-                        self._watch.on(command.seq)
+                        self._watch.on(connection, command.seq)
                         batch.handle(command)
             taken = outcomes.owners(connection, batch.assumed_free)
             if not taken:
                 return batch
             owners |= dict.fromkeys(batch.assumed_free) | taken
 
-    def _deadly(self, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
+    def _deadly(self, connection: Connection, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
         """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
         chunk, _, tries, suspect = turn
-        if suspect and suspect.seq in {command.seq for command in chunk}:
-            self._careful_until = time.monotonic() + CAREFUL
-            return {suspect.seq: suspect.error}
-        careful = time.monotonic() < self._careful_until
-        suspicious = chunk if careful else [command for command in chunk if tries.get(command.seq)]
-        found = watch.probe({command.seq: partial(_try, new_batch, command) for command in suspicious})
+        if suspect:
+            self._be_careful()
+            if suspect.seq in {command.seq for command in chunk}:
+                return {suspect.seq: suspect.error}
+        suspicious = chunk if self._is_careful() else [command for command in chunk if tries.get(command.seq)]
+        probes = {command.seq: partial(_try, new_batch, command) for command in suspicious}
+        found = watch.probe(probes, partial(self._watch.show_life, connection))
         if found.keys() - tries.keys():
-            self._careful_until = time.monotonic() + CAREFUL
+            self._be_careful()
         return found
+
+    def _be_careful(self) -> None:
+        self._careful_until = time.monotonic() + CAREFUL
+
+    def _is_careful(self) -> bool:
+        return time.monotonic() < self._careful_until
 
 
 def _upto(suspect: Suspect | None, chunk: list[Accepted]) -> list[Accepted]:

@@ -1,29 +1,33 @@
-"""Watching the rules: which command is being decided stands in a file, which outlives the process that a rule ends."""
+"""Watching the rules: which command is being decided stands in a note, which outlives the process that a rule ends."""
 
 import ctypes
 import faulthandler
 import logging
 import os
-import re
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
-from pathlib import Path
+from functools import cache
 from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from shared.database import fetch
+from workers.notes import NOBODY, SOMEBODY, Note
 
 LIMIT = 5.0
 """Seconds that deciding on one command may take; then the process ends itself."""
+
+QUIET = 1.0
+"""Seconds after which a server is shown that a transaction is alive."""
 
 AT_ONCE = 16
 """Probes that run side by side."""
 
 SURVIVED = 77
 """The exit code of a probe that got through; a rule that ends its process may use any, 0 above all."""
-
-HEADER = 21
-"""Bytes: the seq, padded, and a line's end. Behind it stands where the rule hung, if it did."""
 
 
 class Died(Exception):
@@ -35,62 +39,59 @@ class Hung(Exception):
 
 
 class Suspect(NamedTuple):
-    """The command that was being decided when a process ended."""
+    """The command that was being decided when a process ended; `SOMEBODY`, if the note tells no more."""
 
     seq: int
     error: Exception
 
 
 class Watch:
-    """For whoever holds the event store's write lock, and for nobody else: there is one file for all workers."""
+    """For who holds the event store's lock."""
 
-    def __init__(self, store: Path) -> None:
-        """The file is beside the store's, like SQLite's own."""
-        self._file = store.with_name(f"{store.name}-deciding")
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._exactly = True
+        self._shown = time.monotonic()
 
-    def suspect(self) -> Suspect | None:
+    def suspect(self, connection: Connection) -> Suspect | None:
         """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
-        header, _, where = os.pread(self._fd, 2**16, 0).decode(errors="replace").partition("\n")
-        if not re.fullmatch(r" *[1-9][0-9]{0,17}", header):  # after a power failure it may be anything
-            return None
-        return Suspect(int(header), _hung(where) if where else _died())
+        seq, where = self._note.read(connection)
+        return None if seq == NOBODY else Suspect(seq, _hung(where) if where else _died())
 
     @contextmanager
-    def deciding(self) -> Iterator[None]:
-        """Around `on`. Forgets the suspect."""
-        self.forget()
-        faulthandler.register(signal.SIGALRM, file=self._fd, chain=True)
+    def deciding(self, connection: Connection, *, exactly: bool) -> Iterator[None]:
+        """Around `on`. Forgets the suspect. `exactly`: each command is noted, even if that is a trip to a server."""
+        self._exactly = exactly or self._note.cheap
+        self._note.write(connection, NOBODY if self._exactly else SOMEBODY)
+        _end_at_alarm()
+        faulthandler.register(signal.SIGALRM, file=self._note.trace, chain=True)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             faulthandler.unregister(signal.SIGALRM)
-            self.forget()
+            self.forget(connection)
 
-    def forget(self) -> None:
+    def forget(self, connection: Connection) -> None:
         """Nothing is being decided."""
-        self._note(0)
-        os.ftruncate(self._fd, HEADER)
+        self._note.write(connection, NOBODY)
 
-    def on(self, seq: int) -> None:
+    def on(self, connection: Connection, seq: int) -> None:
         """Note the command that is next. If it hangs, an alarm has faulthandler write where, and ends the process."""
-        self._note(seq)
+        if self._exactly:
+            self._note.write(connection, seq)
+        else:
+            self.show_life(connection)
         signal.setitimer(signal.ITIMER_REAL, LIMIT)
 
-    @cached_property
-    def _fd(self) -> int:
-        # What faulthandler calls last. By default a signal doesn't end process 1, as which a container runs a worker.
-        libc = ctypes.CDLL(None)
-        libc.signal(signal.SIGALRM, libc._exit)  # noqa: SLF001
-        fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
-        os.lseek(fd, HEADER, os.SEEK_SET)
-        return fd
-
-    def _note(self, seq: int) -> None:
-        os.pwrite(self._fd, b"%*d\n" % (HEADER - 1, seq), 0)
+    def show_life(self, connection: Connection) -> None:
+        """A server ends the transaction of a process that seems to be frozen."""
+        if not self._note.cheap and time.monotonic() > self._shown + QUIET:
+            fetch(connection, _nothing)
+            self._shown = time.monotonic()
 
 
-def probe(rules: Mapping[int, Callable[[], object]]) -> dict[int, Exception]:
+def probe(rules: Mapping[int, Callable[[], object]], show_life: Callable[[], None]) -> dict[int, Exception]:
     """What rules would do to this process, by their keys, each tried in one of its own; none of those it survives."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it was ignored, nobody could wait for a process
     found: dict[int, Exception | None] = {}
@@ -98,9 +99,11 @@ def probe(rules: Mapping[int, Callable[[], object]]) -> dict[int, Exception]:
     for key, rule in rules.items():
         if len(running) == AT_ONCE:
             found |= _end_of(running)
+            show_life()
         running[_start(rule)] = key
     while running:
         found |= _end_of(running)
+        show_life()
     return {key: error for key, error in found.items() if error}
 
 
@@ -142,7 +145,17 @@ def _hung(where: str = "") -> Hung:
     return error
 
 
+@cache
+def _end_at_alarm() -> None:
+    """What faulthandler calls last. By default a signal doesn't end process 1, as which a container runs a worker."""
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGALRM, libc._exit)  # noqa: SLF001
+
+
 def _fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads in this process: the child needs none of them
         return os.fork()
+
+
+_nothing = select(1)

@@ -15,7 +15,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     ours.append(folder, count, together=together)
     rows = _rows(folder / "events.db")
     floor = folder / "floor.db"
-    database.create_tables(f"sqlite:///{floor}", event_store.metadata)
+    database.create_tables(f"sqlite:///{floor}", event_store.metadata, lock="event_store")
     connection = sqlite3.connect(floor, isolation_level=None)
     connection.execute("PRAGMA synchronous = FULL")
     began = time.perf_counter()

@@ -10,13 +10,14 @@ from sqlalchemy import Engine
 
 from benchmarks.fill import fill
 from cli.init import init
-from shared import database, event_store, garbage, inbox, projection
+from shared import database, event_store, garbage, inbox, projection, sqlite
 from shared.event_store import Append, NewEvent
 from shared.inbox import Submission
 from shared.settings import Settings
 from shared.users.read_model import users
 from workers import projections
 from workers.commands import CommandHandler
+from workers.notes import note_of
 from workers.watch import Watch
 
 PAGE = 1000
@@ -35,7 +36,7 @@ def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to a stream of its own."""
-    store = database.writer(empty(folder).event_store)
+    store = database.writer(empty(folder).event_store, lock="event_store")
     appends = [Append(f"user-{number}", [_created(number)], expected_version=0) for number in range(count)]
     garbage.collect_less()
     began = time.perf_counter()
@@ -61,9 +62,12 @@ def read(settings: Settings) -> float:
 
 def rebuild(settings: Settings) -> float:
     """Events projected a second into a read model that is empty."""
-    database.path_of(settings.read_model).unlink()
+    sqlite.path_of(settings.read_model).unlink()
     init(settings)
-    log, read_model = database.reader(settings.event_store), database.writer(settings.read_model, durable=False)
+    log, read_model = (
+        database.reader(settings.event_store),
+        database.writer(settings.read_model, lock="users", durable=False),
+    )
     garbage.collect_less()
     began = time.perf_counter()
     while projections.catch_up(log, read_model, users):
@@ -76,7 +80,7 @@ def rebuild(settings: Settings) -> float:
 def handle(folder: Path, count: int) -> dict[str, float]:
     """Commands handled a second, of a backlog of so many."""
     settings = empty(folder)
-    _accept(database.writer(settings.inbox), list(itertools.islice(_mixed(), count)))
+    _accept(database.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
     handler = _handler(settings)
     garbage.collect_less()
     began = time.perf_counter()
@@ -92,7 +96,7 @@ def handle(folder: Path, count: int) -> dict[str, float]:
 def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, list[float]]:
     """Milliseconds of each command to a stream of so many events, by its length, in turns; the first after a start."""
     settings = empty(folder)
-    inbox_ = database.writer(settings.inbox)
+    inbox_ = database.writer(settings.inbox, lock="inbox")
     _accept(inbox_, [Submission("CreateUser", "user", None, _person(number)) for number in range(len(lengths))])
     for user, length in enumerate(lengths, 1):
         _accept(inbox_, [_update(user, f"user{user}.{number}") for number in range(1, length)])
@@ -111,8 +115,8 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
 
 def _handler(settings: Settings) -> CommandHandler:
     """As of a worker that has just started."""
-    store = database.writer(settings.event_store)
-    return CommandHandler(database.reader(settings.inbox), store, Watch(database.path_of(settings.event_store)))
+    store = database.writer(settings.event_store, lock="event_store")
+    return CommandHandler(database.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
 
 
 def _accept(inbox_: Engine, commands: Sequence[Submission]) -> None:

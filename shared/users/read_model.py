@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple, get_args
 
-from sqlalchemy import Column, Connection, Integer, String, Table, bindparam, select, update
+from sqlalchemy import Column, Connection, String, Table, bindparam, select, update
 
-from shared.database import execute_rows, fetch, insert_rows
+from shared.database import BigInt, execute_rows, fetch, insert_rows
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, metadata
 from shared.users.messages import UserCreated, UserEmailUpdated, UserEvent
@@ -13,11 +13,11 @@ from shared.users.messages import UserCreated, UserEmailUpdated, UserEvent
 table = Table(
     "users",
     metadata,
-    Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("user_id", BigInt, primary_key=True, autoincrement=False),
     Column("first_name", String, nullable=False),
     Column("last_name", String, nullable=False),
     Column("email", String, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", BigInt, nullable=False),
 )
 
 

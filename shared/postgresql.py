@@ -1,0 +1,90 @@
+"""PostgreSQL: writers of a store take turns at an advisory lock, which makes the order of positions that of commits."""
+
+from typing import Any
+from zlib import crc32
+
+import psycopg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+
+LOCK_TIMEOUT = 10.0
+"""Seconds a writer waits for another one's transaction."""
+
+IDLE_TIMEOUT = 10.0
+"""Seconds after which the server ends a transaction in which nothing goes on: its process is frozen, or cut off."""
+
+STATEMENT_TIMEOUT = 5.0
+"""Seconds a reader's statement may take."""
+
+CONNECT_TIMEOUT = 3
+"""Seconds."""
+
+# Both ends look after a connection on which nothing goes, and give it up within ten seconds.
+CLIENT = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8000,
+}
+SERVER = {
+    "tcp_keepalives_idle": 4,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 2,
+    "tcp_user_timeout": 8000,
+    "TimeZone": "UTC",
+}
+
+CONNECTIONS = 8
+"""Kept open by an engine; more if need be."""
+
+STORE_S_FAULT = {"08", "25", "53", "55", "57", "58", "XX"}
+"""Classes of SQLSTATE: the connection, the transaction's state, resources, a lock, an operator, the system, a bug."""
+
+FORBIDDEN = "42501"
+
+
+def writer(url: str, *, lock: str, durable: bool) -> Engine:
+    engine = _engine(
+        url,
+        lock_timeout=int(LOCK_TIMEOUT * 1000),
+        idle_in_transaction_session_timeout=int(IDLE_TIMEOUT * 1000),
+        synchronous_commit="on" if durable else "off",
+    )
+    # Who has the lock computes the next positions, and lets go of it when what it wrote can be seen by all. (A second
+    # one would fail on the primary key, since positions are dense: none is ever passed over.)
+    begin = f"BEGIN; SELECT pg_advisory_xact_lock({crc32(f'cqrs {lock}'.encode())})"
+    engine.dialect.do_begin = lambda connection: connection.execute(begin)  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def reader(url: str) -> Engine:
+    return _engine(url, default_transaction_read_only="on", statement_timeout=int(STATEMENT_TIMEOUT * 1000))
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Without a SQLSTATE it is the driver's own: the connection's end, or values that it can't send."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate[:2] in STORE_S_FAULT or error.sqlstate == FORBIDDEN
+
+
+def _engine(url: str, **settings: object) -> Engine:
+    """Outside of a writer's transactions each statement is one of its own."""
+    parsed = make_url(url)
+    return create_engine(
+        parsed,
+        isolation_level="AUTOCOMMIT",
+        paramstyle="format",
+        pool_size=CONNECTIONS,
+        hide_parameters=True,
+        connect_args=CLIENT | {"options": _options(parsed, SERVER | settings)},
+    )
+
+
+def _options(url: URL, settings: dict[str, Any]) -> str:
+    """Those of the URL come last, and win."""
+    ours = [f"-c {name}={value}" for name, value in settings.items()]
+    return " ".join([*ours, *url.normalized_query.get("options", ())])

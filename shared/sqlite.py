@@ -1,0 +1,93 @@
+"""SQLite: a file for each store, which has one write lock."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pysqlite3.dbapi2 as sqlite3
+from sqlalchemy import Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import DisconnectionError
+
+BUSY_TIMEOUT = 10.0
+"""Seconds a writer waits for another one's transaction."""
+
+WRITER_CACHE = 16_384
+"""KiB of pages that a writer keeps: a chunk's rows may lie all over a table."""
+
+READ_BUSY_TIMEOUT = 0.25
+"""Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
+
+
+def writer(url: str, *, durable: bool, create: bool) -> Engine:
+    synchronous = "FULL" if durable else "NORMAL"
+    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
+    engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
+    engine.dialect.do_begin = _begin_immediate  # type: ignore[method-assign,assignment]
+    return engine
+
+
+def reader(url: str) -> Engine:
+    return _engine(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
+
+
+def keep_a_write_ahead_log(engine: Engine) -> None:
+    """From now on; the file remembers it."""
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA journal_mode = WAL")
+
+
+def is_trouble(error: BaseException) -> bool:
+    """It is these very types: subclasses and siblings come from the values, and SQLITE_ERROR from the statement."""
+    if type(error) not in {sqlite3.OperationalError, sqlite3.InternalError, sqlite3.DatabaseError}:
+        return False
+    return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_ERROR)
+
+
+def path_of(url: str) -> Path:
+    """The file of a `sqlite:///` URL, which is taken as it stands: a folder's name may hold `?` and `%`."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+    path = path_of(url)
+
+    def connect() -> Any:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    engine = create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=QueuePool, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def remember_file(_: Any, record: Any) -> None:
+        record.info["file"] = _inode(path)
+
+    @event.listens_for(engine, "checkout")
+    def same_file(_: Any, record: Any, __: Any) -> None:
+        # An open file that was deleted or replaced would take writes that nobody finds again.
+        if _inode(path) != record.info["file"]:
+            raise DisconnectionError
+
+    return engine
+
+
+def _begin_immediate(connection: Any) -> None:
+    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
+    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _inode(path: Path) -> int | None:
+    """None if there is none to be seen."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

