@@ -1,5 +1,7 @@
 """Canonical messages, and the shorthand that tests share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
@@ -25,6 +27,26 @@ class Stores(NamedTuple):
 def new_handler(settings: Settings, events: Engine) -> CommandHandler:
     """What a command worker has when it has just started."""
     return CommandHandler(database.reader(settings.inbox), events, Watch(note_of(settings.event_store)))
+
+
+@contextmanager
+def refusing(engine: Engine, what: str, table: str, row: str = "1 = 1") -> Iterator[None]:
+    """Meanwhile the database itself refuses rows: `row` is a condition on NEW, `what` INSERT or UPDATE."""
+    trigger = f"CREATE TRIGGER no BEFORE {what} ON {table}"
+    statements = [
+        "CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+        f"{trigger} FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION no()",
+    ]
+    end = f"DROP TRIGGER no ON {table}"
+    if engine.dialect.name == "sqlite":
+        statements = [f"{trigger} WHEN {row} BEGIN SELECT RAISE(ABORT, 'refused'); END"]
+        end = "DROP TRIGGER no"
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    yield
+    with engine.begin() as connection:
+        connection.exec_driver_sql(end)
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

@@ -1,11 +1,14 @@
 """Engines: durable where it counts, and never on a file that nobody would find again."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from shared import database, event_store, inbox
+from shared import database, event_store, inbox, sqlite
 from tests.helpers import Stores, accept, create
 
 
@@ -16,11 +19,12 @@ def test_p1_a_committed_command_and_event_survive_power_loss(stores: Stores) -> 
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
-@pytest.mark.parametrize("engine", [database.writer, database.reader])
-def test_a_file_that_is_not_there_is_an_error_and_not_a_new_one(tmp_path: Path, engine: object) -> None:
-    assert callable(engine)
+@pytest.mark.parametrize("engine_of", [partial(database.writer, lock="inbox"), database.reader])
+def test_a_file_that_is_not_there_is_an_error_and_not_a_new_one(
+    tmp_path: Path, engine_of: Callable[[str], Engine]
+) -> None:
     with pytest.raises(OperationalError, match="unable to open"):
-        engine(f"sqlite:///{tmp_path / 'store.db'}").connect()
+        engine_of(f"sqlite:///{tmp_path / 'store.db'}").connect()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +79,7 @@ def test_p8_trouble_is_told_and_mended_the_same_way_for_rows_that_go_straight_to
 
 
 def test_a_writer_has_the_lock_before_it_reads(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     second = database.writer(stores.settings.inbox, lock="inbox")
     with stores.inbox.begin() as connection:
         inbox.last_seq(connection)

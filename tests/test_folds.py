@@ -20,6 +20,8 @@ from tests.helpers import Stores, accept, create, new_handler, update
 from workers import commands, folds
 from workers.commands import CommandHandler
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def folded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -77,6 +79,7 @@ def test_what_another_worker_appended_is_folded_in(stores: Stores, folded: list[
     assert addresses(stores) == [None, "b@example.com", "c@example.com"]
 
 
+@pytest.mark.sqlite_only
 def test_what_was_kept_of_a_store_that_is_replaced_is_forgotten(stores: Stores) -> None:
     accept(stores, create("old@example.com"))
     stores.handler.handle()
@@ -90,6 +93,7 @@ def test_what_was_kept_of_a_store_that_is_replaced_is_forgotten(stores: Stores) 
     assert addresses(stores) == [None, "old@example.com"]
 
 
+@pytest.mark.sqlite_only
 def test_what_was_not_committed_is_not_kept(stores: Stores) -> None:
     accept(stores, create("a@example.com"))
     stores.handler.handle()

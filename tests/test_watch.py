@@ -20,7 +20,10 @@ from workers import commands, watch
 from workers.notes import HEADER, note_of
 from workers.watch import Watch
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of threads, which the tests' own are
+pytestmark = [
+    pytest.mark.both_engines,
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),  # of threads, which the tests' own are
+]
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +90,11 @@ def test_of_several_the_first_costs_a_worker_and_no_other(stores: Stores) -> Non
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
 
 
+@pytest.mark.sqlite_only
 def test_what_is_known_of_one_is_kept_even_if_the_next_ends_the_worker(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "probe", lambda _: {})
+    monkeypatch.setattr(watch, "probe", lambda *_: {})
     accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
     assert [work(stores) for _ in range(4)] == [True, True, True, False]
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
@@ -131,6 +135,7 @@ def test_what_is_known_of_a_suspect_is_kept_before_anything_is_tried_again(store
     assert tries(stores) == {1: 1, 3: 1}
 
 
+@pytest.mark.sqlite_only
 def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> None:
     accept(stores, create("leaves@example.com"))
     work(stores)
@@ -139,6 +144,7 @@ def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> Non
     assert tries(stores) == {1: 2}
 
 
+@pytest.mark.sqlite_only
 def test_one_that_hangs_ends_its_worker_and_leaves_where(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LIMIT", 0.3)
     accept(stores, create("a@example.com"), create("hangs@example.com"))
@@ -182,6 +188,7 @@ def test_each_command_has_the_time_for_itself(stores: Stores, monkeypatch: pytes
     assert not work(stores)
 
 
+@pytest.mark.sqlite_only
 def test_where_one_hung_is_not_held_against_the_next(stores: Stores) -> None:
     accept(stores, create("exits.1@example.com"))
     work(stores)
@@ -195,6 +202,7 @@ def test_where_one_hung_is_not_held_against_the_next(stores: Stores) -> None:
     assert [error and error.partition(":")[0] for error in errors] == ["Hung", "Died"]
 
 
+@pytest.mark.sqlite_only
 def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -208,6 +216,7 @@ def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.M
     assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {})
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     "left", [b"", b"\0" * HEADER, b"%20d\n" % 77, b"9" * 20 + b"\n", "²\n".encode(), b"%20d\nFile" % 1, b"?\n?"]
 )
