@@ -82,7 +82,10 @@ def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection
 
 def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
     """Rows have a value for each column, in the table's order."""
-    execute_rows(connection, _insert(table), rows)
+    if connection.dialect.name == "postgresql" and rows:
+        _run(connection, "copy_rows", postgresql.copy(table), rows)
+    else:
+        execute_rows(connection, _insert(table), rows)
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:

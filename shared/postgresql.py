@@ -1,11 +1,12 @@
 """PostgreSQL: writers of a store take turns at an advisory lock, which makes the order of positions that of commits."""
 
-from typing import Any
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, LiteralString
 from zlib import crc32
 
 import psycopg
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import URL, Engine, Table, create_engine, make_url
 
 LOCK_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -62,6 +63,19 @@ def reader(url: str) -> Engine:
     return _engine(url, default_transaction_read_only="on", statement_timeout=int(STATEMENT_TIMEOUT * 1000))
 
 
+@cache
+def copy(table: Table) -> str:
+    """For `_Cursor.copy_rows`. It takes a fifth of the time of as many INSERTs, and no longer for a single row."""
+    return f"COPY {table.name} FROM STDIN"
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    def copy_rows(self, statement: LiteralString, rows: Iterable[tuple[object, ...]]) -> None:
+        with self.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
 def is_trouble(error: BaseException) -> bool:
     """Without a SQLSTATE it is the driver's own: the connection's end, or values that it can't send."""
     if not isinstance(error, psycopg.Error):
@@ -80,7 +94,7 @@ def _engine(url: str, **settings: object) -> Engine:
         paramstyle="format",
         pool_size=CONNECTIONS,
         hide_parameters=True,
-        connect_args=CLIENT | {"options": _options(parsed, SERVER | settings)},
+        connect_args=CLIENT | {"options": _options(parsed, SERVER | settings), "cursor_factory": _Cursor},
     )
 
 

@@ -34,7 +34,7 @@ def refusing(engine: Engine, what: str, table: str, row: str = "1 = 1") -> Itera
     """Meanwhile the database itself refuses rows: `row` is a condition on NEW, `what` INSERT or UPDATE."""
     trigger = f"CREATE TRIGGER no BEFORE {what} ON {table}"
     statements = [
-        "CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+        "CREATE OR REPLACE FUNCTION no() RETURNS trigger AS 'BEGIN RAISE EXCEPTION $$refused$$; END' LANGUAGE plpgsql",
         f"{trigger} FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION no()",
     ]
     end = f"DROP TRIGGER no ON {table}"

@@ -1,0 +1,148 @@
+"""What PostgreSQL does that a file doesn't: writers on many hosts, connections that end, a server that is away."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError
+
+from cli.init import init
+from shared import database, event_store, postgresql
+from shared.event_store import Append, NewEvent
+from shared.settings import Settings
+from tests.helpers import Stores, accept, create
+from tests.postgresql import Postgres
+from tests.service import eventually
+
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """One that a test may stop."""
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+def append(connection: Connection, stream: str) -> int:
+    return event_store.append(connection, Append(stream, [NewEvent("A", {}, {})]))
+
+
+def visible(log: Engine) -> list[tuple[int, str]]:
+    with log.connect() as connection:
+        return [(event.position, event.stream) for event in event_store.read_all(connection)]
+
+
+def waits(log: Engine) -> bool:
+    """Whether a writer waits for another one's transaction."""
+    with log.connect() as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
+
+
+def test_p6_no_event_is_seen_before_one_at_a_lower_position_that_commits_late(stores: Stores) -> None:
+    log = database.reader(stores.settings.event_store)
+
+    def fast() -> int:
+        with stores.events.begin() as connection:
+            return append(connection, "fast-1")
+
+    with ThreadPoolExecutor(1) as thread:
+        with stores.events.begin() as slow:
+            assert append(slow, "slow-1") == 1
+            later = thread.submit(fast)
+            eventually(lambda: later.done() or waits(log))
+            assert visible(log) == []
+        assert later.result(10) == 2
+    assert visible(log) == [(1, "slow-1"), (2, "fast-1")]
+
+
+def test_inbox_event_store_and_read_model_in_one_database_do_not_wait_for_each_other(stores: Stores) -> None:
+    with stores.events.begin() as events, stores.read_model.begin():
+        append(events, "a-1")
+        [command] = accept(stores, create())
+    assert command.seq == 1
+
+
+def test_a_frozen_process_loses_its_transaction_and_others_go_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(settings)
+    monkeypatch.setattr(postgresql, "IDLE_TIMEOUT", 0.5)
+    frozen = database.writer(settings.event_store, lock=event_store.LOCK)
+    other = database.writer(settings.event_store, lock=event_store.LOCK)
+
+    def freeze() -> None:
+        with frozen.begin() as connection:
+            append(connection, "frozen-1")
+            with other.begin() as another:
+                assert append(another, "other-1") == 1
+            append(connection, "frozen-1")
+
+    with pytest.raises(DBAPIError) as caught:
+        freeze()
+    assert database.is_trouble(caught.value)
+    with frozen.begin() as connection:
+        assert append(connection, "frozen-1") == 2
+    assert visible(other) == [(1, "other-1"), (2, "frozen-1")]
+
+
+def test_a_writer_waits_for_another_no_longer_than_it_may(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(settings)
+    monkeypatch.setattr(postgresql, "LOCK_TIMEOUT", 0.2)
+    first, second = (database.writer(settings.event_store, lock=event_store.LOCK) for _ in range(2))
+    with first.begin(), pytest.raises(DBAPIError) as caught, second.begin():
+        pass
+    assert database.is_trouble(caught.value)
+
+
+def test_p8_a_server_that_stops_is_trouble_and_one_that_is_back_is_used_again(server: Postgres, engine: str) -> None:
+    url = server.database()
+    log = database.writer(url, lock=event_store.LOCK)
+    with log.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    server.stop(at_once=True)
+    for _ in range(2):
+        with pytest.raises(DBAPIError) as caught, log.begin():
+            pass
+        assert database.is_trouble(caught.value)
+    server.start()
+    with log.begin() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+def test_text_that_it_can_not_hold_is_no_trouble_of_the_store(stores: Stores) -> None:
+    with pytest.raises(DataError) as caught, stores.events.begin() as connection:
+        append(connection, "nul-\0")
+    assert not database.is_trouble(caught.value)
+
+
+def test_the_log_can_not_be_truncated_either(stores: Stores) -> None:
+    with pytest.raises(DBAPIError, match="append-only"), stores.events.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE events")
+
+
+def test_options_of_the_url_are_heeded_beside_ours(settings: Settings) -> None:
+    log = database.reader(f"{settings.event_store}?options=-c%20work_mem%3D5MB")
+    with log.connect() as connection:
+        shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in ("work_mem", "transaction_read_only")]
+    assert shown == ["5MB", "on"]
+
+
+def test_many_writers_at_once_all_get_their_turn(stores: Stores) -> None:
+    start = threading.Barrier(20)
+
+    def write(number: int) -> None:
+        start.wait()
+        with stores.events.begin() as connection:
+            append(connection, f"a-{number}")
+
+    with ThreadPoolExecutor(20) as threads:
+        done, _ = wait([threads.submit(write, number) for number in range(20)])
+        for each in done:
+            each.result()
+    assert [position for position, _ in visible(stores.events)] == list(range(1, 21))
