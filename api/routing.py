@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from inspect import iscoroutinefunction
 from typing import Any, get_origin
 
@@ -46,7 +46,7 @@ class Route(APIRoute):
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        errors: Errors = []
+        errors: Errors = [*_nuls(request.scope)]
         values = self._read_parameters(request, errors)
         if self._body:
             name, model = self._body
@@ -95,6 +95,13 @@ class Route(APIRoute):
                 line = value.decode("latin-1")
                 found[alias] = f"{found[alias]}, {line}" if alias in found else line
         return found
+
+
+def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
+    """Nothing that a store holds has such a character, and PostgreSQL takes none even in a question."""
+    for where, has_one in {"path": "\0" in scope["path"], "query": b"%00" in scope["query_string"]}.items():
+        if has_one:
+            yield {"loc": (where,), "type": "nul", "msg": "Must not contain a NUL character"}
 
 
 async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) -> Any:

@@ -79,3 +79,15 @@ def test_a_signature_that_would_not_be_read_is_refused_at_the_start(needs: Any) 
 
     with pytest.raises(TypeError, match="show"):
         APIRouter(route_class=Route).get("/")(show)
+
+
+def test_a_path_or_a_query_with_a_character_that_no_store_holds_is_refused(tmp_path: Any) -> None:
+    async def ask() -> list[httpx.Response]:
+        app = httpx.ASGITransport(create_app(Settings(data_dir=tmp_path, _env_file=None)))
+        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
+            return [await client.get(path) for path in ("/commands/%00", "/events/?stream=%00", "/events/?type=a%00")]
+
+    answers = asyncio.run(ask())
+    assert [(answer.status_code, answer.json()["errors"][0]["in"]) for answer in answers] == [
+        (422, "path"), (422, "query"), (422, "query"),
+    ]  # fmt: skip
