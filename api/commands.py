@@ -1,6 +1,6 @@
 """Commands as resources: what was accepted, and what became of it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -57,8 +57,7 @@ class Command(BaseModel):
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service = Service.of(request)
-    with service.inbox.connect() as connection:
-        command = inbox.find(connection, command_id)
+    command = await service.inbox.read(inbox.find, command_id)
     if not command:
         raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
     wait = wait_of(prefer, longest=service.settings.max_wait)
@@ -72,7 +71,7 @@ async def submit(
     prefer: str | None,
     *,
     projection: str,
-    done: Callable[[int, dict[str, str]], Response],
+    done: Callable[[int, dict[str, str]], Awaitable[Response]],
 ) -> Response:
     """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
     service = Service.of(request)
@@ -82,11 +81,11 @@ async def submit(
     if wait is not None:
         extra |= applied(wait)
         with suppress(DBAPIError):  # accepted it is, whatever the other stores do
-            visible = service.visible.get((projection, command.seq), within=wait, later=not replayed)
+            visible = service.visible[projection].get(command.seq, within=wait, later=not replayed)
             if outcome := await visible:
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
-                return done(_number(command), extra)
+                return await done(_number(command), extra)
     extra["Location"] = f"/commands/{command.command_id}"
     return Response(to_json(resource(command, None)), 202, extra, "application/json")
 

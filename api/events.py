@@ -41,10 +41,10 @@ async def list_events(
     min_position: MinPosition = None,
 ) -> Response:
     """Events in the order in which they happened."""
-    with Service.of(request).log.connect() as connection:
-        if min_position and event_store.last_position(connection) < min_position:
-            raise unavailable("read-model-behind", f"The log has not reached position {min_position} yet.")
-        events = event_store.read_all(connection, after=after, types=type, stream=stream, limit=limit + 1)
+    log = Service.of(request).log
+    if min_position and await log.read(event_store.last_position) < min_position:
+        raise unavailable("read-model-behind", f"The log has not reached position {min_position} yet.")
+    events = await log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
     return page(request, [_shown(event) for event in events], limit=limit, key="id")
 
 

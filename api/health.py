@@ -1,13 +1,12 @@
 """Whether the service is alive, and whether it can work."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Mapping
+from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from api.documentation import headers
@@ -15,9 +14,11 @@ from api.problems import RETRY_AFTER
 from api.routing import Route
 from api.service import Service
 from shared import bus, event_store, inbox, projection
+from shared.projection import Stands
 
 router = APIRouter(tags=["health"], route_class=Route)
 
+T = TypeVar("T")
 
 Status = Literal["ready", "degraded", "unavailable"]
 
@@ -34,7 +35,7 @@ class Lag(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: it accepts and answers, but handles nothing until Redis is back, or a projection stands still."""
+    """`degraded`: commands wait until Redis is back, or a projection stands still, or its database is down."""
 
     status: Status
     dependencies: dict[str, str] = Field(
@@ -61,36 +62,52 @@ async def livez(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
     service = Service.of(request)
-    broker = asyncio.to_thread(bus.ping, service.bus)
+    stands = await _stands(service)
+    accepted, last, broker = await asyncio.gather(
+        _told(service.inbox.read(inbox.last_seq)),
+        _told(service.log.read(event_store.last_position)),  # after the projections: none is ahead of it
+        asyncio.to_thread(bus.ping, service.bus),
+    )
     dependencies = {
-        "inbox": _state(service.inbox, inbox.last_seq),
-        "event_store": _state(service.log, event_store.last_position),
-        "read_model": _state(service.read_model, projection.positions),
-        "redis": "ok" if await broker else "down",
+        "inbox": _state(accepted),
+        "event_store": _state(last),
+        "read_model": _state_of_all(stands),
+        "redis": "ok" if broker else "down",
     }
-    stores = [state for name, state in dependencies.items() if name != "redis"]
-    if any(state != "ok" for state in stores):
-        status: Status = "unavailable"
-        lags: dict[str, dict[str, Any]] = {}
-    else:
-        lags = _lags(service)
-        well = dependencies["redis"] == "ok" and not any(lag["stopped"] for lag in lags.values())
-        status = "ready" if well else "degraded"
+    shown = {name: each for name, each in stands.items() if isinstance(each, Stands)}
+    lags = {name: each.shown(last) for name, each in shown.items()} if isinstance(last, int) else {}
+    if not (shown and dependencies["inbox"] == dependencies["event_store"] == "ok"):
+        return _answer("unavailable", dependencies, lags)
+    well = set(dependencies.values()) == {"ok"} and not any(each.stopped for each in shown.values())
+    return _answer("ready" if well else "degraded", dependencies, lags)
+
+
+def _answer(status: Status, dependencies: Mapping[str, str], lags: Mapping[str, Any]) -> Response:
     body = {"status": status, "dependencies": dependencies, "projections": lags}
     if status == "unavailable":
         return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
     return Response(to_json(body), 200, media_type="application/json")
 
 
-def _state(store: Engine, look: Callable[[Connection], object]) -> str:
+async def _stands(service: Service) -> dict[str, Stands | DBAPIError]:
+    looks = [_told(store.read(projection.stands, name)) for name, store in service.read_models.items()]
+    return dict(zip(service.read_models, await asyncio.gather(*looks), strict=True))
+
+
+async def _told(answer: Awaitable[T]) -> T | DBAPIError:
     try:
-        with store.connect() as connection:
-            look(connection)
+        return await answer
     except DBAPIError as error:
-        return f"down: {error.orig}"
-    return "ok"
+        return error
 
 
-def _lags(service: Service) -> dict[str, dict[str, Any]]:
-    with service.read_model.connect() as connection, service.log.connect() as log:
-        return {name: each.shown() for name, each in projection.progress(connection, log).items()}
+def _state(answer: object) -> str:
+    return f"down: {answer.orig}" if isinstance(answer, DBAPIError) else "ok"
+
+
+def _state_of_all(answers: Mapping[str, object]) -> str:
+    """Of databases that may be several: what is wrong with each, unless it is the same with all."""
+    states = {name: _state(answer) for name, answer in answers.items()}
+    if len(set(states.values())) == 1:
+        return next(iter(states.values()))
+    return "; ".join(f"{name} {state}" for name, state in states.items() if state != "ok")

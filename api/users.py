@@ -164,7 +164,7 @@ async def show_user(
     """One user."""
     service = Service.of(request)
     await service.require(PROJECTION, min_position)
-    user = _find(service, user_id)
+    user = await _find(service, user_id)
     etag = f'"{user.version}"'
     known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
     if known & {etag, "*"}:
@@ -179,23 +179,21 @@ async def list_users(
     """Users in order of their number."""
     service = Service.of(request)
     await service.require(PROJECTION, min_position)
-    with service.read_model.connect() as connection:
-        users = read_model.users_after(connection, after, limit=limit + 1)
+    users = await service.read_models[PROJECTION].read(read_model.users_after, after, limit=limit + 1)
     return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
 
 
-def _created(request: Request, user_id: int, extra: dict[str, str]) -> Response:
-    user = _find(Service.of(request), user_id)
+async def _created(request: Request, user_id: int, extra: dict[str, str]) -> Response:
+    user = await _find(Service.of(request), user_id)
     return _response(user, 201, extra | {"Location": f"/users/{user_id}"})
 
 
-def _updated(request: Request, user_id: int, extra: dict[str, str]) -> Response:
-    return _response(_find(Service.of(request), user_id), 200, extra)
+async def _updated(request: Request, user_id: int, extra: dict[str, str]) -> Response:
+    return _response(await _find(Service.of(request), user_id), 200, extra)
 
 
-def _find(service: Service, user_id: int) -> read_model.User:
-    with service.read_model.connect() as connection:
-        user = read_model.user(connection, user_id)
+async def _find(service: Service, user_id: int) -> read_model.User:
+    user = await service.read_models[PROJECTION].read(read_model.user, user_id)
     if not user:
         raise Problem("user-not-found", 404, f"There is no user {user_id}.")
     return user

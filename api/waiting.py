@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Header
@@ -29,7 +29,7 @@ V = TypeVar("V")
 class Poll(Generic[K, V]):
     """Answers each waiter once `look` finds what it waits for."""
 
-    def __init__(self, look: Callable[[Collection[K]], Mapping[K, V]]) -> None:
+    def __init__(self, look: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._look = look
         self._waiting: dict[asyncio.Future[V], K] = {}
         self._polling: asyncio.Task[None] | None = None
@@ -39,7 +39,7 @@ class Poll(Generic[K, V]):
 
         `later`: it can't be there yet.
         """
-        if not later and key in (found := self._look([key])):
+        if not later and key in (found := await self._look([key])):
             return found[key]
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = key
@@ -58,7 +58,7 @@ class Poll(Generic[K, V]):
             while self._waiting:
                 await asyncio.sleep(min(max(INTERVAL, REST * took), LONGEST))
                 began = time.perf_counter()
-                found = self._look(set(self._waiting.values()))
+                found = await self._look(set(self._waiting.values()))
                 took = time.perf_counter() - began
                 for answer, key in self._waiting.items():
                     if key in found and not answer.done():

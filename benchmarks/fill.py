@@ -60,7 +60,7 @@ def fill(settings: Settings, events: int) -> None:
     """Into stores that are empty; the number is rounded down to a multiple of 3."""
     connection = sqlite3.connect(sqlite.path_of(settings.event_store), isolation_level=None)
     connection.execute("ATTACH ? AS inbox", (str(sqlite.path_of(settings.inbox)),))
-    connection.execute("ATTACH ? AS read", (str(sqlite.path_of(settings.read_model)),))
+    connection.execute("ATTACH ? AS read", (str(sqlite.path_of(settings.read_model_of("users"))),))
     for schema in ("main", "inbox", "read"):
         connection.execute(f"PRAGMA {schema}.synchronous = OFF")
         connection.execute(f"PRAGMA {schema}.cache_size = -100000")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cli.errors import Refused
 from shared import database, event_store, inbox, outcomes, projection, sqlite
+from shared.read_models import PROJECTIONS
 from shared.settings import Settings
-from workers.projections import PROJECTIONS
 
 
 def init(settings: Settings) -> None:
@@ -13,18 +13,23 @@ def init(settings: Settings) -> None:
     stores = {
         inbox.LOCK: (settings.inbox, inbox.metadata),
         event_store.LOCK: (settings.event_store, event_store.metadata),
-        "read_model": (settings.read_model, projection.metadata),
+        **{name: (settings.read_model_of(name), projection.metadata) for name in PROJECTIONS},
     }
     for lock, (url, metadata) in stores.items():
         if database.is_local(url):
             _make_writable(sqlite.path_of(url).parent)
         database.create_tables(url, metadata, lock=lock)
-    with database.writer(settings.read_model, lock="users").begin() as connection:
-        for name in PROJECTIONS.keys() - projection.positions(connection).keys():
-            projection.move_checkpoint(connection, name, 0)
-        for name in projection.stops(connection).keys() - PROJECTIONS.keys():
-            projection.move_stop(connection, name, None)
+    for name in PROJECTIONS:
+        _begin(settings.read_model_of(name), name)
     _check_they_belong_together(settings)
+
+
+def _begin(url: str, name: str) -> None:
+    with database.writer(url, lock=name).begin() as connection:
+        if name not in projection.positions(connection):
+            projection.move_checkpoint(connection, name, 0)
+        for gone in projection.stops(connection).keys() - PROJECTIONS.keys():
+            projection.move_stop(connection, gone, None)
 
 
 def _make_writable(folder: Path) -> None:
@@ -42,8 +47,7 @@ def _check_they_belong_together(settings: Settings) -> None:
 
     Followers are read first, since all may be in use.
     """
-    with database.reader(settings.read_model).connect() as connection:
-        projected = max(projection.positions(connection).values())
+    projected = max(_checkpoint(settings.read_model_of(name), name) for name in PROJECTIONS)
     with database.reader(settings.event_store).connect() as connection:
         recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
     with database.reader(settings.inbox).connect() as connection:
@@ -52,3 +56,8 @@ def _check_they_belong_together(settings: Settings) -> None:
         raise Refused(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
     if projected > recorded:
         raise Refused(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")
+
+
+def _checkpoint(url: str, name: str) -> int:
+    with database.reader(url).connect() as connection:
+        return projection.checkpoint(connection, name)

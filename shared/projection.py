@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, Text, delete, insert, select
 
-from shared import event_store
 from shared.database import BigInt, fetch, upsert_rows
 from shared.event_store import RecordedEvent
 from shared.messages import Event
@@ -33,15 +32,16 @@ class Stop(NamedTuple):
     error: str
 
 
-class Progress(NamedTuple):
-    """Where a projection is, how many events are not projected yet, and what stops it."""
+class Stands(NamedTuple):
+    """Where a projection is, and what stops it."""
 
     position: int
-    lag: int
     stopped: Stop | None
 
-    def shown(self) -> dict[str, Any]:
-        return {**self._asdict(), "stopped": self.stopped and self.stopped._asdict()}
+    def shown(self, last: int) -> dict[str, Any]:
+        """With what it lacks of the log, whose last position was read after this."""
+        stopped = self.stopped and self.stopped._asdict()
+        return {"position": self.position, "lag": last - self.position, "stopped": stopped}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,8 @@ def stops(connection: Connection) -> dict[str, Stop]:
     return {name: Stop(event, error) for name, event, error in fetch(connection, _stops)}
 
 
-def progress(connection: Connection, log: Connection) -> dict[str, Progress]:
-    """How far each projection is, by its name."""
-    reached, stopped = positions(connection), stops(connection)
-    last = event_store.last_position(log)  # after the positions: none is ahead of it
-    return {name: Progress(at, last - at, stopped.get(name)) for name, at in reached.items()}
+def stands(connection: Connection, projection: str) -> Stands:
+    return Stands(checkpoint(connection, projection), stops(connection).get(projection))
 
 
 def move_stop(connection: Connection, projection: str, stop: Stop | None) -> None:

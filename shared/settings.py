@@ -78,6 +78,13 @@ class Settings(BaseSettings):
     def read_model(self) -> str:
         return self.read_model_url or f"sqlite:///{self.data_dir / 'read.db'}"
 
+    def read_model_of(self, projection: str) -> str:
+        """Where a projection keeps its rows: on SQLite in a file of its own, since each has one write lock."""
+        if not self.read_model.startswith("sqlite:"):
+            return self.read_model
+        path = Path(self.read_model.removeprefix("sqlite:///"))
+        return f"sqlite:///{path.with_stem(f'{path.stem}-{projection}')}"
+
     @property
     def redis_socket(self) -> Path:
         """Where the embedded server listens; in the temporary folder if the data dir's path is too long."""

@@ -55,7 +55,7 @@ def stores(settings: Settings) -> Iterator[Stores]:
         database.writer(settings.inbox, lock="inbox"),
         database.writer(settings.event_store, lock="event_store"),
     )
-    read_model = database.writer(settings.read_model, lock="users", durable=False)
+    read_model = database.writer(settings.read_model_of("users"), lock="users", durable=False)
     yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
     for engine in (inbox, events, read_model):
         engine.dispose()

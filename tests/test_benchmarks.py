@@ -83,7 +83,7 @@ def test_the_chart_of_the_same_figures_is_the_same(tmp_path: Path) -> None:
 def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -> None:
     fill(stores.settings, 300)
     before = _users(stores.read_model)
-    sqlite.path_of(stores.settings.read_model).unlink()
+    sqlite.path_of(stores.settings.read_model_of("users")).unlink()
     init(stores.settings)
     while projections.catch_up(database.reader(stores.settings.event_store), stores.read_model, read_model.users):
         pass

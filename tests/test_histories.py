@@ -113,7 +113,7 @@ class Stack:
         settings = Settings(data_dir=Path(folder), _env_file=None)
         self._log = database.writer(settings.event_store, lock="event_store")
         self._handler = new_handler(settings, self._log)
-        self._read_model = database.writer(settings.read_model, lock="users", durable=False)
+        self._read_model = database.writer(settings.read_model_of("users"), lock="users", durable=False)
         for engine in (self._log, self._read_model):
             self._open.callback(engine.dispose)
         app = create_app(settings)

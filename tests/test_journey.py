@@ -157,7 +157,7 @@ def test_p8_a_command_nobody_understands_fails_and_those_behind_it_go_on(service
 
 def test_p8_who_waits_for_a_read_model_that_is_gone_gets_the_plain_202(stores: Stores) -> None:
     stores.read_model.dispose()
-    (stores.settings.data_dir / "read.db").unlink()
+    (stores.settings.data_dir / "read-users.db").unlink()
     with api(stores.settings.data_dir) as http, ThreadPoolExecutor() as threads:
         answer = threads.submit(http.post, "/users/", json=JOHN, headers=WAIT)
         eventually(stores.handler.handle)

@@ -81,7 +81,7 @@ def test_p6_rebuilt_equals_incremental_whatever_the_chunk(
     monkeypatch.setattr(projections, "CHUNK", chunk)
     fresh = stores.settings.model_copy(update={"read_model_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
     init(fresh)
-    rebuilt = database.writer(fresh.read_model, lock="users")
+    rebuilt = database.writer(fresh.read_model_of("users"), lock="users", durable=False)
     while projections.catch_up(stores.events, rebuilt, users):
         pass
     assert rows(rebuilt) == rows(stores.read_model)
@@ -288,7 +288,7 @@ def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> 
 def project(settings: Settings, upto: int) -> None:
     store, read_model = (
         database.reader(settings.event_store),
-        database.writer(settings.read_model, lock="users", durable=False),
+        database.writer(settings.read_model_of("users"), lock="users", durable=False),
     )
     while True:
         projections.catch_up(store, read_model, users)

@@ -75,7 +75,7 @@ def test_p8_redis_may_hang_while_a_worker_is_at_work(running: Service, redis: Va
     assert redis._process
     process = psutil.Process(redis._process.pid)
     with nothing_but_delay(running):
-        with locked(running.data_dir / "read.db"):
+        with locked(running.data_dir / "read-users.db"):
             eventually(lambda: running.http.get("/readyz").json()["projections"]["users"]["lag"] > 20)
             process.suspend()
         try:

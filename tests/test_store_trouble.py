@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def running(folder: Path) -> Iterator[Service]:
     """One service for all the trouble."""
-    urls = {f"CQRS_{store.upper()}_URL": f"sqlite:///{file_of(folder, store)}" for store in STORES}
+    urls = {f"CQRS_{store.upper()}_URL": f"sqlite:///{folder / store / 'store.db'}" for store in STORES}
     service = Service(folder / "data", port=None, **urls)
     try:
         yield service.ready()
@@ -59,7 +59,7 @@ def running(folder: Path) -> Iterator[Service]:
 
 
 def file_of(folder: Path, store: str) -> Path:
-    return folder / store / "store.db"
+    return folder / store / ("store-users.db" if store == "read_model" else "store.db")
 
 
 @contextmanager

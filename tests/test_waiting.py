@@ -12,7 +12,7 @@ from api.waiting import Poll, wait_of
 def test_all_who_wait_are_answered_by_the_same_looks() -> None:
     looks: list[Collection[int]] = []
 
-    def look(keys: Collection[int]) -> dict[int, str]:
+    async def look(keys: Collection[int]) -> dict[int, str]:
         looks.append(keys)
         return dict.fromkeys(keys, "there") if len(looks) > 60 else {}
 
@@ -25,8 +25,11 @@ def test_all_who_wait_are_answered_by_the_same_looks() -> None:
 
 
 def test_who_waits_too_long_is_told_so() -> None:
+    async def nothing(_: Collection[int]) -> dict[int, str]:
+        return {}
+
     async def story() -> float:
-        poll = Poll[int, str](lambda _: {})
+        poll = Poll[int, str](nothing)
         start = time.monotonic()
         assert await poll.get(1, within=0.1) is None
         return time.monotonic() - start
@@ -37,7 +40,7 @@ def test_who_waits_too_long_is_told_so() -> None:
 def test_an_error_reaches_who_waits_and_the_next_one_is_answered() -> None:
     answers: list[dict[int, str] | Exception] = [{}, OSError("gone"), {}, {1: "there"}]
 
-    def look(_: Collection[int]) -> dict[int, str]:
+    async def look(_: Collection[int]) -> dict[int, str]:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -55,10 +58,10 @@ def test_an_error_reaches_who_waits_and_the_next_one_is_answered() -> None:
 def test_a_look_that_took_long_holds_up_the_next_ones_for_a_moment_only() -> None:
     looks: list[float] = []
 
-    def look(wanted: Collection[int]) -> dict[int, str]:
+    async def look(wanted: Collection[int]) -> dict[int, str]:
         looks.append(time.monotonic())
         if len(looks) == 2:
-            time.sleep(0.5)  # as if the machine stood still
+            time.sleep(0.5)  # noqa: ASYNC251 as if the machine stood still
         return {1: "there"} if len(looks) == 4 else {}
 
     assert asyncio.run(Poll[int, str](look).get(1, within=5)) == "there"

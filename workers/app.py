@@ -8,6 +8,7 @@ from celery.signals import setup_logging, worker_ready
 from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database, event_store, garbage
+from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from workers import alive, projections
 from workers.commands import CHUNK, CommandHandler
@@ -31,7 +32,7 @@ handler = CommandHandler(
     Watch(note_of(settings.event_store)),
 )
 event_log = database.reader(settings.event_store)
-read_model = database.writer(settings.read_model, lock="read_model", durable=False)
+read_models = {name: database.writer(settings.read_model_of(name), lock=name, durable=False) for name in PROJECTIONS}
 
 wake = bus.Waker(app).wake
 
@@ -72,7 +73,7 @@ def handle_commands() -> None:
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
-    behind = [projections.try_to_catch_up(event_log, read_model, each) for each in projections.PROJECTIONS.values()]
+    behind = [projections.try_to_catch_up(event_log, read_models[name], each) for name, each in PROJECTIONS.items()]
     if any(behind):
         wake(bus.CATCH_UP)
 

@@ -11,10 +11,7 @@ from shared.database import is_trouble
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 from shared.projection import Projection, Stop
-from shared.users.read_model import users
 from workers.errors import in_words
-
-PROJECTIONS = {each.name: each for each in (users,)}
 
 CHUNK = 5000
 """Events in one transaction, at most."""

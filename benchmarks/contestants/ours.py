@@ -62,11 +62,11 @@ def read(settings: Settings) -> float:
 
 def rebuild(settings: Settings) -> float:
     """Events projected a second into a read model that is empty."""
-    sqlite.path_of(settings.read_model).unlink()
+    sqlite.path_of(settings.read_model_of("users")).unlink()
     init(settings)
     log, read_model = (
         database.reader(settings.event_store),
-        database.writer(settings.read_model, lock="users", durable=False),
+        database.writer(settings.read_model_of("users"), lock="users", durable=False),
     )
     garbage.collect_less()
     began = time.perf_counter()

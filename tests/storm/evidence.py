@@ -38,7 +38,7 @@ def read(settings: Settings) -> Evidence:
         engine.dispose()
         return answers
 
-    users, checkpoints = query(settings.read_model, USERS, CHECKPOINT)
+    users, checkpoints = query(settings.read_model_of("users"), USERS, CHECKPOINT)
     outcomes, aside, events, keys = query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
     [inbox] = query(settings.inbox, INBOX)
     return Evidence(
@@ -75,7 +75,7 @@ def progress(settings: Settings) -> Progress:
         finally:
             engine.dispose()
 
-    [checkpoint] = numbers(settings.read_model, f"SELECT max(position) FROM ({CHECKPOINT})")
+    [checkpoint] = numbers(settings.read_model_of("users"), f"SELECT max(position) FROM ({CHECKPOINT})")
     handled, visible, last, aside = numbers(
         settings.event_store,
         """SELECT (SELECT count(*) FROM outcomes),

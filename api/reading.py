@@ -1,0 +1,52 @@
+"""Reading a store, so that no route needs to know its engine."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from shared import database
+
+WITHIN = 3.0
+"""Seconds after which a server that says nothing counts as down."""
+
+AT_ONCE = 8
+"""Questions to one server."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Store:
+    """A file is read on the event loop: a look-up takes less than handing it to a thread.
+
+    A server is asked in threads, since it may hang: then who asked waits, and nobody else.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = database.reader(url)
+        self._threads = None if self.engine.name == "sqlite" else ThreadPoolExecutor(AT_ONCE, "reads")
+
+    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the query returns. Raises the store's error, also when it says nothing."""
+        if not self._threads:
+            with self.engine.connect() as connection:
+                return query(connection, *args, **kwargs)
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._ask, query, *args, **kwargs))
+        try:
+            async with asyncio.timeout(WITHIN):
+                return await answer
+        except TimeoutError:
+            raise OperationalError(None, None, TimeoutError(f"it said nothing for {WITHIN:g} s")) from None
+
+    def close(self) -> None:
+        if self._threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.engine.connect() as connection:
+            return query(connection, *args, **kwargs)
