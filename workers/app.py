@@ -4,15 +4,15 @@ import logging
 import time
 from typing import Any
 
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database, event_store, garbage
-from shared.read_models import PROJECTIONS
 from shared.settings import Settings
-from workers import alive, projections
+from workers import alive
 from workers.commands import CHUNK, CommandHandler
 from workers.notes import note_of
+from workers.runners import Runners
 from workers.watch import Watch
 
 EVERY = 2.0
@@ -31,8 +31,7 @@ handler = CommandHandler(
     database.writer(settings.event_store, lock=event_store.LOCK),
     Watch(note_of(settings.event_store)),
 )
-event_log = database.reader(settings.event_store)
-read_models = {name: database.writer(settings.read_model_of(name), lock=name, durable=False) for name in PROJECTIONS}
+runners = Runners(settings)
 
 wake = bus.Waker(app).wake
 
@@ -73,14 +72,17 @@ def handle_commands() -> None:
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
-    behind = [projections.try_to_catch_up(event_log, read_models[name], each) for name, each in PROJECTIONS.items()]
-    if any(behind):
-        wake(bus.CATCH_UP)
+    runners.wake()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def ready(**_: Any) -> None:
     garbage.collect_less()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def stop(**_: Any) -> None:
+    runners.stop()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
