@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import commands, events, health, problems, users
+from api import commands, events, health, problems, stats, users
 from api.service import Service
 from shared import garbage
 from shared.settings import Settings
@@ -14,7 +14,7 @@ from shared.settings import Settings
 SWITCH = 0.0005
 """Seconds after which a busy event loop lets the thread go on that commits: by default 5 ms, several times a batch."""
 
-ROUTERS = (users.router, commands.router, events.router, health.router)
+ROUTERS = (users.router, stats.router, commands.router, events.router, health.router)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
@@ -18,12 +18,13 @@ from api.routing import Route
 from api.service import Service
 from api.waiting import Prefer
 from shared.inbox import Submission
-from shared.users import read_model
+from shared.users import emails, read_model
 from shared.users.messages import CreateUser, UpdateUserEmail
 
 router = APIRouter(tags=["users"], route_class=Route)
 
 PROJECTION = read_model.users.name
+BY_EMAIL = emails.emails.name
 
 
 ORDINARY = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
@@ -174,12 +175,24 @@ async def show_user(
 
 @router.get("/users/", response_model=list[User], responses={200: headers("Link"), **QUERY})
 async def list_users(
-    request: Request, after: After = 0, limit: Limit = 100, min_position: MinPosition = None
+    request: Request,
+    after: After = 0,
+    limit: Limit = 100,
+    email: Annotated[
+        Email | None,
+        Query(description="Only who holds this address, whatever its case", examples=["john.doe@example.com"]),
+    ] = None,
+    min_position: MinPosition = None,
 ) -> Response:
     """Users in order of their number."""
     service = Service.of(request)
-    await service.require(PROJECTION, min_position)
-    users = await service.read_models[PROJECTION].read(read_model.users_after, after, limit=limit + 1)
+    which = PROJECTION if email is None else BY_EMAIL
+    await service.require(which, min_position)
+    if email is None:
+        query = partial(read_model.users_after, user_id=after, limit=limit + 1)
+    else:
+        query = partial(emails.users_with, email=email, after=after, limit=limit + 1)
+    users = await service.read_models[which].read(query)
     return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
 
 

@@ -1,8 +1,9 @@
-"""A service that has been used a lot, made in seconds: all three stores, as handling the commands would leave them."""
+"""A service that has been used a lot, made in seconds: all its stores, as handling the commands would leave them."""
 
 import pysqlite3.dbapi2 as sqlite3
 
 from shared import sqlite
+from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
 AT = "2026-01-31T12:00:00.000000Z"
@@ -44,10 +45,15 @@ CREATE TEMP TABLE last (user INTEGER PRIMARY KEY, version INTEGER, n INTEGER);
 INSERT INTO last SELECT user, max(version), max(n) FROM commands_ GROUP BY user ORDER BY user;
 INSERT INTO main.unique_keys (scope, value, stream)
     SELECT 'email', email, 'user-' || last.user FROM last JOIN commands_ USING (n) ORDER BY email;
-INSERT INTO read.users (user_id, first_name, last_name, email, version)
+INSERT INTO users.users (user_id, first_name, last_name, email, version)
     SELECT last.user, 'Zoë', 'Müller-Lüdenscheidt', email, last.version FROM last JOIN commands_ USING (n)
     ORDER BY last.user;
-UPDATE read.checkpoints SET position = 3 * :blocks WHERE projection = 'users';
+INSERT INTO emails.emails (user_id, first_name, last_name, email, version, key)
+    SELECT *, email FROM users.users;
+INSERT INTO stats.daily (day, users, changes) VALUES ('{AT[:10]}', 2 * :blocks, :blocks);
+UPDATE users.checkpoints SET position = 3 * :blocks WHERE projection = 'users';
+UPDATE emails.checkpoints SET position = 3 * :blocks WHERE projection = 'emails';
+UPDATE stats.checkpoints SET position = 3 * :blocks WHERE projection = 'stats';
 """
 """Two users are created, then the address of one of all those before is changed; and again."""
 
@@ -59,9 +65,10 @@ INDEXES = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql
 def fill(settings: Settings, events: int) -> None:
     """Into stores that are empty; the number is rounded down to a multiple of 3."""
     connection = sqlite3.connect(sqlite.path_of(settings.event_store), isolation_level=None)
-    connection.execute("ATTACH ? AS inbox", (str(sqlite.path_of(settings.inbox)),))
-    connection.execute("ATTACH ? AS read", (str(sqlite.path_of(settings.read_model_of("users"))),))
-    for schema in ("main", "inbox", "read"):
+    others = {"inbox": settings.inbox, **{name: settings.read_model_of(name) for name in PROJECTIONS}}
+    for name, url in others.items():
+        connection.execute(f"ATTACH ? AS {name}", (str(sqlite.path_of(url)),))
+    for schema in ("main", *others):
         connection.execute(f"PRAGMA {schema}.synchronous = OFF")
         connection.execute(f"PRAGMA {schema}.cache_size = -100000")
     indexes = connection.execute(INDEXES).fetchall()

@@ -1,10 +1,10 @@
 """The rules of users."""
 
-import unicodedata
 from dataclasses import dataclass
 from typing import get_args
 
 from shared.decider import Decider, Rejected, UniqueKey
+from shared.users import addresses
 from shared.users.messages import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent
 
 
@@ -40,7 +40,7 @@ def evolve(user: User | None, event: UserEvent) -> User:
 def unique_keys(user: User | None) -> frozenset[UniqueKey]:
     if not user:
         return frozenset()
-    return frozenset({UniqueKey("email", unicodedata.normalize("NFC", user.email).casefold())})
+    return frozenset({UniqueKey("email", addresses.key(user.email))})
 
 
 users = Decider[UserCommand, UserEvent, User](

@@ -1,6 +1,6 @@
 """The users that queries see: the table, how an event changes it, and the queries."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, get_args
 
 from sqlalchemy import Column, Connection, String, Table, bindparam, select, update
@@ -29,17 +29,32 @@ class User(NamedTuple):
     version: int
 
 
+class Moved(NamedTuple):
+    """The address that a user has now, and the version."""
+
+    email: str
+    version: int
+    user_id: int
+
+
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
-    created: list[tuple[object, ...]] = []
-    updated: dict[int, tuple[object, ...]] = {}
+    created, moved = changes(events)
+    insert_rows(connection, table, created)
+    execute_rows(connection, _update, moved)
+
+
+def changes(events: Iterable[tuple[RecordedEvent, UserEvent]]) -> tuple[list[User], Collection[Moved]]:
+    """What events come to: who is new, and then who has which address, once for each."""
+    created: list[User] = []
+    moved: dict[int, Moved] = {}
     for recorded, event in events:
         match event:
             case UserCreated():
-                created.append((event.user_id, event.first_name, event.last_name, event.email, recorded.version))
+                its = event.user_id, event.first_name, event.last_name, event.email, recorded.version
+                created.append(User._make(its))
             case UserEmailUpdated():
-                updated[event.user_id] = (event.new_email, recorded.version, event.user_id)
-    insert_rows(connection, table, created)
-    execute_rows(connection, _update, updated.values())
+                moved[event.user_id] = Moved._make((event.new_email, recorded.version, event.user_id))
+    return created, moved.values()
 
 
 def user(connection: Connection, user_id: int) -> User | None:

@@ -1,0 +1,41 @@
+"""Users by day."""
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from api.documentation import QUERY, headers
+from api.paging import Limit, MinPosition, page
+from api.routing import Route
+from api.service import Service
+from shared.users import stats
+
+router = APIRouter(tags=["stats"], route_class=Route)
+
+PROJECTION = stats.stats.name
+
+
+class Day(BaseModel):
+    day: date = Field(examples=["2026-01-31"], description="In UTC")
+    users: int = Field(examples=[2], description="Users created on this day")
+    changes: int = Field(examples=[1], description="Changes to users on this day")
+
+
+@router.get("/stats", response_model=list[Day], responses={200: headers("Link"), **QUERY})
+async def list_days(
+    request: Request,
+    after: Annotated[
+        date | None, Query(description="Start behind this day: where the last page ended", examples=["2026-01-31"])
+    ] = None,
+    limit: Limit = 100,
+    min_position: MinPosition = None,
+) -> Response:
+    """Days on which users were created or changed, in their order."""
+    service = Service.of(request)
+    await service.require(PROJECTION, min_position)
+    days = await service.read_models[PROJECTION].read(
+        stats.days_after, after.isoformat() if after else "", limit=limit + 1
+    )
+    return page(request, [day._asdict() for day in days], limit=limit, key="day")
