@@ -48,12 +48,14 @@ class Stands(NamedTuple):
 class Projection:
     """Turns events into rows: `project` gets those of the types named, in order, in the checkpoint's transaction.
 
-    It gets one at least, each as it is recorded and as a model, and can go through them once.
+    It gets one at least, each as it is recorded and as a model, and can go through them once. `gathers` is how long, in
+    seconds, it lets events gather: of few at once each costs the most, and nobody waits for this one at every command.
     """
 
     name: str
     events: Mapping[str, type[Event]]
     project: Callable[[Connection, Iterable[tuple[RecordedEvent, Any]]], None]
+    gathers: float = 0.0
 
 
 def positions(connection: Connection) -> dict[str, int]:

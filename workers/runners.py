@@ -23,7 +23,7 @@ class Runner:
         self._settings = settings
         self._which = which
         self._due = Event()
-        self._over = False
+        self._over = Event()
         self._thread = Thread(target=self._run, name=which.name, daemon=True)  # one that hangs won't keep the process
         self._thread.start()
 
@@ -33,7 +33,7 @@ class Runner:
 
     def stop(self) -> None:
         """Returns at once; a chunk that is under way goes on."""
-        self._over = True
+        self._over.set()
         self._due.set()
 
     def ends(self, within: float) -> None:
@@ -46,10 +46,11 @@ class Runner:
         name, settings = self._which.name, self._settings
         store = database.reader(settings.event_store)
         read_model = database.writer(settings.read_model_of(name), lock=name, durable=False)
-        while not self._over:
+        while not self._over.is_set():
             self._due.wait()
+            self._over.wait(self._which.gathers)
             self._due.clear()  # before it looks: what comes from here on may be too late for it
-            while not self._over and try_to_catch_up(store, read_model, self._which):
+            while not self._over.is_set() and try_to_catch_up(store, read_model, self._which):
                 pass
 
 

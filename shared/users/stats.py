@@ -8,8 +8,8 @@ from sqlalchemy import Column, Connection, String, Table, bindparam, select, upd
 
 from shared.database import BigInt, execute_rows, fetch, insert_rows
 from shared.event_store import RecordedEvent
+from shared.messages import Event
 from shared.projection import Projection, metadata
-from shared.users.messages import UserEvent
 from shared.users.read_model import users
 
 table = Table(
@@ -29,7 +29,7 @@ class Day(NamedTuple):
     changes: int
 
 
-def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
+def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Event]]) -> None:
     counts = Counter((event.recorded_at[:10], event.version == 1) for event, _ in events)
     new = {day: (counts[day, True], counts[day, False]) for day, _ in counts}
     known = {day for (day,) in fetch(connection, _days, first=min(new), last=max(new))}
@@ -50,4 +50,4 @@ _add = (
     .values(users=table.c.users + bindparam("more_users"), changes=table.c.changes + bindparam("more_changes"))
 )
 
-stats = Projection(name="stats", events=users.events, project=project)
+stats = Projection(name="stats", events=dict.fromkeys(users.events, Event), project=project, gathers=0.05)
