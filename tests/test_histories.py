@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -99,18 +100,16 @@ queries = builds(
 
 
 class Stack:
-    """The service in this process, on files of its own; its workers work when they are told to."""
+    """The service in this process, on stores of its own; its workers work when they are told to."""
 
-    def __init__(self, empty: Path) -> None:
-        """Starts on a copy of `empty`, a data dir as `cqrs init` leaves it."""
+    def __init__(self, empty: Callable[[Path], Settings]) -> None:
+        """`empty` makes stores, in a folder if they are files, as `cqrs init` leaves them."""
         self._open = ExitStack()
         self._patch = self._open.enter_context(pytest.MonkeyPatch.context())
         self._patch.setattr(bus, "wake", lambda *_: None)
         self._patch.setattr(service, "MIN_POSITION_WAIT", 0.001)
         self._patch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide_with_a_bug)})
-        folder = self._open.enter_context(TemporaryDirectory())
-        shutil.copytree(empty, folder, dirs_exist_ok=True)
-        settings = Settings(data_dir=Path(folder), _env_file=None)
+        settings = empty(Path(self._open.enter_context(TemporaryDirectory())))
         self._log = database.writer(settings.event_store, lock="event_store")
         self._handler = new_handler(settings, self._log)
         self._read_model = database.writer(settings.read_model_of("users"), lock="users", durable=False)
@@ -164,7 +163,7 @@ def decide_with_a_bug(command: Any, user: Any) -> Any:
 class History(RuleBasedStateMachine):
     """One rule, not one for each act: of many rules, Hypothesis leaves out half in most histories."""
 
-    def __init__(self, empty: Path) -> None:
+    def __init__(self, empty: Callable[[Path], Settings]) -> None:
         super().__init__()
         self.stack = Stack(empty)
         self.model = Model()
@@ -321,19 +320,31 @@ def assert_page(answer: httpx.Response, items: list[dict[str, Any]], limit: int)
     assert ("next" in answer.links) == (len(items) > limit)
 
 
+@pytest.mark.both_engines
 @pytest.mark.timeout(600)  # to shrink a history that failed
 def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_model_says(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    settings: Settings, engine: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # rules that raise would drown the story that failed
     init(settings)
+
+    def copy(folder: Path) -> Settings:
+        shutil.copytree(settings.data_dir, folder, dirs_exist_ok=True)
+        return Settings(data_dir=folder, _env_file=None)
+
+    def database_of_its_own(folder: Path) -> Settings:
+        url = request.getfixturevalue("postgres").database()
+        its = Settings(data_dir=folder, inbox_url=url, event_store_url=url, read_model_url=url, _env_file=None)
+        init(its)
+        return its
+
     search = hypothesis.settings(
-        max_examples=int(HISTORIES or 50),
+        max_examples=int(HISTORIES or {"sqlite": 50, "postgresql": 15}[engine]),
         stateful_step_count=30,
         deadline=None,
         derandomize=not HISTORIES,
         report_multiple_bugs=False,
         phases=[Phase.generate, Phase.shrink],
     )
-    history = partial(History, settings.data_dir)
+    history = partial(History, copy if engine == "sqlite" else database_of_its_own)
     run_state_machine_as_test(history, settings=search)  # type: ignore[arg-type]  # it takes any factory
