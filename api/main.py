@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api import commands, events, health, problems, stats, users
 from api.service import Service
-from shared import garbage
+from shared import garbage, schema
 from shared.settings import Settings
 
 SWITCH = 0.0005
@@ -20,6 +20,7 @@ ROUTERS = (users.router, stats.router, commands.router, events.router, health.ro
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        schema.check(settings)
         app.state.service = Service(settings)
         garbage.collect_less()
         sys.setswitchinterval(SWITCH)

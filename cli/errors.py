@@ -8,6 +8,8 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from shared.schema import WrongSchema
+
 P = ParamSpec("P")
 
 
@@ -25,8 +27,8 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             name = "_".join(["CQRS", *map(str, first["loc"])]).upper()
             message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
         except DBAPIError as error:
-            message = f"a store can't be used: {error.orig}"
-        except (Refused, OSError) as error:
+            message = f"a store can't be used: {' '.join(str(error.orig).split())}"
+        except (Refused, WrongSchema, OSError) as error:
             message = str(error)
         typer.secho(f"cqrs: {message}", fg="red", err=True)
         raise typer.Exit(1)

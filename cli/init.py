@@ -1,35 +1,35 @@
-"""Making the data dir and the tables of the three stores."""
+"""Making the three stores, or bringing them to the schema that this version needs."""
 
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from cli.errors import Refused
-from shared import database, event_store, inbox, outcomes, projection, sqlite
+from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
 
 def init(settings: Settings) -> None:
-    """Make what isn't there yet; change nothing that is. Raises Refused."""
-    stores = {
-        inbox.LOCK: (settings.inbox, inbox.metadata),
-        event_store.LOCK: (settings.event_store, event_store.metadata),
-        **{name: (settings.read_model_of(name), projection.metadata) for name in PROJECTIONS},
-    }
-    for lock, (url, metadata) in stores.items():
+    """Make what isn't there yet; what is stays as it is or becomes what this version needs. Raises Refused."""
+    for store, url in schema.stores(settings):
         if database.is_local(url):
             _make_writable(sqlite.path_of(url).parent)
-        database.create_tables(url, metadata, lock=lock)
+        migrations.upgrade(url, store)
     for name in PROJECTIONS:
-        _begin(settings.read_model_of(name), name)
+        _make_checkpoint(settings.read_model_of(name), name)
     _check_they_belong_together(settings)
 
 
-def _begin(url: str, name: str) -> None:
-    with database.writer(url, lock=name).begin() as connection:
-        if name not in projection.positions(connection):
-            projection.move_checkpoint(connection, name, 0)
-        for gone in projection.stops(connection).keys() - PROJECTIONS.keys():
-            projection.move_stop(connection, gone, None)
+def places(settings: Settings) -> list[str]:
+    """The folders and databases in which the data is."""
+    return list(dict.fromkeys(_place(url) for _, url in schema.stores(settings)))
+
+
+def _place(url: str) -> str:
+    if database.is_local(url):
+        return str(sqlite.path_of(url).parent)
+    return make_url(url).difference_update_query(["password"]).set(password=None).render_as_string()
 
 
 def _make_writable(folder: Path) -> None:
@@ -42,12 +42,20 @@ def _make_writable(folder: Path) -> None:
         raise Refused(f"{folder} can't be written: {error.strerror}") from None
 
 
+def _make_checkpoint(read_model: str, name: str) -> None:
+    with database.writer(read_model, lock=name).begin() as connection:
+        if name not in projection.positions(connection):
+            projection.move_checkpoint(connection, name, 0)
+        for other in projection.stops(connection).keys() - PROJECTIONS.keys():
+            projection.move_stop(connection, other, None)
+
+
 def _check_they_belong_together(settings: Settings) -> None:
     """Outcomes are found by a command's seq, events by position: a store may be ahead of those that follow it only.
 
     Followers are read first, since all may be in use.
     """
-    projected = max(_checkpoint(settings.read_model_of(name), name) for name in PROJECTIONS)
+    projected = max(_projected(settings.read_model_of(name), name) for name in PROJECTIONS)
     with database.reader(settings.event_store).connect() as connection:
         recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
     with database.reader(settings.inbox).connect() as connection:
@@ -58,6 +66,6 @@ def _check_they_belong_together(settings: Settings) -> None:
         raise Refused(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")
 
 
-def _checkpoint(url: str, name: str) -> int:
-    with database.reader(url).connect() as connection:
+def _projected(read_model: str, name: str) -> int:
+    with database.reader(read_model).connect() as connection:
         return projection.checkpoint(connection, name)

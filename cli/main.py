@@ -27,7 +27,7 @@ def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
 @app.command()
 @in_one_line
 def init() -> None:
-    """Make the data dir and the tables of the three stores, where they aren't there yet."""
+    """Make the data dir and the tables of the three stores, or bring them to what this version needs."""
     settings = Settings()
     init_.init(settings)
-    typer.echo(f"cqrs: the data is in {settings.data_dir}")
+    typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")

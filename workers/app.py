@@ -4,10 +4,10 @@ import logging
 import time
 from typing import Any
 
-from celery.signals import setup_logging, worker_ready, worker_shutdown
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database, event_store, garbage
+from shared import bus, database, event_store, garbage, schema
 from shared.settings import Settings
 from workers import alive
 from workers.commands import CHUNK, CommandHandler
@@ -73,6 +73,11 @@ def handle_commands() -> None:
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
     runners.wake()
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def check_schema(**_: Any) -> None:
+    schema.check(settings)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -1,0 +1,36 @@
+"""The histories of the stores' schemas, and how a store is brought to the newest revision."""
+
+from sqlalchemy import Connection
+
+from shared import database, schema, sqlite
+
+
+def upgrade(url: str, store: str) -> None:
+    """All or nothing; from an empty database, from tables that have no revision yet, or from an older revision.
+
+    Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
+    """
+    engine = database.writer(url, lock=store, create=True)
+    try:
+        if database.is_local(url):
+            sqlite.keep_a_write_ahead_log(engine)
+        with engine.begin() as connection:
+            wrong = schema.compare(connection, store)
+            if wrong and wrong.is_newer:
+                raise wrong
+            if wrong:
+                _upgrade(connection, store)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection, store: str) -> None:
+    # To load Alembic takes a third of a second, and mostly there is nothing to do.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    # What alembic.ini says, which isn't there where this is installed.
+    config = Config(ini_section=store, attributes={"connection": connection})
+    config.set_main_option("script_location", "shared:migrations")
+    config.set_main_option("version_locations", f"shared:migrations/{store}")
+    command.upgrade(config, "head")

@@ -1,0 +1,1 @@
+"""The history of the event store's schema."""

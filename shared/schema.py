@@ -1,0 +1,90 @@
+"""The revision that each store's schema must be at, and what becomes of a role that finds another: it ends."""
+
+import os
+import sys
+import threading
+import time
+
+from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy.exc import DBAPIError
+
+from shared import database
+from shared.read_models import PROJECTIONS
+from shared.settings import Settings
+
+REVISIONS = {"inbox": "0001", "event_store": "0002", "read_model": "0001"}
+"""The last one in each folder of shared/migrations: roles don't load Alembic."""
+
+EVERY = 1.0
+"""Seconds after which a store that can't be asked is asked again."""
+
+Store = tuple[str, str]
+"""A key of REVISIONS, and the URL of the database."""
+
+
+class WrongSchema(Exception):
+    """Its message says what to do, in one line."""
+
+    def __init__(self, store: str, found: str | None, needed: str) -> None:
+        name = f"the {store.replace('_', ' ')}"
+        self.is_newer = found is not None and found > needed
+        if self.is_newer:
+            what = f"is at revision {found}, which this version doesn't know: it is newer"
+        elif found:
+            what = f"is at revision {found}, this version needs {needed}: run `cqrs init`"
+        else:
+            what = "has no schema yet: run `cqrs init`"
+        super().__init__(f"{name} {what}")
+
+
+def compare(connection: Connection, store: str) -> WrongSchema | None:
+    """What is wrong with the store's schema, if anything is."""
+    found, needed = _revision(connection, store), REVISIONS[store]
+    return None if found == needed else WrongSchema(store, found, needed)
+
+
+def stores(settings: Settings) -> list[Store]:
+    """Each database that has a schema, with the name of its schema."""
+    read_models = (("read_model", settings.read_model_of(name)) for name in PROJECTIONS)
+    return list(dict.fromkeys([("inbox", settings.inbox), ("event_store", settings.event_store), *read_models]))
+
+
+def check(settings: Settings) -> None:
+    """End this process, with one line on stderr and exit code 1, if a store's schema isn't what this version needs.
+
+    A store that can't be asked is in trouble, and no reason to end: it is asked again until it can be.
+    """
+    silent = [store for store in stores(settings) if not _fits(*store)]
+    if silent:
+        threading.Thread(target=_check_later, args=[silent], name="schema", daemon=True).start()
+
+
+def _check_later(silent: list[Store]) -> None:
+    while silent:
+        time.sleep(EVERY)
+        silent = [store for store in silent if not _fits(*store)]
+
+
+def _fits(store: str, url: str) -> bool:
+    """False if it can't be asked."""
+    engine = database.reader(url)
+    try:
+        with engine.connect() as connection:
+            wrong = compare(connection, store)
+    except DBAPIError:
+        return False
+    finally:
+        engine.dispose()
+    if wrong:
+        sys.stderr.write(f"cqrs: {wrong}\n")
+        sys.stderr.flush()
+        os._exit(1)  # from whichever thread, and without a traceback: a role may end at any time
+    return True
+
+
+def _revision(connection: Connection, store: str) -> str | None:
+    name = f"{store}_schema"
+    if not inspect(connection).has_table(name):
+        return None
+    revision: str | None = connection.execute(select(column("version_num")).select_from(table(name))).scalar()
+    return revision
