@@ -29,7 +29,7 @@ def places(settings: Settings) -> list[str]:
 def _place(url: str) -> str:
     if database.is_local(url):
         return str(sqlite.path_of(url).parent)
-    return make_url(url).difference_update_query(["password"]).set(password=None).render_as_string()
+    return make_url(url).difference_update_query(["password"]).render_as_string()  # it has *** for the other place
 
 
 def _make_writable(folder: Path) -> None:
@@ -43,7 +43,7 @@ def _make_writable(folder: Path) -> None:
 
 
 def _make_checkpoint(read_model: str, name: str) -> None:
-    with database.writer(read_model, lock=name).begin() as connection:
+    with database.briefly(database.writer(read_model, lock=name)) as engine, engine.begin() as connection:
         if name not in projection.positions(connection):
             projection.move_checkpoint(connection, name, 0)
         for other in projection.stops(connection).keys() - PROJECTIONS.keys():
@@ -56,9 +56,9 @@ def _check_they_belong_together(settings: Settings) -> None:
     Followers are read first, since all may be in use.
     """
     projected = max(_projected(settings.read_model_of(name), name) for name in PROJECTIONS)
-    with database.reader(settings.event_store).connect() as connection:
+    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
         recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
-    with database.reader(settings.inbox).connect() as connection:
+    with database.briefly(database.reader(settings.inbox)) as engine, engine.connect() as connection:
         accepted = inbox.last_seq(connection)
     if handled > accepted:
         raise Refused(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
@@ -67,5 +67,5 @@ def _check_they_belong_together(settings: Settings) -> None:
 
 
 def _projected(read_model: str, name: str) -> int:
-    with database.reader(read_model).connect() as connection:
+    with database.briefly(database.reader(read_model)) as engine, engine.connect() as connection:
         return projection.checkpoint(connection, name)

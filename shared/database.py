@@ -52,6 +52,15 @@ def reader(url: str) -> Engine:
     return _watched(_module(url).reader(url))
 
 
+@contextmanager
+def briefly(engine: Engine) -> Iterator[Engine]:
+    """For one thing; then its connections are closed."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def is_local(url: str) -> bool:
     """A file, and not a server that may be far away."""
     return url.startswith("sqlite:")

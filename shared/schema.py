@@ -67,14 +67,11 @@ def _check_later(silent: list[Store]) -> None:
 
 def _fits(store: str, url: str) -> bool:
     """False if it can't be asked."""
-    engine = database.reader(url)
     try:
-        with engine.connect() as connection:
+        with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
             wrong = compare(connection, store)
     except DBAPIError:
         return False
-    finally:
-        engine.dispose()
     if wrong:
         sys.stderr.write(f"cqrs: {wrong}\n")
         sys.stderr.flush()

@@ -10,8 +10,7 @@ def upgrade(url: str, store: str) -> None:
 
     Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
     """
-    engine = database.writer(url, lock=store, create=True)
-    try:
+    with database.briefly(database.writer(url, lock=store, create=True)) as engine:
         if database.is_local(url):
             sqlite.keep_a_write_ahead_log(engine)
         with engine.begin() as connection:
@@ -20,8 +19,6 @@ def upgrade(url: str, store: str) -> None:
                 raise wrong
             if wrong:
                 _upgrade(connection, store)
-    finally:
-        engine.dispose()
 
 
 def _upgrade(connection: Connection, store: str) -> None:
@@ -32,5 +29,6 @@ def _upgrade(connection: Connection, store: str) -> None:
     # What alembic.ini says, which isn't there where this is installed.
     config = Config(ini_section=store, attributes={"connection": connection})
     config.set_main_option("script_location", "shared:migrations")
+    config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", f"shared:migrations/{store}")
-    command.upgrade(config, "head")
+    command.upgrade(config, schema.REVISIONS[store])

@@ -1,7 +1,7 @@
 """The tables, where they aren't there yet: SQLite had them before there were revisions."""
 
 from alembic import op
-from sqlalchemy import Column, String, Text, text
+from sqlalchemy import Column, Integer, String, Text, text
 
 from shared.database import BigInt
 
@@ -79,7 +79,7 @@ def outcomes() -> None:
         "set_aside",
         Column("seq", BigInt, primary_key=True, autoincrement=False),
         Column("stream", String, nullable=False),
-        Column("tries", BigInt, nullable=False),
+        Column("tries", Integer, nullable=False),
         Column("error", Text),
         if_not_exists=True,
     )

@@ -50,11 +50,11 @@ def users() -> None:
     op.create_table(
         "emails",
         Column("user_id", BigInt, primary_key=True, autoincrement=False),
-        Column("key", String, nullable=False),
         Column("first_name", String, nullable=False),
         Column("last_name", String, nullable=False),
         Column("email", String, nullable=False),
         Column("version", BigInt, nullable=False),
+        Column("key", String, nullable=False),
         if_not_exists=True,
     )
     op.create_index("emails_by_key", "emails", ["key"], if_not_exists=True)
