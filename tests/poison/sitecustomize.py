@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ def project(connection: Any, events: Iterable[Any]) -> None:
     users.project(connection, events)
     if not Path("mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")
+    if any("holds@" in str(event) for event in events):
+        with suppress(FileExistsError):
+            Path("held").symlink_to(str(os.getpid()))  # the first process to come here
+            time.sleep(3600)
 
 
 decider.users = replace(rules, decide=decide)
