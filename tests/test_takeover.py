@@ -1,4 +1,4 @@
-"""A projection worker hangs or dies in the middle of a chunk: others go on, in its place and in the other projections."""
+"""A projection worker hangs or dies in the middle of a chunk: others go on, in its place or in other projections."""
 
 import os
 import signal

@@ -1,0 +1,49 @@
+"""Requests that read a server: one that hangs holds up only who asks it, and not for long."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from api.reading import WITHIN
+from tests.helpers import Stores
+from tests.postgresql import Postgres
+from tests.service import api, eventually
+
+AT_ONCE = 20
+
+
+@contextmanager
+def hung(server: Postgres) -> Iterator[None]:
+    assert server._process
+    processes = [server._process, *server._process.children()]
+    for each in processes:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in processes:
+            each.resume()
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_p8_while_a_server_hangs_queries_are_503_in_time_and_the_process_is_alive(
+    stores: Stores, postgres: Postgres
+) -> None:
+    settings = stores.settings
+    with (
+        api(settings.data_dir, CQRS_READ_MODEL_URL=settings.read_model_url) as http,
+        ThreadPoolExecutor(AT_ONCE) as many,
+    ):
+        assert http.get("/users/").json() == []
+        with hung(postgres):
+            asked = [many.submit(http.get, path) for path in ["/users/", "/stats", "/users/1?min_position=1"] * 7]
+            assert http.get("/livez").elapsed.total_seconds() < 1
+            assert http.get("/events/").elapsed.total_seconds() < 1
+            assert http.get("/readyz").json()["dependencies"]["read_model"] == f"down: it said nothing for {WITHIN:g} s"
+            for each in asked:
+                answer = each.result()
+                assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store-unavailable")
+                assert answer.elapsed.total_seconds() < WITHIN + 2
+        eventually(lambda: http.get("/users/").status_code == 200)
