@@ -15,7 +15,6 @@ from sqlalchemy import (
     Engine,
     ExceptionContext,
     Integer,
-    MetaData,
     Select,
     Table,
     TableValuedAlias,
@@ -64,16 +63,6 @@ def briefly(engine: Engine) -> Iterator[Engine]:
 def is_local(url: str) -> bool:
     """A file, and not a server that may be far away."""
     return url.startswith("sqlite:")
-
-
-def create_tables(url: str, metadata: MetaData, *, lock: str) -> None:
-    """Make the tables that aren't there yet. Safe to run again, and from several processes at once."""
-    engine = writer(url, lock=lock, create=True)
-    if is_local(url):
-        sqlite.keep_a_write_ahead_log(engine)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-    engine.dispose()
 
 
 def fetch(connection: Connection, statement: Select[Any], **values: object) -> list[tuple[Any, ...]]:

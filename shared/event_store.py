@@ -6,22 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import (
-    DDL,
-    Column,
-    Connection,
-    Index,
-    MetaData,
-    Select,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    event,
-    func,
-    select,
-)
+from sqlalchemy import Column, Connection, Index, MetaData, Select, String, Table, Text, bindparam, cast, func, select
 from sqlalchemy import Sequence as NumberSequence
 
 from shared.database import BigInt, entries, fetch, insert_rows
@@ -42,17 +27,6 @@ events = Table(
     Index("events_by_stream", "stream", "version", unique=True),
     Index("events_by_type", "type", "position"),
 )
-
-for verb in ("UPDATE", "DELETE"):
-    trigger = f"""CREATE TRIGGER IF NOT EXISTS events_refuse_{verb.lower()} BEFORE {verb} ON events
-        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"""
-    event.listen(events, "after_create", DDL(trigger).execute_if(dialect="sqlite"))
-refusal = """CREATE FUNCTION events_refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'events are append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$"""
-trigger = """CREATE TRIGGER events_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON events
-    FOR EACH STATEMENT EXECUTE FUNCTION events_refuse()"""
-for ddl in (refusal, trigger):
-    event.listen(events, "after_create", DDL(ddl).execute_if(dialect="postgresql"))
 
 LOCK = "event_store"
 """What its writers take turns at."""

@@ -188,9 +188,9 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
 
 @pytest.mark.both_engines
 def test_several_may_start_at_once(settings: Settings, another: Settings) -> None:
-    processes = [begin_init(settings) for _ in range(4)]
+    processes = [begin_init(settings) for _ in range(3)]
     said = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0, 0], said
+    assert [process.returncode for process in processes] == [0, 0, 0], said
     init(another)
     assert shape(settings) == shape(another)
 
@@ -199,13 +199,12 @@ def test_several_may_start_at_once(settings: Settings, another: Settings) -> Non
 def test_a_revision_that_fails_leaves_everything_as_it_was(settings: Settings) -> None:
     settings.data_dir.mkdir()
     write(settings.event_store, "CREATE VIEW set_aside AS SELECT 1 AS stream")  # in the way of the last index
-    code, said = cqrs_init(settings)
-    assert (code, said.count("\n")) == (1, 1), said
-    assert "event_store_schema" not in tables(settings.event_store)
-    assert not {"events", "outcomes"} & tables(settings.event_store)
+    with pytest.raises(DBAPIError, match=r"set_aside|indexed"):
+        migrations.upgrade(settings.event_store, "event_store")
+    assert tables(settings.event_store) == set()
     write(settings.event_store, "DROP VIEW set_aside")
-    assert cqrs_init(settings)[0] == 0
-    assert {"events", "outcomes", "set_aside"} <= tables(settings.event_store)
+    migrations.upgrade(settings.event_store, "event_store")
+    assert {"events", "outcomes", "set_aside", "event_store_schema"} <= tables(settings.event_store)
 
 
 def tables(url: str) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite3
 
 from benchmarks.contestants import ours
-from shared import database, event_store
+from shared import event_store, migrations
 
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
@@ -15,7 +15,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     ours.append(folder, count, together=together)
     rows = _rows(folder / "events.db")
     floor = folder / "floor.db"
-    database.create_tables(f"sqlite:///{floor}", event_store.metadata, lock="event_store")
+    migrations.upgrade(f"sqlite:///{floor}", "event_store")
     connection = sqlite3.connect(floor, isolation_level=None)
     connection.execute("PRAGMA synchronous = FULL")
     began = time.perf_counter()
