@@ -9,12 +9,16 @@ from celery import Celery
 from sqlalchemy import Engine
 
 from api.problems import Problem, unavailable
+from api.reading import within
 from shared import bus, inbox
 from shared.database import is_trouble
 from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
 
 BATCH = 500
 """Commands in one inbox transaction, at most."""
+
+WITHIN = 15.0
+"""Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ class Acceptor:
     async def close(self) -> None:
         if self._commits:
             await self._commits
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)
 
     async def _commit_all(self) -> None:
         try:
@@ -64,7 +68,7 @@ class Acceptor:
         submissions = [submission for submission, _ in batch]
         try:
             loop = asyncio.get_running_loop()
-            answers = await loop.run_in_executor(self._thread, self._commit, submissions)
+            answers = await within(WITHIN, loop.run_in_executor(self._thread, self._commit, submissions))
         except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []

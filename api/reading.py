@@ -1,7 +1,7 @@
 """Reading a store, so that no route needs to know its engine."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -21,6 +21,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+async def within(seconds: float, answer: Awaitable[T]) -> T:
+    """A store's answer, or its error, if it doesn't come. What has not begun by then never will."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise OperationalError(None, None, TimeoutError(f"it said nothing for {seconds:g} s")) from None
+
+
 class Store:
     """A file is read on the event loop: a look-up takes less than handing it to a thread.
 
@@ -36,12 +45,8 @@ class Store:
         if not self._threads:
             with self.engine.connect() as connection:
                 return query(connection, *args, **kwargs)
-        answer = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._ask, query, *args, **kwargs))
-        try:
-            async with asyncio.timeout(WITHIN):
-                return await answer
-        except TimeoutError:
-            raise OperationalError(None, None, TimeoutError(f"it said nothing for {WITHIN:g} s")) from None
+        ask = partial(self._ask, query, *args, **kwargs)
+        return await within(WITHIN, asyncio.get_running_loop().run_in_executor(self._threads, ask))
 
     def close(self) -> None:
         if self._threads:

@@ -105,10 +105,10 @@ def attempt(connection: Connection) -> Iterator[None]:
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Full, locked, read-only, corrupt, gone: the store's fault, not that of what was to be written."""
+    """Full, locked, read-only, corrupt, silent, gone: the store's fault, not that of what was to be written."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
-    return any(engine.is_trouble(error.orig) for engine in (sqlite, postgresql))
+    return isinstance(error.orig, TimeoutError) or any(each.is_trouble(error.orig) for each in (sqlite, postgresql))
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ import pysqlite3.dbapi2 as sqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from api import acceptance
 from api.acceptance import BATCH, Acceptor, Announcer
 from api.problems import Problem
 from api.service import Service
 from shared import bus, database, inbox, sqlite
+from shared.database import is_trouble
 from shared.inbox import Submission
 from tests.helpers import Stores, accept, create
 from tests.service import eventually
@@ -92,7 +95,7 @@ def test_p8_when_the_commit_fails_every_command_of_the_batch_is_told_and_none_is
 def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1)
     engine = database.writer(stores.settings.inbox, lock="inbox")
 
     async def story() -> tuple[list[Any], float]:
@@ -113,6 +116,37 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     assert all(isinstance(answer, DBAPIError) for answer in answers)
     assert 1 <= took < 1.8
     engine.dispose()
+
+
+def test_p8_while_the_store_says_nothing_who_waits_is_told_and_what_had_not_begun_never_does(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "WITHIN", 0.3)
+    speaks = threading.Event()
+
+    class Silent:
+        def begin(self) -> Any:
+            speaks.wait()
+            return stores.inbox.begin()
+
+    async def story() -> list[Any]:
+        silent: Any = Silent()
+        acceptor = Acceptor(silent, no_announcement, no_limit)
+        told = [
+            (await asyncio.gather(acceptor.accept(create(f"{n}@example.com")), return_exceptions=True))[0]
+            for n in range(3)
+        ]
+        speaks.set()
+        later = await acceptor.accept(create("later@example.com"))
+        await acceptor.close()
+        return [*told, later]
+
+    *told, later = asyncio.run(story())
+    assert all(is_trouble(answer) for answer in told)
+    assert later.command.seq == 2  # behind the one whose commit was under way
+    with stores.inbox.begin() as connection:
+        addresses = [json.loads(each.data)["email"] for each in inbox.read_after(connection, 0, limit=9)]
+    assert addresses == ["0@example.com", "later@example.com"]
 
 
 class Panic(BaseException):
