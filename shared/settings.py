@@ -1,6 +1,7 @@
 """What the service is told from outside, all of it: environment variables, or a `.env` file."""
 
 import hashlib
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -18,7 +19,12 @@ class Settings(BaseSettings):
     """Every setting is `CQRS_` and its name in capitals; an unset URL means a file in `data_dir`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CQRS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="CQRS_",
+        env_file=".env",
+        secrets_dir=os.environ.get("CQRS_SECRETS_DIR") or None,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     data_dir: Path = Path("data")
