@@ -1,0 +1,33 @@
+"""Where settings come from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.service import clean_environment
+
+ASK = "from shared.settings import Settings; print(Settings().redis_url)"
+
+
+def test_a_setting_may_stand_in_a_file_and_one_in_the_environment_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "cqrs_redis_url").write_text("redis://api:secret@redis:6379/0\n")
+    assert redis_url(CQRS_SECRETS_DIR=str(tmp_path)) == "redis://api:secret@redis:6379/0\n"
+    own = "redis://localhost:6379/0"
+    assert redis_url(CQRS_SECRETS_DIR=str(tmp_path), CQRS_REDIS_URL=own) == f"{own}\n"
+    assert redis_url() == "\n"
+
+
+def test_a_setting_that_is_not_right_is_refused_without_being_shown(tmp_path: Path) -> None:
+    (tmp_path / "cqrs_redis_url").write_text("redis://api:secret@redis:port/0")
+    refusal = redis_url(CQRS_SECRETS_DIR=str(tmp_path), code=1)
+    assert "redis_url" in refusal
+    assert "secret@" not in refusal
+
+
+def redis_url(code: int = 0, **environment: str) -> str:
+    """What a process says that warns of nothing."""
+    command = [sys.executable, "-W", "error", "-c", ASK]
+    own = clean_environment() | environment
+    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
