@@ -1,85 +1,225 @@
-"""The containers, as `docker compose up --build` runs them."""
+"""The containers, as `docker compose up --build` runs them, with SQLite and with PostgreSQL."""
 
-import os
-import subprocess
+import json
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Event
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.helpers import JOHN
-from tests.service import clean_environment, eventually
+from tests.service import eventually
+from tests.stack import Stack, docker, unavailable
 
-ROOT = Path(__file__).parent.parent
-IMAGES = ("python:3.13-slim", "redis:8-alpine")
-ANY_FREE_PORT = {"CQRS_API_PORT": "0"}
+BASE = "python:3.13-slim"
+SQLITE = ["docker-compose.yml"], "api", [BASE, "redis:8-alpine"]
+POSTGRESQL = (
+    ["docker-compose.yml", "compose.postgres.yml"],
+    "proxy",
+    [BASE, "redis:8-alpine", "postgres:17-alpine", "haproxy:3.2-alpine"],
+)
 
-
-def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = clean_environment() | ANY_FREE_PORT
-    command = ["docker", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-def unavailable() -> str | None:
-    """Why there can be no containers here."""
-    try:
-        for question in (["compose", "version"], ["info"]):
-            if (answer := docker(*question)).returncode:
-                return f"`docker {' '.join(question)}` says: {answer.stderr.strip()}"
-    except FileNotFoundError:
-        return "there is no `docker` here"
-    for image in IMAGES:
-        if docker("image", "inspect", image).returncode and (answer := docker("pull", image)).returncode:
-            return f"{image} can't be had: {answer.stderr.strip()}"
-    return None
+pytestmark = pytest.mark.timeout(900)  # the images may have to be fetched and built first
 
 
-class Stack:
-    """A project of its own: containers, network and volumes."""
-
-    def __init__(self) -> None:
-        self.project = f"cqrs-test-{os.getpid()}-{uuid4().hex[:8]}"
-
-    def compose(self, *arguments: str) -> str:
-        result = docker("compose", "--file", "docker-compose.yml", "--project-name", self.project, *arguments)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    def workers_that_handled(self) -> set[str]:
-        lines = self.compose("logs", "--no-color", "command-worker").splitlines()
-        return {line.split()[0] for line in lines if "handled succeeded=" in line}
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    if reason := unavailable():
+@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param(POSTGRESQL, id="postgresql")])
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    files, entrance, images = request.param
+    if reason := unavailable(images):
         pytest.skip(reason)
-    stack = Stack()
+    stack = Stack(files, entrance)
     try:
-        stack.compose("up", "--build", "--detach", "--wait", "--scale", "command-worker=3")
         yield stack
     finally:
-        stack.compose("down", "--volumes")
+        stack.compose("down", "--volumes", "--timeout", "5")
 
 
-@pytest.mark.timeout(600)  # the images may have to be fetched and built first
-def test_compose_serves_the_example_and_shares_commands_among_three_workers(stack: Stack) -> None:
-    address = stack.compose("port", "api", "8000").strip()
-    assert address.startswith("127.0.0.1:")
-    with httpx.Client(base_url=f"http://{address}", timeout=35, trust_env=False) as http:
-        assert http.post("/users/", json=JOHN).status_code == 202
-        changed = http.put("/users/1", json={"email": "john.new@example.com"}, headers={"Prefer": "wait=5"})
-        assert (changed.status_code, changed.json()["version"]) == (200, 2)
-        events = [(event["id"], event["type"]) for event in http.get("/events/").json()]
-        assert events == [(1, "UserCreated"), (2, "UserEmailUpdated")]
-        assert http.get("/users/1").json() == {**JOHN, "user_id": 1, "email": "john.new@example.com", "version": 2}
+def test_compose_serves_the_example_loses_nothing_when_containers_go_and_keeps_its_data(stack: Stack) -> None:
+    with stack.up() as http:
+        shows_the_example(http)
+        eventually(partial(all_three_handle, stack, http), within=60)
+        accepted = [location for each in disturbances(stack) for location in posted_during(http, each)]
+        outcomes = {http.get(each, headers={"Prefer": "wait=30"}).json()["status"] for each in accepted}
+        assert outcomes == {"succeeded"}
+        log = whole_log(http)
+    stack.compose("stop")
+    assert {each["State"]["ExitCode"] for each in stack.containers()} - {KILLED} == {0}
+    stack.compose("down")
+    with stack.up() as http:
+        assert whole_log(http) == log
+        assert http.get("/users/1").json()["email"] == "john.new@example.com"
+        assert http.post("/users/", json=someone(), headers={"Prefer": "wait=10"}).status_code == 201
 
-        def all_three_handle() -> bool:
-            for _ in range(30):
-                assert http.post("/users/", json={**JOHN, "email": f"{uuid4()}@example.com"}).status_code == 202
-            return len(stack.workers_that_handled()) == 3
 
-        eventually(all_three_handle, within=30)
+KILLED = 137
+
+
+def shows_the_example(http: httpx.Client) -> None:
+    assert http.post("/users/", json=JOHN).status_code == 202
+    changed = http.put("/users/1", json={"email": "john.new@example.com"}, headers={"Prefer": "wait=5"})
+    assert (changed.status_code, changed.json()["version"]) == (200, 2)
+    events = [(event["id"], event["type"]) for event in http.get("/events/").json()]
+    assert events == [(1, "UserCreated"), (2, "UserEmailUpdated")]
+    assert http.get("/users/1").json() == {**JOHN, "user_id": 1, "email": "john.new@example.com", "version": 2}
+
+
+def someone() -> dict[str, str]:
+    return {**JOHN, "email": f"{uuid4()}@example.com"}
+
+
+def all_three_handle(stack: Stack, http: httpx.Client) -> bool:
+    for _ in range(30):
+        assert http.post("/users/", json=someone()).status_code == 202
+    return len(stack.workers_that_handled()) == 3
+
+
+def disturbances(stack: Stack) -> Iterator[list[list[str]]]:
+    """Docker's commands: one worker killed, and where there are two API containers, each alone for a while."""
+    worker, *_ = stack.containers("command-worker")
+    yield [["kill", worker["Id"]]]
+    if stack.entrance == "proxy":
+        one, other = (each["Id"] for each in stack.containers("api"))
+        yield [["stop", one], ["start", one]]
+        eventually(lambda: all(each["State"]["Health"]["Status"] == "healthy" for each in stack.containers("api")))
+        yield [["stop", other], ["start", other]]
+
+
+def posted_during(http: httpx.Client, commands: list[list[str]]) -> list[str]:
+    """Where each command is that was accepted while it happened. None is refused."""
+    with posting(http) as accepted:
+        fifty_more(accepted)
+        for command in commands:
+            assert docker(*command).returncode == 0
+            fifty_more(accepted)
+    return accepted
+
+
+def fifty_more(accepted: list[str]) -> None:
+    goal = len(accepted) + 50
+    eventually(lambda: len(accepted) >= goal, within=60)
+
+
+@contextmanager
+def posting(http: httpx.Client) -> Iterator[list[str]]:
+    """Eight clients that go on and on."""
+    accepted: list[str] = []
+    enough = Event()
+
+    def post() -> None:
+        while not enough.is_set():
+            answer = http.post("/users/", json=someone())
+            assert answer.status_code == 202, answer.text
+            accepted.append(answer.headers["Location"])
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(post) for _ in range(8)]
+        try:
+            yield accepted
+        finally:
+            enough.set()
+    for client in clients:
+        client.result()
+
+
+def whole_log(http: httpx.Client) -> list[Any]:
+    events: list[Any] = []
+    url = "/events/?limit=1000"
+    while url:
+        page = http.get(url)
+        events += page.json()
+        url = page.links.get("next", {}).get("url", "")
+    return events
+
+
+def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_they_are(stack: Stack) -> None:
+    with stack.up() as http:
+        assert http.post("/users/", json=JOHN, headers={"Prefer": "wait=10"}).status_code == 201
+        assert http.get("/readyz").json()["status"] == "ready"
+    described = stack.containers()
+    for each in described:
+        confined(each)
+    published = [each for each in described if each["HostConfig"]["PortBindings"]]
+    assert [each["Config"]["Labels"]["com.docker.compose.service"] for each in published] == [stack.entrance]
+    networks_are_apart(stack)
+    passwords = whose_they_are(stack)
+    told = json.dumps(described) + stack.compose("logs")
+    assert not [each for each in passwords.values() if each in told]
+    the_api_may_only_enqueue(stack, passwords["api"])
+    workers_may_do_nothing_dangerous(stack, passwords["workers"])
+    images_are_small(stack)
+
+
+def confined(container: dict[str, Any]) -> None:
+    host, config = container["HostConfig"], container["Config"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None), container["Name"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert not host["Privileged"]
+    service = config["Labels"]["com.docker.compose.service"]
+    if service == "secrets":  # over in a moment, and without a network
+        assert host["NetworkMode"] == "none"
+        return
+    assert config["User"] not in ("", "0", "root"), container["Name"]
+    if service != "init":
+        assert container["State"]["Health"]["Status"] == "healthy"
+
+
+def networks_are_apart(stack: Stack) -> None:
+    def networks(service: str) -> set[str]:
+        [first, *_] = stack.containers(service)
+        return {name.removeprefix(f"{stack.project}_") for name in first["NetworkSettings"]["Networks"]}
+
+    assert json.loads(docker("network", "inspect", f"{stack.project}_back").stdout)[0]["Internal"]
+    assert networks("api") == {"front", "back"}
+    assert networks("redis") == networks("command-worker") == networks("beat") == {"back"}
+    if stack.entrance == "proxy":
+        assert (networks("proxy"), networks("postgres")) == ({"front"}, {"back"})
+
+
+def whose_they_are(stack: Stack) -> dict[str, str]:
+    """The passwords by role; each role's secrets hold no other's for Redis, and Redis itself has only digests."""
+    held = {role: stack.inside(role, "sh", "-c", "cat /run/secrets/*") for role in ("api", "command-worker", "redis")}
+    api, worker = (re.search("redis://(.*?):(.*?)@", held[role]) for role in ("api", "command-worker"))
+    assert api
+    assert worker
+    assert (api[1], worker[1]) == ("api", "workers")
+    assert [role for role, text in held.items() if api[2] in text] == ["api"]
+    assert [role for role, text in held.items() if worker[2] in text] == ["command-worker"]
+    passwords = {"api": api[2], "workers": worker[2]}
+    if found := re.search("postgresql.*?://cqrs:(.*?)@", held["api"]):
+        passwords["postgres"] = found[1]
+    assert ("postgres" in passwords) == (stack.entrance == "proxy")
+    return passwords
+
+
+def the_api_may_only_enqueue(stack: Stack, password: str) -> None:
+    ask = partial(stack.inside, "redis", "redis-cli", "--user", "api", "--no-auth-warning", REDISCLI_AUTH=password)
+    assert ask("ping") == "PONG\n"
+    for command in ("lrange commands 0 -1", "rpop commands", "del commands", "get any", "keys *", "config get *"):
+        assert ask(*command.split()).startswith("NOPERM"), command
+    assert ask("llen", "projections").startswith("NOPERM")
+    by_script = ask("eval", "return redis.call('LRANGE', KEYS[1], 0, -1)", "1", "commands")
+    assert re.search("can't run this command|ACL failure in script", by_script), by_script  # Redis 7, Redis 8
+    assert stack.inside("redis", "redis-cli", "ping").startswith("NOAUTH")
+
+
+def workers_may_do_nothing_dangerous(stack: Stack, password: str) -> None:
+    ask = partial(stack.inside, "redis", "redis-cli", "--user", "workers", "--no-auth-warning", REDISCLI_AUTH=password)
+    assert ask("ping") == "PONG\n"
+    for command in ("config get *", "flushall", "flushdb", "keys *", "config rewrite", "acl list", "shutdown"):
+        assert ask(*command.split()).startswith("NOPERM"), command
+
+
+def images_are_small(stack: Stack) -> None:
+    def size(image: str) -> int:
+        return int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
+
+    assert size("cqrs-api") - size(BASE) < 130e6
+    assert size("cqrs-worker") - size(BASE) < 130e6
+    assert stack.inside("api", "ls").split() == ["api", "shared"]
+    assert stack.inside("command-worker", "ls").split() == ["cli", "shared", "workers"]
