@@ -46,7 +46,7 @@ class Stack:
 
     def compose(self, *arguments: str) -> str:
         result = docker("compose", *self._files, "--project-name", self.project, *arguments)
-        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
         return result.stdout
 
     def up(self) -> httpx.Client:
