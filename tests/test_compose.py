@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Event
 from typing import Any
@@ -86,8 +86,12 @@ def disturbances(stack: Stack) -> Iterator[list[list[str]]]:
     if stack.entrance == "proxy":
         one, other = (each["Id"] for each in stack.containers("api"))
         yield [["stop", one], ["start", one]]
-        eventually(lambda: all(each["State"]["Health"]["Status"] == "healthy" for each in stack.containers("api")))
+        eventually(lambda: all(healthy(each) for each in stack.containers("api")), within=180)
         yield [["stop", other], ["start", other]]
+
+
+def healthy(container: dict[str, Any]) -> bool:
+    return bool(container["State"]["Health"]["Status"] == "healthy")
 
 
 def posted_during(http: httpx.Client, commands: list[list[str]]) -> list[str]:
@@ -113,9 +117,7 @@ def posting(http: httpx.Client) -> Iterator[list[str]]:
 
     def post() -> None:
         while not enough.is_set():
-            answer = http.post("/users/", json=someone())
-            assert answer.status_code == 202, answer.text
-            accepted.append(answer.headers["Location"])
+            accepted.append(post_once(http))
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(post) for _ in range(8)]
@@ -125,6 +127,18 @@ def posting(http: httpx.Client) -> Iterator[list[str]]:
             enough.set()
     for client in clients:
         client.result()
+
+
+def post_once(http: httpx.Client) -> str:
+    """Where the command is. What a container that goes has not answered is sent again, under its key."""
+    person, key = someone(), {"Idempotency-Key": uuid4().hex}
+    for _ in range(5):
+        with suppress(httpx.RemoteProtocolError):
+            answer = http.post("/users/", json=person, headers=key)
+            if answer.status_code != 502:
+                break
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["Location"])
 
 
 def whole_log(http: httpx.Client) -> list[Any]:
@@ -166,7 +180,7 @@ def confined(container: dict[str, Any]) -> None:
         return
     assert config["User"] not in ("", "0", "root"), container["Name"]
     if service != "init":
-        assert container["State"]["Health"]["Status"] == "healthy"
+        assert healthy(container), container["Name"]
 
 
 def networks_are_apart(stack: Stack) -> None:
