@@ -13,8 +13,8 @@ up: .venv/up ## Run the whole service; Ctrl-C stops it
 test: .venv/dev ## Run the tests
 	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command
-	@.venv/bin/python -m tests.storm $(ARGS)
+storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command; STORE=postgresql
+	@.venv/bin/python -m tests.storm --store $(or $(STORE),sqlite) $(ARGS)
 
 check: .venv/dev ## Lint, types, import contracts
 	@.venv/bin/ruff check .

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -22,7 +23,7 @@ class Postgres:
 
     def __init__(self, *, durable: bool = False, host: str = "127.0.0.1") -> None:
         """Unless `durable`, it keeps nothing for a power failure, which makes it faster."""
-        self._folder = Path(tempfile.mkdtemp(prefix="cqrs-postgres-", dir="/var/tmp" if durable else None))
+        self.folder = Path(tempfile.mkdtemp(prefix="cqrs-postgres-", dir="/var/tmp" if durable else None))
         self.address = f"{host}:{free_port()}"
         self._process: psutil.Popen | None = None
         self._durable = durable
@@ -34,7 +35,7 @@ class Postgres:
         options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
         if not self._durable:
             options += ["fsync=off"]
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
             self._process = psutil.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user)
         eventually(self._answers, within=30)
@@ -49,7 +50,7 @@ class Postgres:
     def remove(self) -> None:
         if self._process and self._process.is_running():
             self.stop(at_once=True)
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
     def database(self) -> str:
         """The URL of a new one."""
@@ -58,9 +59,21 @@ class Postgres:
             connection.execute(f'CREATE DATABASE "{name}"')
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
+    def stores(self) -> dict[str, Any]:
+        """Settings that put all three stores into one new database."""
+        return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database())
+
+    def cut(self, *processes: psutil.Process) -> None:
+        """End the connections of other processes, whatever goes on in them."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            for process in processes:
+                ports = [each.laddr.port for each in process.net_connections("tcp")]
+                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY(%s)"
+                connection.execute(query, [ports])
+
     @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     @property
     def _conninfo(self) -> str:
@@ -75,7 +88,7 @@ class Postgres:
             psycopg.connect(self._conninfo, connect_timeout=2).close()
         except psycopg.OperationalError:
             assert self._process
-            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert self._process.poll() is None, (self.folder / "log").read_text()
             return False
         return True
 
@@ -86,11 +99,11 @@ class Postgres:
         assert wheel.origin
         package = Path(wheel.origin).parent
         if os.getuid() == 0:
-            self._folder.chmod(0o755)
-            os.chown(self._folder, NOBODY, NOBODY)
+            self.folder.chmod(0o755)
+            os.chown(self.folder, NOBODY, NOBODY)
             for each in package.parent.glob(f"{package.name}*"):
-                shutil.copytree(each, self._folder / each.name)
-            package = self._folder / package.name
+                shutil.copytree(each, self.folder / each.name)
+            package = self.folder / package.name
         return package / "pginstall" / "bin"
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import psutil
+
+from shared.settings import Settings
 
 T = TypeVar("T")
 
@@ -117,6 +119,12 @@ def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psu
             start_new_session=True,
             preexec_fn=heed_file_modes,
         )
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """The variables that give a role those settings which aren't left to their defaults."""
+    given = settings.model_dump(exclude_unset=True)
+    return {f"CQRS_{name.upper()}": str(value) for name, value in given.items()}
 
 
 def heed_file_modes() -> None:

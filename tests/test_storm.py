@@ -26,14 +26,33 @@ from tests.storm.verdict import Recovery, Verdict
 
 
 @pytest.mark.timeout(420)
-def test_twenty_kills_and_a_freeze_cost_nothing_but_seconds() -> None:
-    command = [sys.executable, "-m", "tests.storm", "--seed", "3", "--kills", "20", "--seconds", "120"]
+@pytest.mark.parametrize(
+    ("store", "kills", "faults"),
+    [
+        ("sqlite", 20, "20 of 20 kills, 2 FLUSHALL, 1 frozen"),
+        ("postgresql", 11, "11 of 11 kills, 1 FLUSHALL, 1 frozen, 3 times all of a process's connections ended"),
+    ],
+)
+def test_kills_and_a_freeze_cost_nothing_but_seconds(store: str, kills: int, faults: str) -> None:
+    command = [sys.executable, "-m", "tests.storm", "--seed", "3", "--seconds", "120"]
+    command += ["--store", store, "--kills", str(kills)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = dict(line.split() for line in ended.stdout.splitlines() if len(line.split()) == 2)
     assert {said[word] for word in WORDS} == {"0"}
     assert said["ok"] == said["acknowledged"]
-    assert "20 of 20 kills, 2 FLUSHALL, 1 frozen" in ended.stdout
+    assert faults in ended.stdout
+
+
+def test_postgresql_crashes_and_ends_connections_in_addition() -> None:
+    faults = schedule(1, 110, "postgresql")
+    assert sum(fault.kind == "crash" for fault in faults) == 10
+    assert {fault.roles[0].rstrip("-123") for fault in faults if fault.kind == "cut"} == {
+        "api",
+        "command-worker",
+        "projection-worker",
+    }
+    assert sum(fault.kills for fault in faults) == 110
 
 
 def test_the_same_seed_gives_the_same_faults_and_another_seed_others() -> None:
@@ -69,7 +88,7 @@ def test_a_single_finding_breaks_the_verdict(word: str) -> None:
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Storm:
     """A storm without faults, for others to tamper with what it left."""
-    storm = Storm(tmp_path_factory.mktemp("quiet") / "data", seed=1, faults=[], seconds=0)
+    storm = Storm(Settings(data_dir=tmp_path_factory.mktemp("quiet") / "data", _env_file=None), seed=1)
     verdict = asyncio.run(storm.go())
     assert verdict.holds, verdict.findings
     assert verdict.counts["ok"] == verdict.counts["acknowledged"] >= 300
@@ -115,7 +134,7 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
             ],
         ),
         ("torn", "belongs to None", [f"DELETE FROM outcomes WHERE seq = {ITS_SEQ}"]),
-        ("torn", "belongs to (", [ITS_OUTCOME % "status = 'rejected'"]),
+        ("torn", "belongs to Outcome(", [ITS_OUTCOME % "status = 'rejected'"]),
         ("torn", "ends in", [ITS_OUTCOME % "version = version + 1"]),
         ("torn", "ends in", [ITS_OUTCOME % "position = position - 1"]),
         ("torn", "its end is", [f"UPDATE outcomes SET version = 77 WHERE seq = {ALREADY_SO}"]),
@@ -125,9 +144,11 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
         ("torn", "the holder of", [f"DELETE FROM unique_keys WHERE stream = {ITS_STREAM}"]),
         ("torn", "belongs to no command", ["UPDATE outcomes SET seq = 1000000 WHERE seq = 1"]),
         ("torn", "is set aside as well", ["INSERT INTO set_aside (seq, stream, tries) VALUES (1, 'user-1', 0)"]),
-        ("skipped", "user 1 is None", ["DELETE FROM users WHERE user_id = 1"]),
-        ("skipped", "user 1 is {", ["UPDATE users SET version = version - 1 WHERE user_id = 1"]),
-        ("skipped", "the checkpoint is", ["UPDATE checkpoints SET position = position - 1"]),
+        ("skipped", "users: 1 is None", ["DELETE FROM users WHERE user_id = 1"]),
+        ("skipped", "users: 1 is {", ["UPDATE users SET version = version - 1 WHERE user_id = 1"]),
+        ("skipped", "emails: 1 is {", ["UPDATE emails.emails SET key = upper(key) WHERE user_id = 1"]),
+        ("skipped", "stats: ", ["UPDATE stats.daily SET changes = changes + 1"]),
+        ("skipped", "the checkpoint of users is", ["UPDATE users.checkpoints SET position = position - 1"]),
         ("unexpected", "is another", ["UPDATE commands SET expected_version = 77 WHERE seq = 1"]),
         ("unexpected", "is another", ["UPDATE commands SET data = json_set(data, '$.user_id', 77) WHERE seq = 1"]),
         ("unexpected", "failed", [ITS_OUTCOME % "status = 'failed'"]),
@@ -153,7 +174,7 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
 def test_the_judge_sees_a_store_that_was_tampered_with(
     word: str, finding: str, statements: list[str], quiet: Storm, tmp_path: Path
 ) -> None:
-    for file in quiet.data_dir.glob("*.db*"):
+    for file in quiet.settings.data_dir.glob("*.db*"):
         shutil.copy(file, tmp_path)
     run(tmp_path, "DROP TRIGGER events_refuse_update", "DROP TRIGGER events_refuse_delete", *statements)
     findings = judge(quiet.ledger, evidence.read(Settings(data_dir=tmp_path, _env_file=None)))
@@ -163,8 +184,8 @@ def test_the_judge_sees_a_store_that_was_tampered_with(
 def run(data_dir: Path, *statements: str) -> None:
     """Each changes something, in whichever store has the table."""
     connection = sqlite3.connect(data_dir / "events.db", isolation_level=None)
-    for store in ("inbox", "read"):
-        connection.execute(f"ATTACH '{data_dir / store}.db' AS {store}")
+    for file in data_dir.glob("*.db"):
+        connection.execute(f"ATTACH '{file}' AS {file.stem.removeprefix('read-')}")
     for statement in statements:
         assert connection.execute(statement).rowcount, statement
     connection.close()

@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from shared.settings import Settings
+from tests.postgresql import Postgres
 from tests.storm.case import WORDS
-from tests.storm.faults import schedule
+from tests.storm.faults import Engine, schedule
 from tests.storm.run import Storm
 from tests.storm.verdict import BACK_WITHIN, BACK_WITHIN_P50, Verdict
 
@@ -39,24 +41,37 @@ def main(
     seed: int = 1,
     kills: Annotated[int, typer.Option(min=0)] = 200,
     seconds: Annotated[float, typer.Option(min=0)] = 1800,
+    store: Engine = "sqlite",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the stores, also if all went well.")] = False,
 ) -> None:
     """Kill so many processes of a service under load, one fault after another, and judge what it did meanwhile.
 
-    The same seed gives the same faults. None is begun after so many seconds.
+    The same seed gives the same faults on the same engine. None is begun after so many seconds.
     """
     folder = Path(tempfile.mkdtemp(prefix="cqrs-storm-", dir=DISK))
-    storm = Storm(folder / "data", seed, schedule(seed, kills), seconds)
+    server = Postgres(durable=True) if store == "postgresql" else None
     verdict = None
     try:
+        urls = server.start().stores() if server else {}
+        storm = Storm(Settings(data_dir=folder / "data", _env_file=None, **urls), seed, schedule(seed, kills, store))
+        storm.seconds, storm.server = seconds, server
         verdict = uvloop.run(_watched(storm))
         _report(verdict, storm)
     finally:
-        if verdict and verdict.holds and not keep:
-            shutil.rmtree(folder)
-        else:
-            console.print(f"the stores and what clients saw: {storm.data_dir}, the log: {folder / 'data.log'}")
+        _put_away(folder, server, keep=keep or not (verdict and verdict.holds))
     raise typer.Exit(not verdict.holds)
+
+
+def _put_away(folder: Path, server: Postgres | None, *, keep: bool) -> None:
+    if not keep:
+        shutil.rmtree(folder)
+    else:
+        console.print(f"the stores and what clients saw: {folder / 'data'}, the log: {folder / 'data.log'}")
+    if server and keep:
+        server.stop()
+        console.print(f"PostgreSQL's stores: {server.folder}")
+    elif server:
+        server.remove()
 
 
 async def _watched(storm: Storm) -> Verdict:
@@ -98,7 +113,10 @@ def _report(verdict: Verdict, storm: Storm) -> None:
     _print_recoveries(verdict)
     kinds = Counter(fault.kind for fault in storm.struck)
     kills = f"{sum(fault.kills for fault in storm.struck)} of {sum(fault.kills for fault in storm.faults)}"
-    console.print(f"\nseed {storm.seed}: {kills} kills, {kinds['flush']} FLUSHALL, {kinds['freeze']} frozen\n")
+    others = f"{kinds['flush']} FLUSHALL, {kinds['freeze']} frozen"
+    if storm.server:
+        others += f", {kinds['cut']} times all of a process's connections ended"
+    console.print(f"\nseed {storm.seed}: {kills} kills, {others}\n")
     for word, number in verdict.counts.items():
         console.print(f"{word:<13} {number:,}")
     times = f"recovery time p50 {verdict.p50:.2f} s, max {verdict.longest:.2f} s"

@@ -50,10 +50,12 @@ def _keys(case: Case) -> Iterator[Finding]:
 
 
 def _projected(case: Case) -> Iterator[Finding]:
-    yield from _different("skipped", "user", case.stores.users, case.sums.users)
+    """Each projection shows what the log says, all of it."""
     last = case.stores.events[-1].position if case.stores.events else 0
-    if case.stores.checkpoint != last:
-        yield Finding("skipped", f"the checkpoint is {case.stores.checkpoint}, the log ends at {last}")
+    for name, expected in case.sums.projected.items():
+        yield from _different("skipped", f"{name}:", case.stores.projected[name], expected)
+        if (reached := case.stores.checkpoints[name]) != last:
+            yield Finding("skipped", f"the checkpoint of {name} is {reached}, the log ends at {last}")
 
 
 def _different(word: str, what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """What the stores hold, read by plain SQL."""
 
+import json
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -11,44 +12,61 @@ Row = Any
 
 INBOX = """SELECT seq, command_id, stream, type, data, expected_version, accepted_at, idempotency_key
     FROM commands ORDER BY seq"""
-EVENTS = """SELECT position, stream, version, type, data, recorded_at, metadata ->> 'command_id' AS command_id
-    FROM events ORDER BY position"""
-OUTCOMES = "SELECT seq, status, version, position, problem ->> 'type' AS problem, handled_at FROM outcomes"
+EVENTS = "SELECT position, stream, version, type, data, recorded_at, metadata FROM events ORDER BY position"
+OUTCOMES = "SELECT seq, status, version, position, handled_at, problem FROM outcomes"
 KEYS = "SELECT value, stream FROM unique_keys WHERE scope = 'email'"
 ASIDE = "SELECT seq FROM set_aside"
-USERS = "SELECT user_id, first_name, last_name, email, version FROM users"
-CHECKPOINT = "SELECT position FROM checkpoints WHERE projection = 'users'"
+PROJECTED = {
+    "users": "SELECT user_id, first_name, last_name, email, version FROM users",
+    "emails": "SELECT user_id, first_name, last_name, email, version, key FROM emails",
+    "stats": "SELECT day, users, changes FROM daily",
+}
+CHECKPOINT = "SELECT max(position) FROM checkpoints WHERE projection = '{}'"
+
+
+class Event(NamedTuple):
+    position: int
+    stream: str
+    version: int
+    type: str
+    data: str
+    recorded_at: str
+    command_id: str
+
+
+class Outcome(NamedTuple):
+    seq: int
+    status: str
+    version: int | None
+    position: int | None
+    handled_at: str
+    problem: str | None
 
 
 class Evidence(NamedTuple):
+    """`projected` has each projection's rows by their first column, `checkpoints` how far it came."""
+
     inbox: list[Row]
     outcomes: dict[int, Row]
     aside: set[int]
     events: list[Row]
     keys: dict[str, str]
-    users: dict[int, dict[str, Any]]
-    checkpoint: int
+    projected: dict[str, dict[Any, dict[str, Any]]]
+    checkpoints: dict[str, int]
 
 
 def read(settings: Settings) -> Evidence:
-    def query(url: str, *statements: str) -> list[list[Row]]:
-        engine = database.reader(url)
-        with engine.connect() as connection:
-            answers = [list(connection.execute(text(statement))) for statement in statements]
-        engine.dispose()
-        return answers
-
-    users, checkpoints = query(settings.read_model_of("users"), USERS, CHECKPOINT)
-    outcomes, aside, events, keys = query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
-    [inbox] = query(settings.inbox, INBOX)
+    outcomes, aside, events, keys = _query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
+    [inbox] = _query(settings.inbox, INBOX)
+    projected = {name: _query(settings.read_model_of(name), rows)[0] for name, rows in PROJECTED.items()}
     return Evidence(
         inbox,
-        {row.seq: row for row in outcomes},
+        {row.seq: Outcome._make([*row[:-1], _named("type", row.problem)]) for row in outcomes},
         {row.seq for row in aside},
-        events,
+        [Event._make([*row[:-1], _named("command_id", row.metadata)]) for row in events],
         dict(map(tuple, keys)),
-        {row.user_id: dict(row._mapping) for row in users},
-        checkpoints[0].position if checkpoints else 0,
+        {name: {row[0]: dict(row._mapping) for row in rows} for name, rows in projected.items()},
+        _checkpoints(settings),
     )
 
 
@@ -66,23 +84,26 @@ class Progress(NamedTuple):
 
 def progress(settings: Settings) -> Progress:
     """How far the commands have come. Raises the store's error if it is being recovered."""
+    checkpoints = _checkpoints(settings)  # first: none is ahead of the log
+    handled = "SELECT count(*) FROM outcomes"
+    visible = f"{handled} WHERE coalesce(position, 0) <= {checkpoints['users']}"
+    queries = handled, visible, "SELECT max(position) FROM events", "SELECT count(*) FROM set_aside"
+    done, shown, last, aside = (rows[0][0] or 0 for rows in _query(settings.event_store, *queries))
+    [[[accepted]]] = _query(settings.inbox, "SELECT count(*) FROM commands")
+    return Progress(accepted, done, shown, aside, last - min(checkpoints.values()))
 
-    def numbers(url: str, statement: str, **values: int) -> list[int]:
-        engine = database.reader(url)
-        try:
-            with engine.connect() as connection:
-                return [number or 0 for number in connection.execute(text(statement), values).one()]
-        finally:
-            engine.dispose()
 
-    [checkpoint] = numbers(settings.read_model_of("users"), f"SELECT max(position) FROM ({CHECKPOINT})")
-    handled, visible, last, aside = numbers(
-        settings.event_store,
-        """SELECT (SELECT count(*) FROM outcomes),
-                  (SELECT count(*) FROM outcomes WHERE coalesce(position, 0) <= :checkpoint),
-                  (SELECT max(position) FROM events),
-                  (SELECT count(*) FROM set_aside)""",
-        checkpoint=checkpoint,
-    )
-    [accepted] = numbers(settings.inbox, "SELECT count(*) FROM commands")
-    return Progress(accepted, handled, visible, aside, last - checkpoint)
+def _checkpoints(settings: Settings) -> dict[str, int]:
+    return {name: _query(settings.read_model_of(name), CHECKPOINT.format(name))[0][0][0] or 0 for name in PROJECTED}
+
+
+def _query(url: str, *statements: str) -> list[list[Row]]:
+    """The rows of each."""
+    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+        return [list(connection.execute(text(statement))) for statement in statements]
+
+
+def _named(name: str, encoded: str | None) -> str | None:
+    """What a JSON object has by that name."""
+    value: str | None = json.loads(encoded or "{}").get(name)
+    return value

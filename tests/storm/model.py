@@ -22,9 +22,16 @@ class Fold:
     """The log's sum: users, who held which key when, and where two held one."""
 
     users: dict[int, dict[str, Any]] = field(default_factory=dict)
+    days: dict[str, dict[str, Any]] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
     holdings: dict[str, list[Holding]] = field(default_factory=lambda: defaultdict(list))
     conflicts: list[Row] = field(default_factory=list)
+
+    @property
+    def projected(self) -> dict[str, dict[Any, dict[str, Any]]]:
+        """What each projection should show."""
+        emails = {user_id: {**user, "key": key_of(user["email"])} for user_id, user in self.users.items()}
+        return {"users": self.users, "emails": emails, "stats": self.days}
 
 
 def fold(evidence: Evidence) -> Fold:
@@ -33,6 +40,8 @@ def fold(evidence: Evidence) -> Fold:
     sums = Fold()
     for event in evidence.events:
         data = json.loads(event.data)
+        day = sums.days.setdefault(event.recorded_at[:10], {"day": event.recorded_at[:10], "users": 0, "changes": 0})
+        day["users" if event.type == "UserCreated" else "changes"] += 1
         outcome = evidence.outcomes.get(seqs.get(event.command_id, 0))
         when = outcome.handled_at if outcome else event.recorded_at
         before = sums.users.get(data["user_id"], {"user_id": data["user_id"]})

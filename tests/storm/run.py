@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import partial
 
 import psutil
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.load import Connections, each
 from shared.settings import Settings
-from tests.service import Service
+from tests.postgresql import Postgres
+from tests.service import Service, environment
 from tests.storm import evidence
 from tests.storm.clients import CLIENTS, Client, World
 from tests.storm.evidence import Progress
@@ -35,29 +36,32 @@ QUIET_WITHIN = 60.0
 class Storm:
     """What is going on, for those who watch."""
 
-    data_dir: Path
+    settings: Settings
     seed: int
-    faults: Sequence[Fault]
-    seconds: float
+    faults: Sequence[Fault] = ()
+    seconds: float = 0
+    server: Postgres | None = None
     struck: list[Fault] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def __post_init__(self) -> None:
-        self.settings = Settings(data_dir=self.data_dir, _env_file=None)
-
     async def go(self) -> Verdict:
         """No fault is begun after so many `seconds`."""
-        async with _service(self.data_dir) as service, Connections("127.0.0.1", service.port) as connections:
+        async with _service(self.settings) as service:
+            return await self.judged("127.0.0.1", service.port, partial(self._strike_all, service))
+
+    async def judged(self, host: str, port: int, trouble: Callable[[Sender], Awaitable[None]]) -> Verdict:
+        """What a service does for clients that go on while there is trouble."""
+        async with Connections(host, port) as connections:
             world = World(connections, self.seed, self.ledger)
             async with _clients(world):
-                await self._strike_all(service, Sender(connections, self.ledger, "probe"))
+                await trouble(Sender(connections, self.ledger, "probe"))
                 enough = len(self.ledger.acknowledged) + AFTERMATH
                 await self._until(lambda _: len(self.ledger.acknowledged) >= enough)
             await self._until(lambda progress: progress.quiet)
             await self._ask(connections)
-        (self.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
+        (self.settings.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
         findings = judge(self.ledger, evidence.read(self.settings))
         return Verdict(count(self.ledger, findings), findings, self.recoveries)
 
@@ -75,19 +79,19 @@ class Storm:
             if time.monotonic() > deadline:
                 return None
             since, stood = time.monotonic(), False
-            await asyncio.to_thread(strike, processes, fault, self.settings)
+            await asyncio.to_thread(strike, processes, fault, self.settings, self.server)
             self.struck.append(fault)
             if fault.kind == "freeze":
                 stood = await self._thaw(fault, processes[0], probes)
                 since = time.monotonic()
-            if not await _probe(probes, within=PROBE_WITHIN):
+            if not await probe(probes, within=PROBE_WITHIN):
                 return self.ledger.wrong(f"no command sent after {fault} came through: the storm ends")
             self.recoveries.append(Recovery(fault, time.monotonic() - since, stood))
         return None
 
     async def _thaw(self, fault: Fault, process: psutil.Process, probes: Sender) -> bool:
         """Resume the process when it is time. Tells if a command had to wait for that."""
-        meanwhile = asyncio.create_task(_probe(probes, within=fault.seconds))
+        meanwhile = asyncio.create_task(probe(probes, within=fault.seconds))
         try:
             await asyncio.sleep(fault.seconds)
             return not meanwhile.done()
@@ -115,8 +119,9 @@ class Storm:
 
 
 @contextlib.asynccontextmanager
-async def _service(data_dir: Path) -> AsyncIterator[Service]:
-    service = await asyncio.to_thread(Service, data_dir, "--command-workers", str(COMMAND_WORKERS))
+async def _service(settings: Settings) -> AsyncIterator[Service]:
+    arguments = "--command-workers", str(COMMAND_WORKERS)
+    service = await asyncio.to_thread(Service, settings.data_dir, *arguments, **environment(settings))
     try:
         await asyncio.to_thread(service.ready)
         yield service
@@ -137,7 +142,7 @@ async def _clients(world: World) -> AsyncIterator[None]:
             client.cancel()
 
 
-async def _probe(sender: Sender, *, within: float) -> bool:
+async def probe(sender: Sender, *, within: float) -> bool:
     """Create a user and wait until it is visible. Tells if that came about within so many seconds."""
     deadline = time.monotonic() + within
     body = {"first_name": "Probe", "last_name": "Probe", "email": f"{sender.unique()}@example.com"}
