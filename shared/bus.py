@@ -21,6 +21,9 @@ PROJECTIONS = "projections"
 HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
 
+STALE = 3.0
+"""Seconds that a consumer's overdue answer is waited for, before it connects anew: the broker's host may be gone."""
+
 QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 
 BrokerDown = (OperationalError, RedisError, OSError)
@@ -67,6 +70,7 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,
+            "health_check_interval": STALE,
         },
     )
     return app

@@ -20,19 +20,19 @@ STATEMENT_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 3
 """Seconds."""
 
-# Both ends look after a connection on which nothing goes, and give it up within ten seconds.
+# Both ends look after a connection on which nothing goes, and give it up in six seconds: others go on within ten.
 CLIENT = {
     "connect_timeout": CONNECT_TIMEOUT,
-    "keepalives_idle": 4,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 8000,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
 }
 SERVER = {
-    "tcp_keepalives_idle": 4,
-    "tcp_keepalives_interval": 2,
-    "tcp_keepalives_count": 2,
-    "tcp_user_timeout": 8000,
+    "tcp_keepalives_idle": 3,
+    "tcp_keepalives_interval": 1,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 6000,
     "TimeZone": "UTC",
 }
 

@@ -29,6 +29,8 @@ class Postgres:
         self._durable = durable
         self._bin = self._binaries()
         self._run("initdb", "--pgdata", str(self._data), "-U", "cqrs", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
 
     def start(self) -> "Postgres":
         host, _, port = self.address.partition(":")
