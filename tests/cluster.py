@@ -45,9 +45,9 @@ class Cluster:
         with self.connect() as connection:
             return {names[lock]: address for lock, address in connection.execute(query) if lock in names}
 
-    def number(self, query: str) -> int:
+    def number(self, query: str, *values: str) -> int:
         with self.connect() as connection:
-            [[found]] = connection.execute(query)
+            [[found]] = connection.execute(query, values)
             return int(found or 0)
 
     def connect(self) -> psycopg.Connection:
@@ -88,13 +88,14 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         }
         made = Cluster(a, b, settings, folder, (stores.address, ports[0]), f"http://127.0.0.1:{ports[1]}", roles)
         with httpx.Client(base_url=f"http://{stores.address}:{ports[0]}") as http:
-            eventually(lambda: answers(http, "/readyz"), within=60)
+            eventually(lambda: answers(http, "/readyz"), within=90)
         yield made
 
 
 def _end(process: psutil.Popen) -> None:
+    process.terminate()
     try:
-        process.terminate()
         process.wait(20)
-    finally:
+    except psutil.TimeoutExpired:
         process.kill()
+        raise

@@ -31,6 +31,9 @@ REFUSED = 10.0
 """Seconds after which an API that is cut off from a store has to say so."""
 
 
+BUSY = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s AND state <> 'idle'"
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with running_cluster(tmp_path_factory.mktemp("hosts")) as running:
@@ -54,10 +57,10 @@ def cut_off_at_work(cluster: Cluster) -> None:
 
 
 def stopped(cluster: Cluster, processes: list[psutil.Popen]) -> bool:
-    """Whether they are, with no lock in their hands."""
+    """Whether they are, with nothing asked of the server and no lock in their hands."""
     for process in processes:
         process.suspend()
-    if cluster.b.address not in cluster.holders().values():
+    if not cluster.number(BUSY, cluster.b.address):
         return True
     for process in processes:
         process.resume()
