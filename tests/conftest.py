@@ -1,11 +1,13 @@
 """Stores and services of their own for the tests that need them: real files, real processes, real Valkey."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from cli.init import init
 from shared import database
@@ -39,22 +41,50 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data dir as `cqrs init` leaves it."""
+    folder = tmp_path_factory.mktemp("files") / "data"
+    init(Settings(data_dir=folder, _env_file=None))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    """A database as `cqrs init` leaves it, by its name."""
+    urls = postgres.stores()
+    init(Settings(**urls, _env_file=None))
+    return make_url(urls["inbox_url"]).database or ""
+
+
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str) -> Settings:
-    urls = {}
-    if engine == "postgresql":
-        url = request.getfixturevalue("postgres").database()
-        urls = {"inbox_url": url, "event_store_url": url, "read_model_url": url}
-    return Settings(data_dir=tmp_path / "data", _env_file=None, **urls)
+def made(request: pytest.FixtureRequest, engine: str) -> Callable[[Path], Settings]:
+    """Makes stores in a folder, or in a database of their own, as `cqrs init` leaves them."""
+
+    def make(folder: Path) -> Settings:
+        if engine == "postgresql":
+            urls = request.getfixturevalue("postgres").stores(request.getfixturevalue("template"))
+            return Settings(data_dir=folder, **urls, _env_file=None)
+        shutil.copytree(request.getfixturevalue("files"), folder, dirs_exist_ok=True)
+        return Settings(data_dir=folder, _env_file=None)
+
+    return make
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str, made: Callable[[Path], Settings]) -> Settings:
+    """Of stores that are made, for a test that asks for `stores`; else of a place for them."""
+    folder = tmp_path / "data"
+    if "stores" in request.fixturenames:
+        return made(folder)
+    urls = request.getfixturevalue("postgres").stores() if engine == "postgresql" else {}
+    return Settings(data_dir=folder, **urls, _env_file=None)
 
 
 @pytest.fixture
 def stores(settings: Settings) -> Iterator[Stores]:
-    init(settings)
-    inbox, events = (
-        database.writer(settings.inbox, lock="inbox"),
-        database.writer(settings.event_store, lock="event_store"),
-    )
+    inbox = database.writer(settings.inbox, lock="inbox")
+    events = database.writer(settings.event_store, lock="event_store")
     read_model = database.writer(settings.read_model_of("users"), lock="users", durable=False)
     yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
     for engine in (inbox, events, read_model):

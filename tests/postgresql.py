@@ -54,16 +54,16 @@ class Postgres:
             self.stop(at_once=True)
         shutil.rmtree(self.folder)
 
-    def database(self) -> str:
+    def database(self, template: str = "template1") -> str:
         """The URL of a new one."""
         name = f"test_{uuid4().hex}"
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
-    def stores(self) -> dict[str, Any]:
+    def stores(self, template: str = "template1") -> dict[str, Any]:
         """Settings that put all three stores into one new database."""
-        return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database())
+        return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database(template))
 
     def cut(self, *processes: psutil.Process) -> None:
         """End the connections of other processes, whatever goes on in them."""

@@ -6,7 +6,6 @@ They are the same each time. `HISTORIES=1000 pytest tests/test_histories.py` loo
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +22,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from api import service
 from api.main import create_app
-from cli.init import init
 from shared import bus, database
 from shared.settings import Settings
 from shared.users import decider, read_model
@@ -323,28 +321,16 @@ def assert_page(answer: httpx.Response, items: list[dict[str, Any]], limit: int)
 @pytest.mark.both_engines
 @pytest.mark.timeout(600)  # to shrink a history that failed
 def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_model_says(
-    settings: Settings, engine: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+    made: Callable[[Path], Settings], engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # rules that raise would drown the story that failed
-    init(settings)
-
-    def copy(folder: Path) -> Settings:
-        shutil.copytree(settings.data_dir, folder, dirs_exist_ok=True)
-        return Settings(data_dir=folder, _env_file=None)
-
-    def database_of_its_own(folder: Path) -> Settings:
-        url = request.getfixturevalue("postgres").database()
-        its = Settings(data_dir=folder, inbox_url=url, event_store_url=url, read_model_url=url, _env_file=None)
-        init(its)
-        return its
-
     search = hypothesis.settings(
-        max_examples=int(HISTORIES or {"sqlite": 50, "postgresql": 15}[engine]),
+        max_examples=int(HISTORIES or {"sqlite": 50, "postgresql": 20}[engine]),
         stateful_step_count=30,
         deadline=None,
         derandomize=not HISTORIES,
         report_multiple_bugs=False,
         phases=[Phase.generate, Phase.shrink],
     )
-    history = partial(History, copy if engine == "sqlite" else database_of_its_own)
+    history = partial(History, made)
     run_state_machine_as_test(history, settings=search)  # type: ignore[arg-type]  # it takes any factory
