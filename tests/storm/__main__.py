@@ -53,8 +53,8 @@ def main(
     verdict = None
     try:
         urls = server.start().stores() if server else {}
-        storm = Storm(Settings(data_dir=folder / "data", _env_file=None, **urls), seed, schedule(seed, kills, store))
-        storm.seconds, storm.server = seconds, server
+        settings = Settings(data_dir=folder / "data", _env_file=None, **urls)
+        storm = Storm(settings, seed, schedule(seed, kills, store), seconds, server)
         verdict = uvloop.run(_watched(storm))
         _report(verdict, storm)
     finally:
