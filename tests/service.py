@@ -36,7 +36,7 @@ class Service:
 
     def ready(self) -> "Service":
         """Wait until a command would go all the way."""
-        eventually(lambda: self.answers("/livez"), within=30)
+        eventually(lambda: self.answers("/livez"), within=90)
         for name in ("command-worker", "projection-worker", "beat"):
             eventually(partial(self.role, name))
         eventually(lambda: self.answers("/readyz"), within=30)
