@@ -1,8 +1,9 @@
 """Engines for the stores, and statements on them, on SQLite and PostgreSQL alike."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -22,8 +23,6 @@ from sqlalchemy import (
     event,
     insert,
 )
-from sqlalchemy.dialects import postgresql as postgresql_dialect
-from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -69,21 +68,23 @@ def fetch(connection: Connection, statement: Select[Any], **values: object) -> l
     """The rows as the driver gives them. What SQLAlchemy does around a statement costs ten times the statement."""
     sql, names, own = _compiled(statement, connection.dialect)
     values = own | values
-    return _run(connection, "execute", sql, [values[name] for name in names])
+    return _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
     """Execute it for each row, which has its values in the order in which the SQL has its parameters."""
     if rows:
-        _run(connection, "executemany", _compiled(statement, connection.dialect).sql, rows)
+        sql = _compiled(statement, connection.dialect).sql
+        _run(connection, sql, lambda cursor: cursor.executemany(sql, rows))
 
 
 def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
     """Rows have a value for each column, in the table's order."""
-    if connection.dialect.name == "postgresql" and rows:
-        _run(connection, "copy_rows", postgresql.copy(table), rows)
-    else:
+    if connection.dialect.name == "sqlite":
         execute_rows(connection, _insert(table), rows)
+    elif rows:
+        sql = f"COPY {table.name} FROM STDIN"
+        _run(connection, sql, lambda cursor: postgresql.copy(cursor, sql, rows))
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
@@ -94,14 +95,14 @@ def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[obj
 @contextmanager
 def attempt(connection: Connection) -> Iterator[None]:
     """If it raises, what was written in it is undone; after trouble its transaction is over anyway."""
-    _run(connection, "execute", "SAVEPOINT attempt", ())
+    _execute(connection, "SAVEPOINT attempt")
     try:
         yield
     except BaseException as error:
         if not is_trouble(error):
-            _run(connection, "execute", "ROLLBACK TO SAVEPOINT attempt", ())
+            _execute(connection, "ROLLBACK TO SAVEPOINT attempt")
         raise
-    _run(connection, "execute", "RELEASE SAVEPOINT attempt", ())
+    _execute(connection, "RELEASE SAVEPOINT attempt")
 
 
 def is_trouble(error: BaseException) -> bool:
@@ -142,10 +143,14 @@ def _watched(engine: Engine) -> Engine:
     return engine
 
 
-def _run(connection: Connection, method: str, sql: str, values: Collection[object]) -> list[tuple[Any, ...]]:
+def _execute(connection: Connection, sql: str) -> None:
+    _run(connection, sql, lambda cursor: cursor.execute(sql))
+
+
+def _run(connection: Connection, sql: str, do: Callable[[Any], object]) -> list[tuple[Any, ...]]:
     cursor: Any = connection.connection.cursor()
     try:
-        getattr(cursor, method)(sql, values)
+        do(cursor)
         rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
     except connection.dialect.loaded_dbapi.Error as error:
         connection._handle_dbapi_exception(error, sql, None, None, None)  # noqa: SLF001 as if it had run it itself
@@ -174,7 +179,7 @@ def _insert(table: Table) -> UpdateBase:
 
 @cache
 def _upsert(table: Table, dialect: str) -> UpdateBase:
-    new: Any = (sqlite_dialect if dialect == "sqlite" else postgresql_dialect).insert(table)
+    new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     keys = list(table.primary_key)
     others = {column.name: new.excluded[column.name] for column in table.columns if column not in keys}
     statement: UpdateBase = new.on_conflict_do_update(index_elements=keys, set_=others)
