@@ -1,4 +1,4 @@
-.PHONY: help up test storm check fmt bench bench-quick bench-growth demo migration clean lock
+.PHONY: help up test storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -37,6 +37,9 @@ bench-quick: .venv/dev ## The same in 2 minutes; fails if a ratio is missed by m
 
 bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 10 minutes
 	@.venv/bin/python -m benchmarks.bench growth
+
+bench-scale: .venv/dev ## What more processes give, on SQLite and on PostgreSQL, 12 minutes
+	@.venv/bin/python -m benchmarks.bench scaling
 
 migration: .venv/up ## A new revision of a store's schema: STORE=event_store MESSAGE="…"
 	@.venv/bin/alembic -n $(STORE) revision -m "$(MESSAGE)" --rev-id $$(ls shared/migrations/$(STORE)/r*.py | wc -l | xargs expr 1 + | xargs printf %04d)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import chart, growth, measures, report, rounds
+from benchmarks import chart, growth, measures, report, rounds, scaling, scaling_shown
 from benchmarks.bounds import Measure, broken
 from benchmarks.journey import Wrong
 from benchmarks.rounds import Figures, Say
@@ -29,12 +29,14 @@ class What(StrEnum):
     full = "full"
     quick = "quick"
     growth = "growth"
+    scaling = "scaling"
 
 
 RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
     What.full: (measures.MEASURES, partial(rounds.run, FULL)),
     What.quick: (measures.MEASURES, partial(rounds.run, QUICK)),
     What.growth: (growth.MEASURES, growth.run),
+    What.scaling: (scaling.MEASURES, scaling.run),
 }
 
 
@@ -55,6 +57,9 @@ def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
         chart.write(HERE / "results.svg", asked, figures)
     if what is What.growth:
         report.write(HERE / "growth.md", "How cost grows", asked, figures, circumstances, growth.NOTES)
+    if what is What.scaling:
+        scaling_shown.write(HERE / "scaling.md", figures, circumstances)
+        scaling_shown.draw(HERE / "scaling.svg", figures)
     missed = broken(asked, figures)
     for measure in missed:
         console.print(f"[red]✗[/] {escape(measure)}")

@@ -25,8 +25,7 @@ class Bar(NamedTuple):
 def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
     """The same figures make the same file."""
     beside, share = bars(measures, figures)
-    mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "cqrs", "font.size": 10, "text.color": TEXT})
-    figure = Figure(figsize=(9, 0.42 * (len(beside) + len(share)) + 1.6), layout="constrained")
+    figure = drawing(0.42 * (len(beside) + len(share)) + 1.6)
     upper, lower = figure.subplots(2, 1, height_ratios=[len(beside), len(share)])
     _draw(upper, beside, "times as fast as the usual stack or library", "{:.1f} ×")
     upper.set_xscale("log")
@@ -37,7 +36,23 @@ def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
     for limit, colour in (("must", MUST), ("aim", AIM)):
         lower.plot([], [], "|", color=colour, label=limit, markersize=12, markeredgewidth=2)
     figure.legend(loc="outside upper right", frameon=False, labelcolor=TEXT, ncols=2)
+    save(figure, file)
+
+
+def drawing(height: float) -> Figure:
+    """So many inches high."""
+    mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "cqrs", "font.size": 10, "text.color": TEXT})
+    return Figure(figsize=(9, height), layout="constrained")
+
+
+def save(figure: Figure, file: Path) -> None:
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+
+
+def plain(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    axes.tick_params(colors=TEXT, labelsize=8, length=0)
+    axes.spines[:].set_visible(False)
 
 
 def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list[Bar]]:
@@ -60,9 +75,7 @@ def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
         for limit, colour in ((bar.must, MUST), (bar.aim, AIM)):
             if limit:
                 axes.plot([limit, limit], [row - 0.4, row + 0.4], color=colour, linewidth=2)
-    axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    plain(axes, title)
     axes.axvline(1, color=TEXT, linewidth=0.8, zorder=0)
     axes.invert_yaxis()
-    axes.tick_params(colors=TEXT, labelsize=8, length=0)
-    axes.spines[:].set_visible(False)
     axes.margins(x=0.15)

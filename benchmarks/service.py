@@ -36,7 +36,8 @@ class Service:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port(self.host)
+        self.port = free_port(self.host)
+        self.ports = [self.port]
         self.connections = Connections(self.host, self.port)
         self._log = folder / "log"
         self._processes: list[psutil.Popen] = []
@@ -130,7 +131,7 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]

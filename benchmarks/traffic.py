@@ -105,7 +105,8 @@ class Traffic:
         return self.service.connections.encode(method, path, body, {})
 
     async def _pour(self, requests: Iterable[bytes], at_once: int) -> None:
-        await pour(self.service.host, self.service.port, requests, at_once=at_once)
+        host, ports, remaining = self.service.host, self.service.ports, iter(requests)
+        await asyncio.gather(*(pour(host, port, remaining, at_once=at_once // len(ports)) for port in ports))
 
     def _mixed(self, count: int) -> list[Request]:
         """Two creates, a change, and so on."""

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -36,7 +37,7 @@ def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to a stream of its own."""
-    store = database.writer(empty(folder).event_store, lock="event_store")
+    store = writer_of(empty(folder))
     appends = [Append(f"user-{number}", [_created(number)], expected_version=0) for number in range(count)]
     garbage.collect_less()
     began = time.perf_counter()
@@ -64,6 +65,11 @@ def rebuild(settings: Settings) -> float:
     """Events projected a second into a read model that is empty."""
     sqlite.path_of(settings.read_model_of("users")).unlink()
     init(settings)
+    return project(settings)
+
+
+def project(settings: Settings) -> float:
+    """Events projected a second to users of whom there are none yet."""
     log, read_model = (
         database.reader(settings.event_store),
         database.writer(settings.read_model_of("users"), lock="users", durable=False),
@@ -80,17 +86,27 @@ def rebuild(settings: Settings) -> float:
 def handle(folder: Path, count: int) -> dict[str, float]:
     """Commands handled a second, of a backlog of so many."""
     settings = empty(folder)
-    _accept(database.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
-    handler = _handler(settings)
+    accept_mixed(settings, count)
+    handler = handler_of(settings, writer_of(settings))
     garbage.collect_less()
     began = time.perf_counter()
     while handler.handle():
         pass
     seconds = time.perf_counter() - began
+    check_handled(settings, count)
+    return {"handle": count / seconds}
+
+
+def accept_mixed(settings: Settings, count: int) -> None:
+    """Two creates, then a change to one of those before; and again."""
+    _accept(database.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
+
+
+def check_handled(settings: Settings, count: int) -> None:
+    """Each of so many commands appends one event."""
     with database.reader(settings.event_store).connect() as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
-    return {"handle": count / seconds}
 
 
 def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, list[float]]:
@@ -100,10 +116,10 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
     _accept(inbox_, [Submission("CreateUser", "user", None, _person(number)) for number in range(len(lengths))])
     for user, length in enumerate(lengths, 1):
         _accept(inbox_, [_update(user, f"user{user}.{number}") for number in range(1, length)])
-    handler = _handler(settings)
+    handler = handler_of(settings, writer_of(settings))
     while handler.handle():
         pass
-    handler = _handler(settings)
+    handler = handler_of(settings, writer_of(settings))
     took: dict[int, list[float]] = {length: [] for length in lengths}
     for number, (user, length) in itertools.product(range(commands), enumerate(lengths, 1)):
         _accept(inbox_, [_update(user, f"user{user}.again{number}")])
@@ -113,9 +129,13 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
     return took
 
 
-def _handler(settings: Settings) -> CommandHandler:
+def writer_of(settings: Settings) -> Engine:
+    """Of the event store."""
+    return database.writer(settings.event_store, lock=event_store.LOCK)
+
+
+def handler_of(settings: Settings, store: Engine) -> CommandHandler:
     """As of a worker that has just started."""
-    store = database.writer(settings.event_store, lock="event_store")
     return CommandHandler(database.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
 
 
@@ -126,7 +146,6 @@ def _accept(inbox_: Engine, commands: Sequence[Submission]) -> None:
 
 
 def _mixed() -> Iterator[Submission]:
-    """Two creates, then a change to one of those before; and again."""
     for number in itertools.count():
         if number % 3 == 2:
             yield _update(1 + number * 7919 % (number // 3 * 2 + 2), f"moved{number}")
@@ -146,9 +165,9 @@ def _person(number: int) -> dict[str, str]:
     return {"first_name": "Zoë", "last_name": "Müller-Lüdenscheidt", "email": f"person{number}@example.com"}
 
 
-def empty(folder: Path) -> Settings:
+def empty(folder: Path, **urls: Any) -> Settings:
     """Of an empty service in this folder, and no line of log for each chunk."""
     logging.disable(logging.INFO)
-    settings = Settings(data_dir=folder, _env_file=None)
+    settings = Settings(data_dir=folder, _env_file=None, **urls)
     init(settings)
     return settings

@@ -1,0 +1,95 @@
+"""What takes turns, alone at a backlog: the inbox, the log with any number of command workers, and a projection."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
+
+from benchmarks.contestants import ours
+from shared import garbage
+from shared.settings import Settings
+
+WITHIN = 60.0
+"""Seconds for all to be there, and to an end."""
+
+
+class Rates(NamedTuple):
+    """Commands a second; and the share of the time of handling for which a worker holds the log's lock."""
+
+    accepted: float
+    handled: float
+    locked: float
+    projected: float
+
+
+class Worked(NamedTuple):
+    """By one of the workers; times are `time.monotonic`'s, which processes have in common."""
+
+    began: float
+    ended: float
+    locked: float
+    """Seconds for which it held the log's lock."""
+
+
+def handle(folder: Path, urls: Mapping[str, str], count: int, workers: int) -> Rates:
+    """So many commands are accepted, then handled, then projected, each as fast as it goes."""
+    settings = ours.empty(folder, **urls)
+    began = time.monotonic()
+    ours.accept_mixed(settings, count)
+    accepting = time.monotonic() - began
+    worked = _together(settings, workers)
+    ours.check_handled(settings, count)
+    handling = max(each.ended for each in worked) - min(each.began for each in worked)
+    locked = sum(each.locked for each in worked) / handling
+    return Rates(count / accepting, count / handling, locked, ours.project(settings))
+
+
+def _together(settings: Settings, workers: int) -> list[Worked]:
+    """They begin when all are there."""
+    spawn = multiprocessing.get_context("spawn")
+    together, queue = spawn.Barrier(workers), spawn.Queue()
+    processes = [spawn.Process(target=_work, args=(settings, together, queue), daemon=True) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    worked: list[Worked] = [queue.get(timeout=WITHIN) for _ in processes]
+    for process in processes:
+        process.join()
+    return worked
+
+
+def _work(settings: Settings, together: Any, queue: Any) -> None:
+    """Until nothing is left."""
+    logging.disable(logging.INFO)
+    store = ours.writer_of(settings)
+    handler = ours.handler_of(settings, store)
+    locked = _times_locked(store)
+    garbage.collect_less()
+    together.wait(WITHIN)
+    began = time.monotonic()
+    while handler.handle():
+        pass
+    queue.put(Worked(began, time.monotonic(), sum(locked)))
+
+
+def _times_locked(store: Engine) -> list[float]:
+    """Seconds from each transaction's beginning, when it has the lock, until it is committed."""
+    begin, commit = store.dialect.do_begin, store.dialect.do_commit
+    begun = 0.0
+    took: list[float] = []
+
+    def timed_begin(connection: Any) -> None:
+        nonlocal begun
+        begin(connection)
+        begun = time.monotonic()
+
+    def timed_commit(connection: Any) -> None:
+        commit(connection)
+        took.append(time.monotonic() - begun)
+
+    store.dialect.do_begin = timed_begin  # type: ignore[method-assign,assignment]
+    store.dialect.do_commit = timed_commit  # type: ignore[method-assign,assignment]
+    return took
