@@ -34,15 +34,15 @@ BigInt = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite's INTEGER, of which a primary key is the row's own number."""
 
 
-def writer(url: str, *, lock: str, durable: bool = True, create: bool = False) -> Engine:
+def writer(url: str, *, lock: str, durable: bool = True, create: bool = False, waits: bool = True) -> Engine:
     """An engine whose transactions have the store to themselves from their beginning; `durable`: survive power loss.
 
-    Writers of one `lock` take turns; with SQLite all of a file do. Without `create` a file that isn't there is an
-    OperationalError, not a new empty database.
+    Writers of one `lock` take turns; with SQLite all of a file do. One that doesn't wait raises Taken if it isn't its
+    turn. Without `create` a file that isn't there is an OperationalError, not a new empty database.
     """
     if is_local(url):
-        return _watched(sqlite.writer(url, durable=durable, create=create))
-    return _watched(postgresql.writer(url, lock=lock, durable=durable))
+        return _watched(sqlite.writer(url, durable=durable, create=create, waits=waits))
+    return _watched(postgresql.writer(url, lock=lock, durable=durable, waits=waits))
 
 
 def reader(url: str) -> Engine:

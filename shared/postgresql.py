@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from zlib import crc32
 
 from sqlalchemy import URL, Engine, create_engine, make_url
+
+from shared.taken import Taken
 
 LOCK_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
@@ -44,7 +47,7 @@ STORE_S_FAULT = {"08", "25", "53", "55", "57", "58", "XX"}
 FORBIDDEN = "42501"
 
 
-def writer(url: str, *, lock: str, durable: bool) -> Engine:
+def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
     engine = _engine(
         url,
         lock_timeout=int(LOCK_TIMEOUT * 1000),
@@ -53,8 +56,8 @@ def writer(url: str, *, lock: str, durable: bool) -> Engine:
     )
     # Who has the lock computes the next positions, and lets go of it when what it wrote can be seen by all. (A second
     # one would fail on the primary key, since positions are dense: none is ever passed over.)
-    begin = f"BEGIN; SELECT pg_advisory_xact_lock({crc32(f'cqrs {lock}'.encode())})"
-    engine.dialect.do_begin = lambda connection: connection.execute(begin)  # type: ignore[method-assign,assignment]
+    number = crc32(f"cqrs {lock}".encode())
+    engine.dialect.do_begin = partial(_begin if waits else _begin_at_once, number)  # type: ignore[method-assign]
     return engine
 
 
@@ -67,6 +70,18 @@ def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> Non
     with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def _begin(number: int, connection: Any) -> None:
+    connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({number})")
+
+
+def _begin_at_once(number: int, connection: Any) -> None:
+    cursor = connection.execute(f"BEGIN; SELECT pg_try_advisory_xact_lock({number})")
+    cursor.nextset()
+    if cursor.fetchone() == (False,):
+        connection.execute("ROLLBACK")
+        raise Taken
 
 
 def is_trouble(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy import Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
+from shared.taken import Taken
+
 BUSY_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""
 
@@ -18,11 +20,11 @@ READ_BUSY_TIMEOUT = 0.25
 """Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
 
 
-def writer(url: str, *, durable: bool, create: bool) -> Engine:
+def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
     synchronous = "FULL" if durable else "NORMAL"
     pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
     engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
-    engine.dialect.do_begin = _begin_immediate  # type: ignore[method-assign,assignment]
+    engine.dialect.do_begin = _begin_immediate if waits else _begin_at_once  # type: ignore[method-assign,assignment]
     return engine
 
 
@@ -83,6 +85,18 @@ def _begin_immediate(connection: Any) -> None:
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
     # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
     connection.execute("BEGIN IMMEDIATE")
+
+
+def _begin_at_once(connection: Any) -> None:
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        _begin_immediate(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise Taken from None
+        raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
 
 
 def _inode(path: Path) -> int | None:

@@ -13,6 +13,7 @@ from shared.decider import Rejected, UniqueKey
 from shared.event_store import RecordedEvent
 from shared.outcomes import Outcome
 from shared.settings import Settings
+from shared.taken import Taken
 from shared.users import decider
 from tests.helpers import Stores, accept, create, new_handler, refusing, update
 from workers import batch, commands
@@ -292,6 +293,36 @@ def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
         outcomes.move_keys(connection, {UniqueKey("email", "x"): None})
         both = [UniqueKey("email", "x"), UniqueKey("phone", "x")]
         assert outcomes.owners(connection, both) == {UniqueKey("phone", "x"): "user-2"}
+
+
+def test_a_worker_is_told_that_another_has_the_log_and_goes_on_with_the_same_connection(stores: Stores) -> None:
+    store = database.writer(stores.settings.event_store, lock="event_store", waits=False)
+    with store.connect() as connection:
+        opened = connection.connection.driver_connection
+    worker = new_handler(stores.settings, store)
+    accept(stores, create())
+    with stores.events.begin():
+        for _ in range(2):
+            with pytest.raises(Taken):
+                worker.handle()
+    assert worker.handle() == 1
+    with store.connect() as connection:
+        assert connection.connection.driver_connection is opened
+    store.dispose()
+
+
+def test_what_comes_while_a_worker_has_the_log_is_found_after_its_turn(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "CHUNK", 2)
+    assert not stores.handler.is_behind()
+    accept(stores, create("a@example.com"), create("b@example.com"), create("c@example.com"))
+    for behind in (True, False):
+        assert handle(stores)
+        assert stores.handler.is_behind() == behind
+    with stores.events.begin():
+        accept(stores, create("d@example.com"))
+    assert stores.handler.is_behind()
 
 
 def work(settings: Settings, last: int) -> None:

@@ -9,14 +9,18 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database, event_store, garbage, schema
 from shared.settings import Settings
+from shared.taken import Taken
 from workers import alive
-from workers.commands import CHUNK, CommandHandler
+from workers.commands import CommandHandler
 from workers.notes import note_of
 from workers.runners import Runners
 from workers.watch import Watch
 
 EVERY = 2.0
 """Seconds after which a lost message is made up for, and a failed try repeated."""
+
+REST = 0.1
+"""Seconds for which a worker takes no message when another one has the log."""
 
 SOCKET_TIMEOUT = 3.0
 
@@ -28,7 +32,7 @@ if settings.alive_file:
 
 handler = CommandHandler(
     database.reader(settings.inbox),
-    database.writer(settings.event_store, lock=event_store.LOCK),
+    database.writer(settings.event_store, lock=event_store.LOCK, waits=False),
     Watch(note_of(settings.event_store)),
 )
 runners = Runners(settings)
@@ -58,16 +62,19 @@ retrying = Pace(EVERY)  # beat's messages are not the only ones
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
 def handle_commands() -> None:
+    # Whoever has the log looks again after its turn, so that one who comes meanwhile need not wait: workers in a queue
+    # for the log would handle what comes in smaller pieces, of which each costs the same, and all would be slower.
     try:
-        handled = handler.handle()
-        retried = handler.retry() if retrying.due() else 0
+        if handler.handle():
+            wake(bus.CATCH_UP)
+        if retrying.due() and handler.retry():
+            wake(bus.CATCH_UP)
+        if handler.is_behind():
+            wake(bus.HANDLE_COMMANDS)
+    except Taken:
+        time.sleep(REST)
     except (DBAPIError, OSError) as error:
         log.warning("commands wait for the next beat: %r", getattr(error, "orig", error))
-        return
-    if handled or retried:
-        wake(bus.CATCH_UP)
-    if handled >= CHUNK:
-        wake(bus.HANDLE_COMMANDS)
 
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]

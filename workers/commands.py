@@ -52,12 +52,17 @@ class CommandHandler:
         self._store = store
         self._watch = watch
         self._careful_until = 0.0
+        self._seen = 0
 
     def handle(self) -> int:
-        """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting."""
+        """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting.
+
+        Raises Taken if its store's writer doesn't wait for another worker's turn to end.
+        """
         with self._store.begin() as connection, self._inbox.connect() as reading:
             suspect, reached = self._watch.suspect(connection), outcomes.reached(connection)
             new = inbox.read_after(reading, max(reached), limit=CHUNK)
+            self._seen = new[-1].seq if new else max(reached)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
@@ -68,6 +73,11 @@ class CommandHandler:
             folds = Folds.of(connection)
         _committed(batches, folds)
         return len(chunk) + (self.handle() if suspect else 0)
+
+    def is_behind(self) -> bool:
+        """Whether there is more in the inbox than it has seen."""
+        with self._inbox.connect() as reading:
+            return bool(inbox.read_after(reading, self._seen, limit=1))
 
     def retry(self) -> int:
         """Handle each command that was set aside, as `handle` does; returns how many have an outcome now."""
