@@ -100,6 +100,18 @@ def test_a_writer_waits_for_another_no_longer_than_it_may(settings: Settings, mo
     assert database.is_trouble(caught.value)
 
 
+def test_a_look_at_an_inbox_in_which_nothing_is_new_costs_no_write(stores: Stores) -> None:
+    def transactions() -> object:
+        with stores.events.connect() as connection:
+            return connection.exec_driver_sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").scalar()
+
+    accept(stores, create())
+    assert stores.handler.handle() == 1
+    before = transactions()
+    assert stores.handler.handle() == 0
+    assert transactions() == before
+
+
 def test_p8_a_server_that_stops_is_trouble_and_one_that_is_back_is_used_again(server: Postgres, engine: str) -> None:
     url = server.database()
     log = database.writer(url, lock=event_store.LOCK)

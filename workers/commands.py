@@ -66,7 +66,8 @@ class CommandHandler:
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
-                self._watch.forget(connection)
+                if suspect:
+                    self._watch.forget(connection)
                 return 0
             stuck = outcomes.stuck_streams(connection) if reached.aside else set()
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
