@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from matplotlib.axes import Axes
+
 from benchmarks import chart, scaling
 from benchmarks.bounds import OURS
 from benchmarks.report import number, spread
@@ -26,13 +28,24 @@ the load generator and all processes, PostgreSQL's too, share this machine. Medi
 rounds, which alternate; the ratio is the median of each round's own."""
 
 SERIAL = """\
-Each alone, at a backlog, in transactions of up to 500 (5,000 for the projection). Each takes turns at one lock: more
-processes than one only mean that one is always there. The share is that of the time for which a worker holds the
-log's lock while so many of them handle the backlog."""
+Each alone, at a backlog, in transactions of up to 500 (5,000 for the projection). At each of the three one transaction
+is at work at a time, since the commands have one order, the log has one, and a projection goes through the log in
+that order: more processes only mean that one is always there. The share is that of the time for which a worker has the
+log's lock while 1, 2 and 4 of them handle the backlog."""
 
 ARITHMETIC = """\
-N hosts that run API processes get `N × cores ÷ CPU of the API a command`, until the first of those three that take
-turns is at its end; PostgreSQL has a host of its own. Commands a second by the medians above:"""
+What scales out is the API: it reads requests, answers queries, and waits for the inbox. N hosts for it alone accept
+`N × cores ÷ CPU of the API a command`, until the slowest of the three that take turns, or PostgreSQL's own host, is at
+its end. Commands a second by the medians above, each other role on a host of its own, the network not counted:"""
+
+BEYOND = """\
+Past that the one order has to go. By tenant: each has an inbox, a log and read models of its own (three URLs, a
+`data_dir`), and commands of different tenants never meet. By aggregate: streams are shared among several such services by a
+hash of their number, and a router in front knows which has which. Either multiplies what takes turns, and PostgreSQL's
+cores, by the number of partitions. It gives up one order of all events (a position counts in its partition only, so
+`min_position` needs one for each, and a projection over all merges logs that have no order among them) and, by
+aggregate, uniqueness across partitions: an address would have to be reserved in a partition of its own, chosen by the
+address, before the user is created in another."""
 
 
 def write(file: Path, figures: Figures, circumstances: str) -> None:
@@ -50,6 +63,8 @@ def write(file: Path, figures: Figures, circumstances: str) -> None:
         "## What a cluster would give",
         ARITHMETIC,
         _markdown(["", *(f"{n} × {CORES} cores" for n in HOSTS), "what ends it"], _cluster(figures)),
+        "## And past that",
+        BEYOND,
         circumstances,
     ]
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -59,21 +74,24 @@ def draw(file: Path, figures: Figures) -> None:
     """The same figures make the same file."""
     figure = chart.drawing(3.6)
     for axes, engine in zip(figure.subplots(1, len(ENGINES), sharey=True), ENGINES, strict=True):
-        for place, (apis, colour) in enumerate(zip(APIS, COLOURS, strict=True)):
+        for place, apis in enumerate(APIS):
             its = [figures[scaling.sustained(engine, apis, workers)][OURS] for workers in WORKERS]
-            middles = [median(values) for values in its]
-            errors = [
-                [m - min(v) for m, v in zip(middles, its, strict=True)],
-                [max(v) - m for m, v in zip(middles, its, strict=True)],
-            ]
-            where = [n + 0.4 * place - 0.2 for n in range(len(WORKERS))]
-            label = f"{apis} API process{'es' if apis > 1 else ''}" if engine == ENGINES[0] else None
-            bars = axes.bar(where, middles, 0.36, yerr=errors, color=colour, ecolor=chart.TEXT, label=label)
-            axes.bar_label(bars, [number(middle) for middle in middles], label_type="center", color="white", fontsize=8)
+            _bars(axes, its, apis=apis, place=place)
         axes.set_xticks(range(len(WORKERS)), [_workers(workers) for workers in WORKERS])
         chart.plain(axes, f"{engine}: commands a second to visible")
-    figure.legend(loc="outside lower center", frameon=False, labelcolor=chart.TEXT, ncols=2)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, labelcolor=chart.TEXT, ncols=2)
     chart.save(figure, file)
+
+
+def _bars(axes: Axes, rates: Sequence[Sequence[float]], *, apis: int, place: int) -> None:
+    middles = [median(its) for its in rates]
+    spreads = [(middle - min(its), max(its) - middle) for middle, its in zip(middles, rates, strict=True)]
+    where = [n + 0.4 * place - 0.2 for n in range(len(rates))]
+    label = f"{apis} API process{'es' if apis > 1 else ''}"
+    drawn = axes.bar(where, middles, 0.36, color=COLOURS[place], label=label)
+    axes.errorbar(where, middles, yerr=list(zip(*spreads, strict=True)), fmt="none", ecolor=chart.TEXT)
+    axes.bar_label(drawn, [number(middle) for middle in middles], label_type="center", color="white", fontsize=8)
 
 
 def _rates(figures: Figures) -> Iterator[list[str]]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import typer
 from rich.console import Console
 from sqlalchemy import Engine
 
-from benchmarks import bench, chart, growth, measures, report
+from benchmarks import bench, chart, growth, measures, report, scaled, scaling, scaling_shown
 from benchmarks.bounds import Bound, Measure, broken, verdicts
 from benchmarks.fill import fill
 from benchmarks.journey import Wrong
@@ -60,7 +62,7 @@ def test_a_ratio_is_that_of_each_round_so_that_a_slow_round_slows_both() -> None
     assert [verdict.reached for verdict in verdicts(FAST, figures)] == [20]
 
 
-@pytest.mark.parametrize("asked", [measures.MEASURES, growth.MEASURES])
+@pytest.mark.parametrize("asked", [measures.MEASURES, growth.MEASURES, scaling.MEASURES])
 def test_the_report_has_a_row_for_every_measure_on_the_terminal_and_as_a_file(
     asked: Sequence[Measure], tmp_path: Path
 ) -> None:
@@ -76,6 +78,23 @@ def test_the_chart_of_the_same_figures_is_the_same(tmp_path: Path) -> None:
     drawn = []
     for name in ("one.svg", "two.svg"):
         chart.write(tmp_path / name, measures.MEASURES, _some(measures.MEASURES))
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+def test_what_more_processes_give_is_shown_for_each_number_of_them(tmp_path: Path) -> None:
+    roles = {role: [0.25] for role in (*scaled.ROLES, scaled.REST, scaling_shown.CLIENT)}
+    figures: Figures = defaultdict(lambda: {"ours": [1000.0, 2000.0], scaling.ONE: [1000.0, 4000.0]})
+    for engine, apis, workers in itertools.product(scaling.ENGINES, scaling.APIS, scaling.WORKERS):
+        figures[scaling.cpu(engine, apis, workers)] = roles
+    scaling_shown.write(tmp_path / "scaling.md", figures, "A machine.")
+    written = (tmp_path / "scaling.md").read_text()
+    assert written.count("| 0.75 |") == 4  # the ratio of most to one, in each round
+    assert written.count("| 1.750 |") == 12  # all roles
+    assert "| PostgreSQL | 1,500 | 1,500 | 1,500 | 1,500 | accepting: 1,500 |" in written
+    drawn = []
+    for name in ("one.svg", "two.svg"):
+        scaling_shown.draw(tmp_path / name, figures)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
 
