@@ -40,12 +40,12 @@ its end. Commands a second by the medians above, each other role on a host of it
 
 BEYOND = """\
 Past that the one order has to go. By tenant: each has an inbox, a log and read models of its own (three URLs, a
-`data_dir`), and commands of different tenants never meet. By aggregate: streams are shared among several such services by a
-hash of their number, and a router in front knows which has which. Either multiplies what takes turns, and PostgreSQL's
-cores, by the number of partitions. It gives up one order of all events (a position counts in its partition only, so
-`min_position` needs one for each, and a projection over all merges logs that have no order among them) and, by
-aggregate, uniqueness across partitions: an address would have to be reserved in a partition of its own, chosen by the
-address, before the user is created in another."""
+`data_dir`), and commands of different tenants never meet. By aggregate: streams are shared among several such
+services by a hash of their number, and a router in front knows which has which. Either multiplies what takes turns,
+and PostgreSQL's cores, by the number of partitions. It gives up one order of all events (a position counts in its
+partition only, so `min_position` needs one for each, and a projection over all merges logs that have no order among
+them) and, by aggregate, uniqueness across partitions: an address would have to be reserved in a partition of its own,
+chosen by the address, before the user is created in another."""
 
 
 def write(file: Path, figures: Figures, circumstances: str) -> None:
