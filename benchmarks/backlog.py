@@ -12,6 +12,8 @@ from sqlalchemy import Engine
 from benchmarks.contestants import ours
 from shared import garbage
 from shared.settings import Settings
+from shared.taken import Taken
+from workers.commands import REST, CommandHandler
 
 WITHIN = 60.0
 """Seconds for all to be there, and to an end."""
@@ -64,15 +66,24 @@ def _together(settings: Settings, workers: int) -> list[Worked]:
 def _work(settings: Settings, together: Any, queue: Any) -> None:
     """Until nothing is left."""
     logging.disable(logging.INFO)
-    store = ours.writer_of(settings)
+    store = ours.writer_of(settings, waits=False)
     handler = ours.handler_of(settings, store)
     locked = _times_locked(store)
     garbage.collect_less()
     together.wait(WITHIN)
     began = time.monotonic()
-    while handler.handle():
+    while _handle(handler):
         pass
     queue.put(Worked(began, time.monotonic(), sum(locked)))
+
+
+def _handle(handler: CommandHandler) -> bool:
+    """As a command worker does."""
+    try:
+        return handler.handle() > 0
+    except Taken:
+        time.sleep(REST)
+        return True
 
 
 def _times_locked(store: Engine) -> list[float]:

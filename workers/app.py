@@ -11,16 +11,13 @@ from shared import bus, database, event_store, garbage, schema
 from shared.settings import Settings
 from shared.taken import Taken
 from workers import alive
-from workers.commands import CommandHandler
+from workers.commands import REST, CommandHandler
 from workers.notes import note_of
 from workers.runners import Runners
 from workers.watch import Watch
 
 EVERY = 2.0
 """Seconds after which a lost message is made up for, and a failed try repeated."""
-
-REST = 0.1
-"""Seconds for which a worker takes no message when another one has the log."""
 
 SOCKET_TIMEOUT = 3.0
 

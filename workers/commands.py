@@ -26,6 +26,9 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {"user": users}
 CHUNK = 500
 """Commands in one transaction, at most."""
 
+REST = 0.1
+"""Seconds for which a worker takes no message when another one has the log."""
+
 CAREFUL = 10.0
 """Seconds for which each command is probed first, once one ended a process."""
 

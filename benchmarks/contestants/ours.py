@@ -129,9 +129,9 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
     return took
 
 
-def writer_of(settings: Settings) -> Engine:
+def writer_of(settings: Settings, *, waits: bool = True) -> Engine:
     """Of the event store."""
-    return database.writer(settings.event_store, lock=event_store.LOCK)
+    return database.writer(settings.event_store, lock=event_store.LOCK, waits=waits)
 
 
 def handler_of(settings: Settings, store: Engine) -> CommandHandler:
