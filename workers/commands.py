@@ -32,6 +32,9 @@ REST = 0.1
 CAREFUL = 10.0
 """Seconds for which each command is probed first, once one ended a process."""
 
+CAREFUL_CHUNK = 50
+"""Commands in one transaction while they are: a probe takes 5 ms, and others wait."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +67,10 @@ class CommandHandler:
         """
         with self._store.begin() as connection, self._inbox.connect() as reading:
             suspect, reached = self._watch.suspect(connection), outcomes.reached(connection)
-            new = inbox.read_after(reading, max(reached), limit=CHUNK)
+            if suspect:
+                self._be_careful()
+            limit = min(CHUNK, CAREFUL_CHUNK) if self._is_careful() else CHUNK
+            new = inbox.read_after(reading, max(reached), limit=limit)
             self._seen = new[-1].seq if new else max(reached)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
@@ -144,10 +150,8 @@ class CommandHandler:
     def _deadly(self, connection: Connection, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
         """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
         chunk, _, tries, suspect = turn
-        if suspect:
-            self._be_careful()
-            if suspect.seq in {command.seq for command in chunk}:
-                return {suspect.seq: suspect.error}
+        if suspect and suspect.seq in {command.seq for command in chunk}:
+            return {suspect.seq: suspect.error}
         suspicious = chunk if self._is_careful() else [command for command in chunk if tries.get(command.seq)]
         probes = {command.seq: partial(_try, new_batch, command) for command in suspicious}
         found = watch.probe(probes, partial(self._watch.show_life, connection))

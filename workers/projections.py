@@ -12,6 +12,7 @@ from shared.event_store import RecordedEvent
 from shared.messages import Event
 from shared.projection import Projection, Stop
 from workers.errors import in_words
+from workers.life import Life
 
 CHUNK = 5000
 """Events in one transaction, at most."""
@@ -72,7 +73,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
         return None
     try:
         with connection.begin_nested():
-            which.project(connection, _models(which, events))
+            which.project(connection, _models(connection, which, events))
     except BaseException as error:
         if is_trouble(error):
             raise
@@ -83,9 +84,14 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
     return None
 
 
-def _models(which: Projection, events: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, Event]]:
+def _models(
+    connection: Connection, which: Projection, events: Iterable[RecordedEvent]
+) -> Iterator[tuple[RecordedEvent, Event]]:
     # One at a time: thousands at once keep the garbage collector busy for a sixth of a rebuild.
-    return ((each, which.events[each.type].model_validate_json(each.data_json)) for each in events)
+    life = Life()
+    for each in events:
+        life.show(connection)
+        yield each, which.events[each.type].model_validate_json(each.data_json)
 
 
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:

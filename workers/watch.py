@@ -5,23 +5,19 @@ import faulthandler
 import logging
 import os
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from shared.database import fetch
+from workers.life import Life
 from workers.notes import NOBODY, SOMEBODY, Note
 
 LIMIT = 5.0
 """Seconds that deciding on one command may take; then the process ends itself."""
-
-QUIET = 1.0
-"""Seconds after which a server is shown that a transaction is alive."""
 
 AT_ONCE = 16
 """Probes that run side by side."""
@@ -51,7 +47,7 @@ class Watch:
     def __init__(self, note: Note) -> None:
         self._note = note
         self._exactly = True
-        self._shown = time.monotonic()
+        self._life = Life()
 
     def suspect(self, connection: Connection) -> Suspect | None:
         """Left by a process that ended while it was deciding; None if none did since the last `deciding`."""
@@ -85,10 +81,8 @@ class Watch:
         signal.setitimer(signal.ITIMER_REAL, LIMIT)
 
     def show_life(self, connection: Connection) -> None:
-        """A server ends the transaction of a process that seems to be frozen."""
-        if not self._note.cheap and time.monotonic() > self._shown + QUIET:
-            fetch(connection, _nothing)
-            self._shown = time.monotonic()
+        if not self._note.cheap:
+            self._life.show(connection)
 
 
 def probe(rules: Mapping[int, Callable[[], object]], show_life: Callable[[], None]) -> dict[int, Exception]:
@@ -156,6 +150,3 @@ def _fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads in this process: the child needs none of them
         return os.fork()
-
-
-_nothing = select(1)
