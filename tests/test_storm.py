@@ -29,7 +29,7 @@ from tests.storm.verdict import Recovery, Verdict
 @pytest.mark.parametrize(
     ("store", "kills", "faults"),
     [
-        ("sqlite", 20, "20 of 20 kills, 2 FLUSHALL, 1 frozen"),
+        ("sqlite", 10, "10 of 10 kills, 1 FLUSHALL, 1 frozen"),
         ("postgresql", 11, "11 of 11 kills, 1 FLUSHALL, 1 frozen, 3 times all of a process's connections ended"),
     ],
 )
