@@ -29,6 +29,7 @@ CLIENT = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 6000,
+    "client_encoding": "UTF8",
 }
 SERVER = {
     "tcp_keepalives_idle": 3,
@@ -41,10 +42,13 @@ SERVER = {
 CONNECTIONS = 8
 """Kept open by an engine; more if need be."""
 
-STORE_S_FAULT = {"08", "25", "53", "55", "57", "58", "XX"}
-"""Classes of SQLSTATE: the connection, the transaction's state, resources, a lock, an operator, the system, a bug."""
+STORE_S_FAULT = {"08", "25", "40", "53", "55", "57", "58", "XX"}
+"""Classes of SQLSTATE: connection, transaction's state, deadlock, resources, a lock, an operator, the system, a bug."""
 
 FORBIDDEN = "42501"
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Under another level, which a database may have as its default, what is read is older than the lock."""
 
 
 def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
@@ -73,11 +77,11 @@ def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> Non
 
 
 def _begin(number: int, connection: Any) -> None:
-    connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({number})")
+    connection.execute(f"{BEGIN}; SELECT pg_advisory_xact_lock({number})")
 
 
 def _begin_at_once(number: int, connection: Any) -> None:
-    cursor = connection.execute(f"BEGIN; SELECT pg_try_advisory_xact_lock({number})")
+    cursor = connection.execute(f"{BEGIN}; SELECT pg_try_advisory_xact_lock({number})")
     cursor.nextset()
     if cursor.fetchone() == (False,):
         connection.execute("ROLLBACK")

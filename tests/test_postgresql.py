@@ -1,20 +1,29 @@
 """What PostgreSQL does that a file doesn't: writers on many hosts, connections that end, a server that is away."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
+import psutil
 import pytest
+from psycopg import OperationalError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError
 
 from cli.init import init
-from shared import database, event_store, postgresql
+from shared import database, event_store, inbox, postgresql
 from shared.event_store import Append, NewEvent
 from shared.settings import Settings
+from shared.users import decider
 from tests.helpers import Stores, accept, create
 from tests.postgresql import Postgres
 from tests.service import eventually
+from workers import commands
+from workers.notes import SOMEBODY, note_of
 
 pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
@@ -158,3 +167,38 @@ def test_many_writers_at_once_all_get_their_turn(stores: Stores) -> None:
         for each in done:
             each.result()
     assert [position for position, _ in visible(stores.events)] == list(range(1, 21))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_p8_a_connection_that_ends_while_commands_are_decided_on_is_no_command_s_fault(
+    stores: Stores, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = os.getpid()
+
+    def decide(command: Any, user: Any) -> Any:
+        if os.getpid() == ours:
+            with suppress(OperationalError):  # it cuts its own connection, too
+                postgres.cut(psutil.Process())
+        return decider.decide(command, user)
+
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
+    accept(stores, create("a@example.com"), create("b@example.com"))
+    with stores.events.begin() as connection:
+        note_of(stores.settings.event_store).write(connection, SOMEBODY)
+    with pytest.raises(DBAPIError) as caught:
+        stores.handler.handle()
+    assert database.is_trouble(caught.value)
+    assert "raised" not in caplog.text
+
+
+def test_writers_take_turns_whatever_isolation_the_database_has_by_default(stores: Stores) -> None:
+    level = "?options=-c%20default_transaction_isolation%3Dserializable"
+    writer = database.writer(f"{stores.settings.inbox}{level}", lock="inbox")
+    with ThreadPoolExecutor(1) as thread:
+        with writer.begin() as first:
+            later = thread.submit(accept, stores._replace(inbox=writer), create("b@example.com"))
+            eventually(lambda: waits(database.reader(stores.settings.inbox)))
+            answers = inbox.accept(first, [create("a@example.com")])
+        [command] = later.result(10)
+    assert (len(answers), command.seq) == (1, 2)
+    writer.dispose()

@@ -66,7 +66,8 @@ class Watch:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             faulthandler.unregister(signal.SIGALRM)
-            self.forget(connection)
+            if not connection.invalidated:  # else the error under way would become another, which is no trouble
+                self.forget(connection)
 
     def forget(self, connection: Connection) -> None:
         """Nothing is being decided."""
