@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -38,7 +39,10 @@ class Acceptor:
         self._commits: asyncio.Task[None] | None = None
 
     async def accept(self, submission: Submission) -> Acceptance:
-        """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted."""
+        """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted.
+
+        Only of a store that goes or falls silent in the commit itself nobody knows.
+        """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((submission, answer))
         if self._commits is None:
@@ -68,7 +72,8 @@ class Acceptor:
         submissions = [submission for submission, _ in batch]
         try:
             loop = asyncio.get_running_loop()
-            answers = await within(WITHIN, loop.run_in_executor(self._thread, self._commit, submissions))
+            deadline = time.monotonic() + WITHIN
+            answers = await within(WITHIN, loop.run_in_executor(self._thread, self._commit, submissions, deadline))
         except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
@@ -81,9 +86,13 @@ class Acceptor:
                 answer.set_result(its)
         self._announce()
 
-    def _commit(self, submissions: list[Submission]) -> list[Answer]:
+    def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
+        """What comes too late for its answer is undone."""
         with self._engine.begin() as connection:
-            return inbox.accept(connection, submissions, upto=self._upto)
+            answers = inbox.accept(connection, submissions, upto=self._upto)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return answers
 
 
 class Announcer:
