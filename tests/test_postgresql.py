@@ -142,6 +142,12 @@ def test_text_that_it_can_not_hold_is_no_trouble_of_the_store(stores: Stores) ->
     assert not database.is_trouble(caught.value)
 
 
+def test_a_deadlock_is_trouble_of_the_store(stores: Stores) -> None:
+    with pytest.raises(DBAPIError) as caught, stores.events.begin() as connection:
+        connection.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+    assert database.is_trouble(caught.value)
+
+
 def test_the_log_can_not_be_truncated_either(stores: Stores) -> None:
     with pytest.raises(DBAPIError, match="append-only"), stores.events.begin() as connection:
         connection.exec_driver_sql("TRUNCATE events")

@@ -200,6 +200,16 @@ def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Sto
     assert reached(stores) == 1
 
 
+def test_words_that_a_store_can_not_hold_are_told_in_others(stores: Stores) -> None:
+    def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
+        raise ValueError("a \0")
+
+    happen(stores, 1)
+    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    with stores.read_model.begin() as connection:
+        assert projection.stops(connection) == {"users": Stop(1, r"ValueError: a \x00")}
+
+
 def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
     happen(stores, 3)
     broken = replace(users, name="broken", project=bug)
