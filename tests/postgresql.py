@@ -54,11 +54,11 @@ class Postgres:
             self.stop(at_once=True)
         shutil.rmtree(self.folder)
 
-    def database(self, template: str = "template1") -> str:
+    def database(self, template: str = "template1", encoding: str = "UTF8") -> str:
         """The URL of a new one."""
         name = f"test_{uuid4().hex}"
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}')
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
     def stores(self, template: str = "template1") -> dict[str, Any]:

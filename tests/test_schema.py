@@ -307,3 +307,13 @@ def test_init_tells_in_one_line_that_a_database_is_not_there(settings: Settings,
     code, said = cqrs_init(settings.model_copy(update={"event_store_url": url}))
     assert (code, said.count("\n")) == (1, 1), said
     assert 'database "nowhere" does not exist' in said
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_init_refuses_a_database_that_can_not_hold_every_character(
+    settings: Settings, postgres: Any, encoding: str
+) -> None:
+    url = postgres.database("template0", encoding)
+    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url}))
+    assert (code, said) == (1, f"cqrs: {url} has the encoding {encoding}; it must be UTF8\n")
