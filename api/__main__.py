@@ -1,7 +1,7 @@
 """The API as a process of its own, `python -m api`: listens where the settings say, and stops with exit code 0."""
 
+import os
 import signal
-import sys
 
 import uvicorn
 
@@ -13,9 +13,9 @@ STOP_TIMEOUT = 5
 
 def main() -> None:
     # Once it has stopped for a signal, uvicorn raises it again, for whoever had it before: by default that ends
-    # the process as one that was killed.
+    # the process as one that was killed. Python would wait for threads, and they may wait for a store that hangs.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))
     settings = Settings()
     uvicorn.run(
         "api.main:app",

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from api.reading import WITHIN
 from tests.helpers import Stores
 from tests.postgresql import Postgres
-from tests.service import api, eventually
+from tests.service import answers, api, environment, eventually, free_port, start
 
 AT_ONCE = 20
 
@@ -47,3 +48,16 @@ def test_p8_while_a_server_hangs_queries_are_503_in_time_and_the_process_is_aliv
                 assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store-unavailable")
                 assert answer.elapsed.total_seconds() < WITHIN + 2
         eventually(lambda: http.get("/users/").status_code == 200)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+def test_the_api_stops_while_a_server_hangs(stores: Stores, postgres: Postgres) -> None:
+    own = environment(stores.settings) | {"CQRS_API_PORT": str(port := free_port())}
+    process = start(["api"], stores.settings.data_dir, own)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=35) as http:
+        eventually(lambda: answers(http, "/livez"), within=30)
+        assert http.get("/users/").json() == []
+        with hung(postgres):
+            assert http.get("/users/").status_code == 503
+            process.terminate()
+            assert process.wait(20) == 0
