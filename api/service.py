@@ -1,7 +1,7 @@
 """What the routes work with: the stores, the acceptor, and the ways to wait."""
 
+import time
 from collections.abc import Collection
-from contextlib import suppress
 from functools import cache, partial
 from typing import Self
 
@@ -20,6 +20,9 @@ from shared.settings import Settings
 SOCKET_TIMEOUT = 0.5
 """Seconds the announcer waits for a broker that hangs."""
 
+REST = 5
+"""Times as long as it took a log to fail to say how far commands are handled, before it is asked again."""
+
 MIN_POSITION_WAIT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
 
@@ -36,6 +39,7 @@ class Service:
         self.acceptor = Acceptor(database.writer(settings.inbox, lock=inbox.LOCK), self.announcer.announce, self._upto)
         self._handled: int | None = None
         self._known = False
+        self._ask_again = 0.0
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.visible = {name: Poll[int, Outcome](partial(self._visible, name)) for name in PROJECTIONS}
         self.reached = {name: Poll[int, bool](partial(self._reached, name)) for name in PROJECTIONS}
@@ -61,11 +65,21 @@ class Service:
         """The seq at which the backlog is full: by what was known last, if that is enough or all there is."""
         waiting = seq - (self._handled or 0)
         if not self._known or not 0 <= waiting <= self.settings.max_backlog:  # below 0 these are other stores
-            with suppress(DBAPIError), self.log.engine.connect() as connection:
-                self._handled, self._known = outcomes.last_seq(connection), True
+            self._look_at_outcomes()
         if self._handled is None:
             self._handled = seq
         return self._handled + self.settings.max_backlog
+
+    def _look_at_outcomes(self) -> None:
+        """A log that hangs is asked again after a rest, since the inbox's transaction waits for the answer."""
+        began = time.monotonic()
+        if began < self._ask_again:
+            return
+        try:
+            with self.log.engine.connect() as connection:
+                self._handled, self._known = outcomes.last_seq(connection), True
+        except DBAPIError:
+            self._ask_again = time.monotonic() + REST * (time.monotonic() - began)
 
     async def _outcomes(self, seqs: Collection[int]) -> dict[int, Outcome]:
         return await self.log.read(outcomes.find, seqs)

@@ -102,13 +102,14 @@ def is_trouble(error: BaseException) -> bool:
 def _engine(url: str, **settings: object) -> Engine:
     """Outside of a writer's transactions each statement is one of its own."""
     parsed = make_url(url)
+    client = {name: value for name, value in CLIENT.items() if name not in parsed.query}
     return create_engine(
         parsed,
         isolation_level="AUTOCOMMIT",
         paramstyle="format",
         pool_size=CONNECTIONS,
         hide_parameters=True,
-        connect_args=CLIENT | {"options": _options(parsed, SERVER | settings)},
+        connect_args=client | {"options": _options(parsed, SERVER | settings)},
     )
 
 

@@ -255,3 +255,10 @@ def test_racing_processes_get_every_position_and_version_once_with_none_missing(
     for stream, its in groupby(sorted(events, key=lambda e: (e.stream, e.position)), key=lambda e: e.stream):
         versions = [event.version for event in its]
         assert versions == list(range(1, last[stream] + 1))
+
+
+def test_a_page_of_types_has_each_event_once_and_in_order(log: Connection) -> None:
+    for number in range(12):
+        event_store.append(log, Append(f"a-{number}", happened("AB"[number % 2], "C")))
+    read = event_store.read_all(log, types=["C", "A", "A", "none"], after=3, limit=5)
+    assert [(event.position, event.type) for event in read] == [(4, "C"), (5, "A"), (6, "C"), (8, "C"), (9, "A")]

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from shared.decider import Decider, UniqueKey
 from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
+from shared.taken import Taken
 from shared.users.decider import users
 from workers import watch
 from workers.batch import Batch
@@ -69,8 +71,7 @@ class CommandHandler:
             suspect, reached = self._watch.suspect(connection), outcomes.reached(connection)
             if suspect:
                 self._be_careful()
-            limit = min(CHUNK, CAREFUL_CHUNK) if self._is_careful() else CHUNK
-            new = inbox.read_after(reading, max(reached), limit=limit)
+            new = inbox.read_after(reading, max(reached), limit=self._limit())
             self._seen = new[-1].seq if new else max(reached)
             tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
@@ -81,8 +82,12 @@ class CommandHandler:
             stuck = outcomes.stuck_streams(connection) if reached.aside else set()
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
             folds = Folds.of(connection)
+            self._seen = chunk[-1].seq
         _committed(batches, folds)
-        return len(chunk) + (self.handle() if suspect else 0)
+        if suspect:
+            with suppress(Taken):
+                return len(chunk) + self.handle()
+        return len(chunk)
 
     def is_behind(self) -> bool:
         """Whether there is more in the inbox than it has seen."""
@@ -97,7 +102,7 @@ class CommandHandler:
             with self._store.begin() as connection, self._inbox.connect() as reading:
                 if self._watch.suspect(connection):  # `handle` sees to it first
                     return count
-                tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=CHUNK))
+                tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=self._limit()))
                 if not tries:
                     return count
                 batches = self._handle(connection, Turn(inbox.read(reading, tries), stuck, tries))
@@ -158,6 +163,9 @@ class CommandHandler:
         if found.keys() - tries.keys():
             self._be_careful()
         return found
+
+    def _limit(self) -> int:
+        return min(CHUNK, CAREFUL_CHUNK) if self._is_careful() else CHUNK
 
     def _be_careful(self) -> None:
         self._careful_until = time.monotonic() + CAREFUL
