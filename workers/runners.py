@@ -1,6 +1,7 @@
 """A thread for each projection: one that is slow, hangs or has trouble with its database holds up no other."""
 
 import logging
+import sys
 import time
 from threading import Event, Thread
 
@@ -12,6 +13,9 @@ from workers.projections import try_to_catch_up
 
 STOP_WITHIN = 5.0
 """Seconds that chunks under way have to end when the worker is told to stop."""
+
+SWITCH = 0.0005
+"""Seconds after which a busy thread lets another one go on: by default 5 ms, nearly all that a command takes."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,8 @@ class Runners:
 
     def wake(self) -> None:
         """Returns at once."""
+        if not self._running:
+            sys.setswitchinterval(SWITCH)
         self._running = self._running or [Runner(self._settings, each) for each in PROJECTIONS.values()]
         for each in self._running:
             each.wake()
