@@ -60,9 +60,11 @@ class Poll(Generic[K, V]):
                 began = time.perf_counter()
                 found = await self._look(set(self._waiting.values()))
                 took = time.perf_counter() - began
-                for answer, key in self._waiting.items():
-                    if key in found and not answer.done():
-                        answer.set_result(found[key])
+                for answer, key in list(self._waiting.items()):
+                    if key in found:
+                        del self._waiting[answer]  # at once: else a busy loop might look again for nobody
+                        if not answer.done():
+                            answer.set_result(found[key])
         except Exception as error:
             for answer in self._waiting:
                 if not answer.done():
