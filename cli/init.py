@@ -1,6 +1,7 @@
 """Making the three stores, or bringing them to the schema that this version needs."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from sqlalchemy import make_url, text
 
@@ -35,11 +36,9 @@ def _place(url: str) -> str:
 
 
 def _make_writable(folder: Path) -> None:
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()  # each has its own: several may start at once
     except OSError as error:
         raise Refused(f"{folder} can't be written: {error.strerror}") from None
 
