@@ -7,7 +7,6 @@ from pydantic import BaseModel, Field
 
 from api.documentation import QUERY, headers
 from api.paging import After, Limit, MinPosition, page
-from api.problems import unavailable
 from api.routing import Route
 from api.service import Service
 from shared import event_store
@@ -41,10 +40,9 @@ async def list_events(
     min_position: MinPosition = None,
 ) -> Response:
     """Events in the order in which they happened."""
-    log = Service.of(request).log
-    if min_position and await log.read(event_store.last_position) < min_position:
-        raise unavailable("read-model-behind", f"The log has not reached position {min_position} yet.")
-    events = await log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
+    service = Service.of(request)
+    await service.require_logged(min_position)
+    events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
     return page(request, [_shown(event) for event in events], limit=limit, key="id")
 
 

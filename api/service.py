@@ -12,7 +12,7 @@ from api.acceptance import Acceptor, Announcer
 from api.problems import unavailable
 from api.reading import Store
 from api.waiting import Poll
-from shared import bus, database, inbox, outcomes, projection
+from shared import bus, database, event_store, inbox, outcomes, projection
 from shared.outcomes import Outcome
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
@@ -60,6 +60,11 @@ class Service:
         """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""
         if position and not await self.reached[which].get(position, within=MIN_POSITION_WAIT):
             raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
+
+    async def require_logged(self, position: int | None) -> None:
+        """Raises Problem if the log has not reached the position, if one is asked for."""
+        if position and await self.log.read(event_store.last_position) < position:
+            raise unavailable("read-model-behind", f"The log has not reached position {position} yet.")
 
     def _upto(self, seq: int) -> int:
         """The seq at which the backlog is full: by what was known last, if that is enough or all there is."""

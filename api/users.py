@@ -10,15 +10,16 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from api import history
 from api.commands import Command, IdempotencyKey, submit
 from api.documentation import AFTER_WAITING, COMMAND, QUERY, errors, headers
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
-from api.problems import Problem
 from api.routing import Route
 from api.service import Service
 from api.waiting import Prefer
 from shared.inbox import Submission
 from shared.users import emails, read_model
+from shared.users import history as past
 from shared.users.messages import CreateUser, UpdateUserEmail
 
 router = APIRouter(tags=["users"], route_class=Route)
@@ -152,25 +153,44 @@ async def update_user_email(
     responses={
         200: headers("ETag"),
         304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
-        **errors(_404="user-not-found"),
+        **errors(_404="user-not-found version-not-found"),
         **QUERY,
     },
 )
 async def show_user(
     request: Request,
     user_id: UserId,
+    version: history.Version = None,
+    at: history.At = None,
     min_position: MinPosition = None,
     if_none_match: Annotated[str | None, Header(examples=['"2"'])] = None,
 ) -> Response:
-    """One user."""
+    """One user, as it is or as it was."""
     service = Service.of(request)
-    await service.require(PROJECTION, min_position)
-    user = await _find(service, user_id)
+    if version or at:
+        await service.require_logged(min_position)
+        user = await history.as_of(service, "user", user_id, past.fold, version=version, at=at)
+    else:
+        await service.require(PROJECTION, min_position)
+        user = await _find(service, user_id)
     etag = f'"{user.version}"'
     known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
     if known & {etag, "*"}:
         return Response(status_code=304, headers={"ETag": etag})
     return _response(user, 200, {})
+
+
+@router.get(
+    "/users/{user_id}/history",
+    response_model=list[history.Change],
+    responses={200: headers("Link"), **errors(_404="user-not-found"), **QUERY},
+)
+async def list_versions(
+    request: Request, user_id: UserId, after: After = 0, limit: Limit = 100, min_position: MinPosition = None
+) -> Response:
+    """Every version of a user: what changed, when, and by which command."""
+    await Service.of(request).require_logged(min_position)
+    return await history.show_changes(request, "user", user_id, past.changed, after=after, limit=limit)
 
 
 @router.get("/users/", response_model=list[User], responses={200: headers("Link"), **QUERY})
@@ -208,7 +228,7 @@ async def _updated(request: Request, user_id: int, extra: dict[str, str]) -> Res
 async def _find(service: Service, user_id: int) -> read_model.User:
     user = await service.read_models[PROJECTION].read(read_model.user, user_id)
     if not user:
-        raise Problem("user-not-found", 404, f"There is no user {user_id}.")
+        raise history.nothing("user", user_id)
     return user
 
 

@@ -134,6 +134,12 @@ def stream_version(connection: Connection, stream: str) -> int:
     return heads(connection, [stream]).versions[stream]
 
 
+def version_at(connection: Connection, stream: str, time: str) -> int:
+    """The last version that was recorded by then, 0 if none was; the clock may have been set back before it."""
+    rows = fetch(connection, _version_at, stream=stream, time=time)
+    return rows[0][0] if rows else 0
+
+
 def last_position(connection: Connection) -> int:
     """The highest position in the log, 0 if it is empty."""
     return fetch(connection, _last_position)[0][0] or 0
@@ -189,6 +195,12 @@ def _recorded(rows: Iterable[Any]) -> list[RecordedEvent]:
 
 
 _last_position = select(func.max(events.c.position))
+_version_at = (
+    select(events.c.version)
+    .where(events.c.stream == bindparam("stream"), events.c.recorded_at <= bindparam("time"))
+    .order_by(events.c.version.desc())
+    .limit(1)
+)
 _asked = entries(bindparam("streams"))
 _heads = select(
     _asked.c.key,

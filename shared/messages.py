@@ -18,5 +18,10 @@ class Event(BaseModel):
 
 
 def now() -> str:
-    """The time as stored and shown: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """The time as stored and shown."""
+    return written(datetime.now(UTC))
+
+
+def written(moment: datetime) -> str:
+    """RFC 3339, with microseconds, so that order is that of time; it must be in UTC."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
