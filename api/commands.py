@@ -1,7 +1,8 @@
 """Commands as resources: what was accepted, and what became of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
@@ -10,12 +11,13 @@ from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
 
 from api import problems
-from api.documentation import errors, headers
+from api.documentation import STREAM, errors, headers, stream_of
 from api.problems import Details, Problem
 from api.routing import Route
 from api.service import Service
+from api.streaming import LAST_EVENT_ID, EventStream, message, persist
 from api.waiting import Prefer, applied, wait_of
-from shared import inbox
+from shared import inbox, outcomes
 from shared.inbox import Accepted, Submission
 from shared.outcomes import Outcome
 
@@ -57,12 +59,33 @@ class Command(BaseModel):
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service = Service.of(request)
-    command = await service.inbox.read(inbox.find, command_id)
-    if not command:
-        raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
+    command = await _find(service, command_id)
     wait = wait_of(prefer, longest=service.settings.max_wait)
     outcome = await service.outcomes.get(command.seq, within=wait or 0)
     return Response(to_json(resource(command, outcome)), 200, applied(wait), "application/json")
+
+
+@router.get(
+    "/commands/{command_id}/stream",
+    status_code=200,
+    response_class=EventStream,
+    responses={
+        200: stream_of(Command, id="status"),
+        204: {"description": "The status in `Last-Event-ID` is the last one: an EventSource asks no more"},
+        **errors(_404="command-not-found"),
+        **STREAM,
+    },
+)
+async def follow_command(
+    request: Request, command_id: str, last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None
+) -> Response:
+    """A command as server-sent events, each with its status as `id`; ends with the outcome."""
+    service = Service.of(request)
+    command = await _find(service, command_id)
+    outcome = (await service.log.read(outcomes.find, [command.seq])).get(command.seq)
+    if outcome and last_event_id == outcome.status:
+        return Response(status_code=204)
+    return service.streams.answer(_becomes(service, command, outcome))
 
 
 async def submit(
@@ -106,6 +129,20 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
         "links": {"self": path, category: f"/{category}s/{number}"},
     }
+
+
+async def _find(service: Service, command_id: str) -> Accepted:
+    command = await service.inbox.read(inbox.find, command_id)
+    if not command:
+        raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
+    return command
+
+
+async def _becomes(service: Service, command: Accepted, outcome: Outcome | None) -> AsyncIterator[bytes]:
+    if not outcome:
+        yield message("accepted", resource(command, None))
+        outcome = await persist(partial(service.followed.wait, command.seq))
+    yield message(outcome.status, resource(command, outcome))
 
 
 def _number(command: Accepted) -> int:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic_core import to_json
+
 from api.problems import MEDIA_TYPE, document
 
 Responses = dict[int | str, dict[str, Any]]
@@ -36,7 +39,19 @@ def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str
     }
 
 
+def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
+    """Server-sent events whose data is the model's JSON; `id` says what their ids are."""
+    example = {name: field.examples[0] for name, field in model.model_fields.items() if field.examples}
+    text = f"id: 1\ndata: {to_json(example).decode()}\n\n"
+    return {
+        "description": f"Server-sent events: data is {model.__name__} as JSON, id its {id}",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}},
+    }
+
+
 QUERY = errors(_422="invalid-request", _503="store-unavailable read-model-behind")
+
+STREAM = errors(_422="invalid-request", _503="store-unavailable too-many-streams")
 
 COMMAND: Responses = {
     202: {

@@ -2,20 +2,24 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.documentation import QUERY, headers
-from api.paging import After, Limit, MinPosition, page
+from api.documentation import QUERY, STREAM, headers, stream_of
+from api.feed import Wanted, shown
+from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
+from api.streaming import LAST_EVENT_ID, EventStream
 from shared import event_store
-from shared.event_store import RecordedEvent
 from shared.users.read_model import users
 
 router = APIRouter(tags=["events"], route_class=Route)
 
 TYPES = list(users.events)
+
+Types = Annotated[list[str] | None, Query(description="Only these types", examples=[TYPES])]
+Stream = Annotated[str | None, Query(description="Only this stream", examples=["user-1"])]
 
 
 class Event(BaseModel):
@@ -35,24 +39,37 @@ async def list_events(
     request: Request,
     after: After = 0,
     limit: Limit = 100,
-    type: Annotated[list[str] | None, Query(description="Only these types", examples=[TYPES])] = None,
-    stream: Annotated[str | None, Query(description="Only this stream", examples=["user-1"])] = None,
+    type: Types = None,
+    stream: Stream = None,
     min_position: MinPosition = None,
 ) -> Response:
     """Events in the order in which they happened."""
     service = Service.of(request)
     await service.require_logged(min_position)
     events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
-    return page(request, [_shown(event) for event in events], limit=limit, key="id")
+    return page(request, [shown(event) for event in events], limit=limit, key="id")
 
 
-def _shown(event: RecordedEvent) -> dict[str, Any]:
-    return {
-        "id": event.position,
-        "type": event.type,
-        "data": event.data,
-        "stream": event.stream,
-        "version": event.version,
-        "recorded_at": event.recorded_at,
-        "metadata": event.metadata,
-    }
+@router.get(
+    "/events/stream",
+    status_code=200,
+    response_class=EventStream,
+    responses={200: stream_of(Event, id="position"), **STREAM},
+)
+async def follow_events(
+    request: Request,
+    after: Annotated[
+        int | None, Query(ge=0, le=MAX_INTEGER, description="Start behind this position; else with what comes next")
+    ] = None,
+    type: Types = None,
+    stream: Stream = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INTEGER, description=LAST_EVENT_ID)] = None,
+) -> Response:
+    """Events as they happen, as server-sent events. Each is as in `GET /events/`, and its `id` is its position.
+
+    `Last-Event-ID` comes before `after`: an EventSource that comes back sends both.
+    """
+    service = Service.of(request)
+    last = await service.feed.last()
+    position = next((each for each in (last_event_id, after) if each is not None), last)
+    return service.streams.answer(service.feed.follow(position, Wanted(type, stream)))

@@ -1,8 +1,12 @@
 """The API: `uvicorn api.main:app`."""
 
+import asyncio
+import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from fastapi import FastAPI
 
@@ -24,7 +28,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.service = Service(settings)
         garbage.collect_less()
         sys.setswitchinterval(SWITCH)
-        yield
+        with calling_on_stop(app.state.service.streams.stop):
+            yield
         await app.state.service.close()
 
     app = FastAPI(
@@ -36,6 +41,27 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     return app
+
+
+@contextmanager
+def calling_on_stop(do: Callable[[], None]) -> Iterator[None]:
+    """Call it in the loop when the process is told to stop: the server tells the app once all answers have ended."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def told(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(do)
+        if callable(its := before[signal.Signals(number)]):
+            its(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():  # who runs it there stops it otherwise
+        yield
+        return
+    for number in before:
+        signal.signal(number, told)
+    yield
+    for number, its in before.items():
+        signal.signal(number, its)
 
 
 app = create_app(Settings())

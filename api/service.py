@@ -9,8 +9,10 @@ from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
 from api.acceptance import Acceptor, Announcer
+from api.feed import INTERVAL, Feed
 from api.problems import unavailable
 from api.reading import Store
+from api.streaming import Streams
 from api.waiting import Poll
 from shared import bus, database, event_store, inbox, outcomes, projection
 from shared.outcomes import Outcome
@@ -41,6 +43,9 @@ class Service:
         self._known = False
         self._ask_again = 0.0
         self.outcomes = Poll[int, Outcome](self._outcomes)
+        self.followed = Poll[int, Outcome](self._outcomes, every=INTERVAL)
+        self.feed = Feed(self.log)
+        self.streams = Streams(settings.max_streams)
         self.visible = {name: Poll[int, Outcome](partial(self._visible, name)) for name in PROJECTIONS}
         self.reached = {name: Poll[int, bool](partial(self._reached, name)) for name in PROJECTIONS}
 

@@ -29,8 +29,9 @@ V = TypeVar("V")
 class Poll(Generic[K, V]):
     """Answers each waiter once `look` finds what it waits for."""
 
-    def __init__(self, look: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
+    def __init__(self, look: Callable[[Collection[K]], Awaitable[Mapping[K, V]]], *, every: float = INTERVAL) -> None:
         self._look = look
+        self._every = every
         self._waiting: dict[asyncio.Future[V], K] = {}
         self._polling: asyncio.Task[None] | None = None
 
@@ -41,14 +42,19 @@ class Poll(Generic[K, V]):
         """
         if not later and key in (found := await self._look([key])):
             return found[key]
+        try:
+            async with asyncio.timeout(within):
+                return await self.wait(key)
+        except (TimeoutError, asyncio.CancelledError):
+            return None
+
+    async def wait(self, key: K) -> V:
+        """However long it takes. Raises what `look` raises."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = key
         self._polling = self._polling or asyncio.create_task(self._poll())
         try:
-            async with asyncio.timeout(within):
-                return await answer
-        except (TimeoutError, asyncio.CancelledError):
-            return None
+            return await answer
         finally:
             self._waiting.pop(answer, None)
 
@@ -56,7 +62,7 @@ class Poll(Generic[K, V]):
         try:
             took = 0.0
             while self._waiting:
-                await asyncio.sleep(min(max(INTERVAL, REST * took), LONGEST))
+                await asyncio.sleep(min(max(self._every, REST * took), LONGEST))
                 began = time.perf_counter()
                 found = await self._look(set(self._waiting.values()))
                 took = time.perf_counter() - began

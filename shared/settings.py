@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Seconds; the longest that `Prefer: wait` is honoured."""
     max_backlog: int = Field(100_000, ge=1)
     """Commands that may wait to be handled; beyond, none is accepted."""
+    max_streams: int = Field(500, ge=0)
+    """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
 

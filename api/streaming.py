@@ -1,0 +1,131 @@
+"""Answers that stay open: server-sent events, as EventSource reads them (HTML, section 9.2)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from fastapi import Response
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError
+from starlette.types import Receive, Scope, Send
+
+from api.problems import unavailable
+
+HEARTBEAT = 15.0
+"""Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
+
+PATIENCE = 10.0
+"""Seconds in which a client must take what it is sent; then it is dropped."""
+
+RETRY = 1000
+"""Milliseconds after which an EventSource comes back."""
+
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+LAST_EVENT_ID = "The `id` that came last: the stream goes on behind it. An EventSource sends it by itself"
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def message(id: object, data: Any) -> bytes:
+    """An event of its stream; JSON has no line breaks."""
+    return b"id: %s\ndata: %s\n\n" % (str(id).encode(), to_json(data))
+
+
+async def persist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the store answers: what is open stays so, since an EventSource that gets a 503 does not come back."""
+    while True:
+        try:
+            return await ask()
+        except DBAPIError as error:
+            log.warning("a stream waits for the store: %r", error.orig)
+            await asyncio.sleep(1)
+
+
+class Streams:
+    """The streams that are open: so many at most, and none once the API stops."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._stopped = False
+        self.open: set[asyncio.Task[None]] = set()
+        """For each, what ends when its client leaves."""
+
+    def answer(self, messages: AsyncIterator[bytes]) -> "EventStream":
+        """Raises Problem if there are enough already."""
+        if len(self.open) >= self._most:
+            raise unavailable("too-many-streams", f"{self._most} streams are open, and no more may be.")
+        return EventStream(self, messages)
+
+    def add(self, client: asyncio.Task[None]) -> None:
+        self.open.add(client)
+        client.add_done_callback(self.open.discard)
+        if self._stopped:
+            client.cancel()
+
+    def stop(self) -> None:
+        """End them all, at once."""
+        self._stopped = True
+        for client in self.open:
+            client.cancel()
+
+
+class EventStream(Response):
+    """Ends with its messages, or when the client leaves or takes nothing, or the API stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, streams: Streams, messages: AsyncIterator[bytes]) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["Content-Length"]
+        self._streams = streams
+        self._messages = messages
+        self._spoke = 0.0
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        client = asyncio.create_task(_leaves(receive))
+        self._streams.add(client)
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        speaking = asyncio.create_task(self._speak(send))
+        beating = asyncio.create_task(self._beat(send))
+        tasks = client, speaking, beating
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, TimeoutError):
+                raise end
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):  # it is told that this is the end, unless it doesn't listen
+                await send({"type": "http.response.body", "body": b""})
+
+    async def _speak(self, send: Send) -> None:
+        await self._say(send, b"retry: %d\n\n" % RETRY)
+        async for each in self._messages:
+            await self._say(send, each)
+
+    async def _beat(self, send: Send) -> None:
+        self._spoke = time.monotonic()
+        while True:
+            await asyncio.sleep(max(0.0, self._spoke + HEARTBEAT - time.monotonic()))
+            if time.monotonic() - self._spoke >= HEARTBEAT:
+                await self._say(send, b":\n\n")
+
+    async def _say(self, send: Send, text: bytes) -> None:
+        """Raises TimeoutError if the client doesn't take it. The server waits only once its buffer is full."""
+        async with asyncio.timeout(PATIENCE):
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+        self._spoke = time.monotonic()
+
+
+async def _leaves(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
