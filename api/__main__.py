@@ -2,10 +2,15 @@
 
 import os
 import signal
+import socket
+import sys
 
 import uvicorn
 
 from shared.settings import Settings
+
+TAKES_WITHIN = 10
+"""Seconds in which the other end must take what it is sent; then the system ends the connection, buffers and all."""
 
 STOP_TIMEOUT = 5
 """Seconds it gives open requests when it is told to stop."""
@@ -17,7 +22,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
     settings = Settings()
-    uvicorn.run(
+    config = uvicorn.Config(
         "api.main:app",
         host=settings.api_host,
         port=settings.api_port,
@@ -25,6 +30,15 @@ def main() -> None:
         log_level="warning",
         timeout_graceful_shutdown=STOP_TIMEOUT,
     )
+    uvicorn.Server(config).run(sockets=[_impatient(config.bind_socket())])
+
+
+def _impatient(listening: socket.socket) -> socket.socket:
+    if sys.platform == "linux":
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKES_WITHIN * 1000
+        )  # tcp(7); connections inherit it
+    return listening
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ TAIL = 1000
 """Events kept for those who follow."""
 
 PAGE = 100
-"""Events that somebody who is behind reads at once."""
+"""Events that somebody who is behind gets at once."""
 
 
 class Wanted(NamedTuple):
@@ -67,8 +67,8 @@ class Feed:
     async def _next(self, position: int, wanted: Wanted) -> tuple[Sequence[bytes], int]:
         """What comes behind a position, and the position up to which that is all."""
         if position >= self._start:
-            tail = self._tail[position - self._start :]
-            return [each.message for each in tail if wanted.has(each.event)], self._end
+            tail = self._tail[position - self._start :][:PAGE]
+            return [each.message for each in tail if wanted.has(each.event)], position + len(tail)
         end = self._end
         events = await persist(partial(self._page, position, wanted))
         last = events[-1].position if events else position

@@ -17,8 +17,11 @@ from api.problems import unavailable
 HEARTBEAT = 15.0
 """Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
 
-PATIENCE = 10.0
-"""Seconds in which a client must take what it is sent; then it is dropped."""
+PATIENCE = 15.0
+"""Seconds in which a client must take what it is sent, or it is dropped, where the system didn't do so before."""
+
+PIECE = 64 * 1024
+"""Bytes sent at once: as many as the server buffers before it waits for the client."""
 
 RETRY = 1000
 """Milliseconds after which an EventSource comes back."""
@@ -110,7 +113,8 @@ class EventStream(Response):
     async def _speak(self, send: Send) -> None:
         await self._say(send, b"retry: %d\n\n" % RETRY)
         async for each in self._messages:
-            await self._say(send, each)
+            for start in range(0, len(each), PIECE):
+                await self._say(send, each[start : start + PIECE])
 
     async def _beat(self, send: Send) -> None:
         self._spoke = time.monotonic()

@@ -9,6 +9,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from starlette.types import Message
 
@@ -248,19 +250,43 @@ def test_beyond_the_limit_a_stream_is_503_until_somebody_leaves(stores: Stores) 
 
 
 def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> None:
-    """Its buffers, and those of the kernel, fill up before."""
+    happen(stores, 2 * feed.TAIL, padding=20_000)  # more than its buffers and those of the kernel take
+    with (
+        api(stores.settings.data_dir, CQRS_MAX_STREAMS="2") as http,
+        stuck(http.base_url.port or 0),
+        following(url(http, "/events/stream")) as live,
+    ):
+        last = happen(stores, 1)
+        eventually(lambda: live.ids == [last])
+        assert not there_is_room(http)
+        eventually(lambda: there_is_room(http), within=streaming.PATIENCE + 20)
+        assert live.clean is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must end the connection")
+def test_of_who_takes_nothing_nothing_is_left(stores: Stores, service: Callable[..., Service]) -> None:
     happen(stores, 2 * feed.TAIL, padding=20_000)
-    with api(stores.settings.data_dir, CQRS_MAX_STREAMS="2") as http:
-        stuck = socket.create_connection((http.base_url.host, http.base_url.port or 0))
-        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stuck.sendall(b"GET /events/stream?after=0 HTTP/1.1\r\nHost: test\r\n\r\n")
-        with following(url(http, "/events/stream")) as live:
-            last = happen(stores, 1)
-            eventually(lambda: live.ids == [last])
-            assert not there_is_room(http)
-            eventually(lambda: there_is_room(http), within=streaming.PATIENCE + 20)
-            assert live.clean is None
-        stuck.close()
+    running = service().ready()
+    role = running.role("api")
+    assert role
+    running.http.close()
+    idle = eventually(lambda: not established(role, running.port) and role.memory_info().rss)
+    with stuck(running.port), stuck(running.port):
+        eventually(lambda: len(established(role, running.port)) == 2)
+        eventually(lambda: not established(role, running.port), within=60)
+        assert role.memory_info().rss - idle < 50_000_000
+
+
+@contextmanager
+def stuck(port: int) -> Iterator[None]:
+    """Somebody who asks for everything and reads nothing."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /events/stream?after=0 HTTP/1.1\r\nHost: test\r\n\r\n")
+        yield
+
+
+def established(role: psutil.Process, port: int) -> list[Any]:
+    return [each for each in role.net_connections() if each.raddr and each.laddr.port == port]
 
 
 @pytest.mark.parametrize("server", [["api"], ["uvicorn", "api.main:app"]])
