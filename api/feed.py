@@ -11,7 +11,7 @@ from api.waiting import Poll
 from shared import event_store
 from shared.event_store import RecordedEvent
 
-INTERVAL = 0.01
+INTERVAL = 0.02
 """Seconds between two looks, while anybody follows."""
 
 TAIL = 1000
