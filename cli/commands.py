@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import Refused, in_one_line
+from cli.output import AsJson, example, show_json
 from shared import database, event_store, inbox, outcomes
 from shared.inbox import Accepted
 from shared.settings import Settings
@@ -14,10 +15,9 @@ from shared.settings import Settings
 app = typer.Typer(no_args_is_help=True, help="What became of commands.")
 
 CommandId = Annotated[str, typer.Argument(help="As the 202 told it", metavar="ID")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
 
 
-@app.command("list")
+@app.command("list", epilog=example("cqrs commands list --failed"))
 @in_one_line
 def list_(
     failed: Annotated[bool, typer.Option("--failed", help="Only those that failed")] = False,
@@ -33,7 +33,7 @@ def list_(
         commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
     shown = _shown(settings, commands[::-1])
     if as_json:
-        typer.echo(json.dumps(shown, indent=2))
+        show_json(shown)
         return
     for each in shown:
         at = f"{each['accepted_at'][:19]}Z"
@@ -41,16 +41,16 @@ def list_(
         typer.echo(line.rstrip())
 
 
-@app.command()
+@app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 @in_one_line
-def show(command_id: CommandId) -> None:
-    """One command, with its data and what became of it, as JSON."""
+def show(command_id: CommandId, as_json: AsJson = False) -> None:
+    """One command, with its data and what became of it, as JSON in any case."""
     settings = Settings()
     [shown] = _shown(settings, [_find(settings, command_id)])
-    typer.echo(json.dumps(shown, indent=2))
+    show_json(shown)
 
 
-@app.command()
+@app.command(epilog=example("cqrs commands retry 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 @in_one_line
 def retry(command_id: CommandId) -> None:
     """Have a command that failed handled once more, as if it had been accepted now."""

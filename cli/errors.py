@@ -8,7 +8,9 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from shared.cloud_events import Damaged
 from shared.schema import WrongSchema
+from shared.streams import Wrong
 
 P = ParamSpec("P")
 
@@ -28,7 +30,7 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
         except DBAPIError as error:
             message = f"a store can't be used: {' '.join(str(error.orig).split())}"
-        except (Refused, WrongSchema, OSError) as error:
+        except (Refused, Damaged, Wrong, WrongSchema, OSError) as error:
             message = str(error)
         typer.secho(f"cqrs: {message}", fg="red", err=True)
         raise typer.Exit(1)

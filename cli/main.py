@@ -4,30 +4,68 @@ from typing import Annotated
 
 import typer
 
-from cli import commands, projections
+from cli import commands, events, projections
+from cli import config as config_
 from cli import init as init_
+from cli import status as status_
 from cli import up as up_
 from cli.errors import in_one_line
+from cli.output import AsJson, console, example, show_json, table
 from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
 app.add_typer(commands.app, name="commands")
+app.add_typer(events.app, name="events")
 app.add_typer(projections.app, name="projections")
 
 Workers = Annotated[int, typer.Option(min=1, max=64)]
 
 
-@app.command()
+@app.command(epilog=example("cqrs up --command-workers 2"))
 @in_one_line
 def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     up_.up(Settings(), command_workers=command_workers, projection_workers=projection_workers)
 
 
-@app.command()
+@app.command(epilog=example("CQRS_DATA_DIR=/srv/cqrs cqrs init"))
 @in_one_line
 def init() -> None:
     """Make the data dir and the tables of the three stores, or bring them to what this version needs."""
     settings = Settings()
     init_.init(settings)
     typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")
+
+
+@app.command(epilog=example("cqrs status --watch"))
+@in_one_line
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Until Ctrl-C")] = False,
+    api: Annotated[str, typer.Option(help="Where the API is; by default as the settings say", metavar="URL")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Who is alive, what waits, how far each projection is. Exit code 1 if a role or a projection is not."""
+    settings = Settings()
+    if watch:
+        status_.watch(settings, api, as_json=as_json)
+        return
+    found = status_.status(settings, api)
+    if as_json:
+        show_json(found)
+    else:
+        console().print(status_.shown(found))
+    raise typer.Exit(0 if found["well"] else 1)
+
+
+@app.command(epilog=example("cqrs config --json"))
+@in_one_line
+def config(as_json: AsJson = False) -> None:
+    """Every setting, its value, and where it came from: environment, .env, a secret file, or the default."""
+    shown = config_.config(Settings())
+    if as_json:
+        show_json(shown)
+        return
+    rows = table("setting", "value", "from")
+    for name, each in shown.items():
+        rows.add_row(name, "" if each["value"] is None else str(each["value"]), each["from"])
+    console().print(rows)

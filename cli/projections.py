@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.commands import AsJson
 from cli.errors import in_one_line
+from cli.output import AsJson
 from shared import database, event_store, projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings

@@ -84,12 +84,10 @@ async def _greet(settings: Settings) -> None:
             writer.close()
             break
         await asyncio.sleep(0.05)
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    url = f"http://{host}:{settings.api_port}"
     redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
     lines = [
-        f"API    {url}",
-        f"docs   {url}/docs",
+        f"API    {settings.api}",
+        f"docs   {settings.api}/docs",
         f"data   {' and '.join(places(settings))}",
         f"Redis  {redis}",
         "",

@@ -1,7 +1,9 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
 import logging
+from collections import defaultdict
 from functools import cache
+from socket import gethostname
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +19,9 @@ from shared.settings import Settings
 
 COMMANDS = "commands"
 PROJECTIONS = "projections"
+
+BEAT = "beat"
+"""A key in the broker that lasts a few seconds longer than beat does."""
 
 HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
@@ -112,6 +117,33 @@ def ping(app: Celery) -> bool:
             return bool(producer.channel.client.ping())
     except BrokerDown:
         return False
+
+
+def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
+    """Beat, and the workers that answer within so many seconds by the queue they take from. Raises BrokerDown.
+
+    The app is of no use afterwards: Celery leaves its connection waiting for answers.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    with app.producer_pool.acquire(block=True) as producer:
+        if beat := producer.channel.client.get(BEAT):
+            found[BEAT].append(beat.decode())
+    for worker, queues in sorted((app.control.inspect(timeout=within).active_queues() or {}).items()):
+        for queue in queues:
+            found[queue["name"]].append(worker)
+    return found
+
+
+def show_beat(app: Celery, *, lasts: float) -> None:
+    """Beat is alive for so many seconds more. Raises BrokerDown."""
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.channel.client.set(BEAT, f"beat@{gethostname()}", px=int(lasts * 1000))
+
+
+def waiting(app: Celery) -> dict[str, int]:
+    """The messages in each queue. Raises BrokerDown."""
+    with app.producer_pool.acquire(block=True) as producer:
+        return {queue: producer.channel.client.llen(queue) for queue in QUEUES.values()}
 
 
 @cache

@@ -1,7 +1,7 @@
 """The log: events in streams, each at its version there and at its position among all."""
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy import Sequence as NumberSequence
 
@@ -44,6 +45,9 @@ events = Table(
 
 LOCK = "event_store"
 """What its writers take turns at."""
+
+PAGE = 2000
+"""Events read at once of a log that is gone through."""
 
 DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
 
@@ -186,6 +190,38 @@ def read_all(
     return _recorded(fetch(connection, _read_all(frozenset(values)), **values))
 
 
+def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[RecordedEvent]:
+    """Events with `after < position <= upto` in order of position, a page at a time, however many they are."""
+    while after < upto and (page := read_all(connection, after=after, limit=min(PAGE, upto - after))):
+        yield from page
+        after = page[-1].position
+
+
+def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
+    """The whole log, stream by stream, each in order of version; a page at a time."""
+    stream, version = "", 0
+    while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE)):
+        yield from page
+        stream, version = page[-1].stream, page[-1].version
+
+
+def read_latest(
+    connection: Connection, *, types: Collection[str] | None = None, stream: str | None = None, limit: int
+) -> list[RecordedEvent]:
+    """The last events, of these types and this stream only, if given; oldest first."""
+    query = select(events).order_by(events.c.position.desc()).limit(limit)
+    if types is not None:
+        query = query.where(events.c.type.in_(types))
+    if stream is not None:
+        query = query.where(events.c.stream == stream).order_by(None).order_by(events.c.version.desc())
+    return _recorded(connection.execute(query))[::-1]
+
+
+def load(connection: Connection, recorded: Sequence[RecordedEvent]) -> None:
+    """Write events as another log had them."""
+    insert_rows(connection, events, recorded)
+
+
 def _json(value: Any) -> str:
     return to_json(value).decode()
 
@@ -208,6 +244,12 @@ _heads = select(
     _last_position.scalar_subquery(),
 )
 _after = entries(bindparam("after"))
+_by_stream = (
+    select(events)
+    .where(tuple_(events.c.stream, events.c.version) > tuple_(bindparam("after_stream"), bindparam("after_version")))
+    .order_by(events.c.stream, events.c.version)
+    .limit(bindparam("limit"))
+)
 _types = entries(bindparam("types"))
 _of_streams = (
     select(events)

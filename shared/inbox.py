@@ -4,14 +4,14 @@ import hashlib
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
 from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, select
 
-from shared.database import BigInt, fetch, insert_rows, upsert_rows
+from shared.database import BigInt, entries, fetch, insert_rows, upsert_rows
 from shared.messages import now
 
 metadata = MetaData()
@@ -126,6 +126,12 @@ def find(connection: Connection, command_id: str) -> Accepted | None:
     return next(map(Accepted._make, fetch(connection, _find, id=command_id)), None)
 
 
+def find_all(connection: Connection, command_ids: Iterable[str]) -> dict[str, Accepted]:
+    """Those of the commands that were accepted, by their ids."""
+    rows = fetch(connection, _find_all, ids=to_json(dict.fromkeys(command_ids)).decode())
+    return {command.command_id: command for command in map(Accepted._make, rows)}
+
+
 def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
     """The commands with these seqs, in order of seq."""
     return [Accepted(*row) for row in connection.execute(_read, {"seqs": list(seqs)})] if seqs else []
@@ -139,6 +145,11 @@ def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted
 def last_seq(connection: Connection) -> int:
     """The highest seq ever given, 0 if none was."""
     return connection.scalar(select(sequences.c.value).where(sequences.c.name == SEQ)) or 0
+
+
+def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
+    """The next number of each category is one higher."""
+    upsert_rows(connection, sequences, numbers.items())
 
 
 def _numbers(connection: Connection) -> dict[str, int]:
@@ -184,5 +195,7 @@ _sequences = select(sequences)
 _accepted = [commands.c[name] for name in Accepted._fields]
 _select = select(*_accepted)
 _find = _select.where(commands.c.command_id == bindparam("id"))
+_ids = entries(bindparam("ids"))
+_find_all = _select.where(commands.c.command_id.in_(select(_ids.c.key)))
 _read = _select.where(commands.c.seq.in_(bindparam("seqs", expanding=True))).order_by(commands.c.seq)
 _read_after = _select.where(commands.c.seq > bindparam("after")).order_by(commands.c.seq).limit(bindparam("limit"))

@@ -124,6 +124,15 @@ def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> Non
     upsert_rows(connection, unique_keys, [(*key, stream) for key, stream in to.items() if stream])
 
 
+def keep_keys(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
+    """For their streams. Raises IntegrityError if one is taken."""
+    insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])
+
+
+def count_keys(connection: Connection) -> int:
+    return int(fetch(connection, _count_keys)[0][0])
+
+
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
     """Keep commands to be taken up again."""
     insert_rows(connection, aside, new)
@@ -137,6 +146,10 @@ def set_aside_after(connection: Connection, seq: int, *, limit: int) -> list[Set
 def find_set_aside(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
     """Those of the commands that are set aside."""
     return [SetAside(*row) for row in connection.execute(_find_aside, {"seqs": list(seqs)})]
+
+
+def count_set_aside(connection: Connection) -> int:
+    return int(fetch(connection, _count_aside)[0][0])
 
 
 def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
@@ -176,6 +189,8 @@ _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigI
 _aside = select(*(aside.c[name] for name in SetAside._fields))
 _aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
 _find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
+_count_keys = select(func.count()).select_from(unique_keys)
+_count_aside = select(func.count()).select_from(aside)
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _stuck_streams = select(aside.c.stream).distinct()
 _reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))

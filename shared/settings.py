@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         return f"sqlite:///{path.with_stem(f'{path.stem}-{projection}')}"
 
     @property
+    def api(self) -> str:
+        """Where it answers."""
+        return f"http://{f'[{self.api_host}]' if ':' in self.api_host else self.api_host}:{self.api_port}"
+
+    @property
     def redis_socket(self) -> Path:
         """Where the embedded server listens; in the temporary folder if the data dir's path is too long."""
         path = self.data_dir / "valkey.sock"

@@ -1,11 +1,12 @@
 """Celery beat without a calendar: it wakes the workers at a steady pace, also when the clock is set back."""
 
+from contextlib import suppress
 from typing import Any
 
 from celery.beat import Scheduler
 
 from shared import bus
-from workers.app import EVERY, settings, wake
+from workers.app import EVERY, app, settings, wake
 
 
 class Beat(Scheduler):  # type: ignore[misc]
@@ -15,6 +16,8 @@ class Beat(Scheduler):  # type: ignore[misc]
         """Returns the seconds to the next."""
         for task in bus.QUEUES:
             wake(task)
+        with suppress(*bus.BrokerDown):
+            bus.show_beat(app, lasts=3 * EVERY)
         if settings.alive_file:
             settings.alive_file.touch()
         return EVERY

@@ -1,0 +1,55 @@
+"""What commands print: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
+
+
+def show_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def show_line(value: Any) -> None:
+    """As one line, for what has no end."""
+    typer.echo(json.dumps(value, separators=(",", ":")))
+
+
+def table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def console() -> Console:
+    """Values are shown as they are: no markup, no line broken."""
+    return Console(soft_wrap=True, markup=False, highlight=False)
+
+
+def example(line: str) -> str:
+    """For the end of a command's help."""
+    return f"Example: {line}"
+
+
+def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar on stderr of how many went by, how fast, and the time left; none where nobody looks."""
+    screen = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,}"), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        for count, item in enumerate(items, 1):
+            yield item
+            if count % 1000 == 0:
+                bar.update(task, completed=count)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f}/s")

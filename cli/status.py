@@ -1,0 +1,159 @@
+"""`cqrs status`: who works, what waits, and how far everything is."""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from cli.output import console, show_line, table
+from shared import bus, database, event_store, inbox, outcomes, projection
+from shared.read_models import PROJECTIONS
+from shared.settings import Settings
+
+WITHIN = 1.0
+"""Seconds in which roles must answer; commands are counted meanwhile."""
+
+
+def status(settings: Settings, api: str = "") -> dict[str, Any]:
+    """As it is shown; takes a second. `api` is where one listens, if not where the settings say."""
+    before, started = _handled(settings), time.monotonic()
+    roles = {"api": _api(api or settings.api), **_workers(settings)}
+    time.sleep(max(0.0, started + WITHIN - time.monotonic()))
+    handled, seconds = _handled(settings) - before, time.monotonic() - started
+    projections = _projections(settings)
+    return {
+        "well": all(roles.values()) and not any(each["stopped"] for each in projections.values()),
+        "roles": roles,
+        "queues": _queues(settings),
+        "commands": _commands(settings) | {"per_second": round(handled / seconds, 1)},
+        "projections": projections,
+    }
+
+
+def shown(status: Mapping[str, Any]) -> RenderableType:
+    commands, queues = status["commands"], status["queues"]
+    overview = table("role", "alive")
+    for role, alive in status["roles"].items():
+        overview.add_row(role, ", ".join(alive) or "none answers")
+    facts = table("commands", "")
+    facts.add_row("accepted", f"{commands['accepted']:,}")
+    facts.add_row("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}")
+    facts.add_row("set aside", f"{commands['set_aside']:,}")
+    facts.add_row("handled", f"{commands['per_second']:,} a second")
+    facts.add_row("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or "Redis doesn't answer")
+    progress = table("projection", "position", "events behind", "seconds behind", "state")
+    for name, each in status["projections"].items():
+        progress.add_row(name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
+    return Group(overview, "", facts, "", progress)
+
+
+def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
+    """Show it over and over until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while as_json:
+            show_line(status(settings, api))
+        with Live(console=console(), screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(_shown_or_why(settings, api), refresh=True)
+
+
+def _shown_or_why(settings: Settings, api: str) -> RenderableType:
+    try:
+        return shown(status(settings, api))
+    except DBAPIError as error:
+        time.sleep(WITHIN)
+        return f"a store can't be used: {error.orig}"
+
+
+def state(progress: Mapping[str, Any]) -> str:
+    """Of a projection."""
+    stopped = progress["stopped"]
+    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
+
+
+def _since(seconds: float | None) -> str:
+    return "" if seconds is None else f", the oldest for {seconds:.1f} s"
+
+
+def _api(url: str) -> list[str]:
+    where = urlsplit(url)
+    kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
+    with suppress(OSError, HTTPException), closing(kind(where.netloc, timeout=WITHIN)) as connection:
+        connection.request("GET", f"{where.path.rstrip('/')}/livez")
+        return [url] if connection.getresponse().status == 200 else []
+    return []
+
+
+def _workers(settings: Settings) -> dict[str, list[str]]:
+    """Those that answer, by role. A worker answers from the loop that runs its tasks: a frozen one doesn't."""
+    alive: dict[str, list[str]] = {}
+    with suppress(*bus.BrokerDown):
+        alive = bus.alive(bus.celery(settings, socket_timeout=WITHIN + 1), within=WITHIN)
+    queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS, "beat": bus.BEAT}
+    return {role: alive.get(queue, []) for role, queue in queues.items()}
+
+
+def _queues(settings: Settings) -> dict[str, int]:
+    """Empty if the broker doesn't answer."""
+    with suppress(*bus.BrokerDown):
+        return bus.waiting(bus.celery(settings, socket_timeout=WITHIN))
+    return {}
+
+
+def _handled(settings: Settings) -> int:
+    seq: int = _read(settings.event_store, outcomes.last_seq)
+    return seq
+
+
+def _commands(settings: Settings) -> dict[str, Any]:
+    def behind(connection: Connection) -> tuple[int, int, list[int]]:
+        first = [each.seq for each in outcomes.set_aside_after(connection, 0, limit=1)]
+        return outcomes.last_seq(connection), outcomes.count_set_aside(connection), first
+
+    handled, aside, first = _read(settings.event_store, behind)
+
+    def ahead(connection: Connection) -> tuple[int, list[inbox.Accepted]]:
+        waiting = inbox.read(connection, first) + inbox.read_after(connection, handled, limit=1)
+        return inbox.last_seq(connection), waiting
+
+    accepted, waiting = _read(settings.inbox, ahead)
+    oldest = min((each.accepted_at for each in waiting), default=None)
+    return {
+        "accepted": accepted,
+        "waiting": accepted - handled,
+        "set_aside": aside,
+        "oldest_seconds": oldest and _age(oldest),
+    }
+
+
+def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
+    """How far each is behind the log: in events, and in seconds since the first of them was recorded."""
+    stands = {
+        name: _read(settings.read_model_of(name), partial(projection.stands, projection=name)) for name in PROJECTIONS
+    }
+    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
+        last = event_store.last_position(connection)
+        nexts = {name: event_store.read_all(connection, after=each.position, limit=1) for name, each in stands.items()}
+    return {
+        name: each.shown(last) | {"seconds": _age(nexts[name][0].recorded_at) if each.position < last else 0.0}
+        for name, each in stands.items()
+    }
+
+
+def _read(url: str, query: Any) -> Any:
+    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+        return query(connection)
+
+
+def _age(time_: str) -> float:
+    """In seconds."""
+    return max(0.0, round((datetime.now(UTC) - datetime.fromisoformat(time_)).total_seconds(), 3))

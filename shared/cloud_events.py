@@ -1,0 +1,104 @@
+"""The log as JSON lines: each event as a CloudEvent 1.0, then one that says how many they were, and their digest.
+
+What CloudEvents has no name for are extensions: `streamversion`, and `metadata`, which is JSON in a string.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Connection
+
+from shared import event_store
+from shared.event_store import RecordedEvent
+from shared.messages import now
+
+SOURCE = "/events/"
+
+END = "LogExported"
+
+
+class Damaged(Exception):
+    """These lines aren't what was exported; its message is one line."""
+
+
+def lines(connection: Connection) -> Iterator[bytes]:
+    """The whole log as it is now, and the end."""
+    digest, count = hashlib.sha256(), 0
+    last = event_store.last_position(connection)
+    for event in event_store.read_between(connection, after=0, upto=last):
+        line = _line(event)
+        digest.update(line)
+        count += 1
+        yield line
+    yield _end(count, digest.hexdigest())
+
+
+def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
+    """What the lines hold. Raises Damaged, at the end too: then none of them may be used."""
+    digest, count = hashlib.sha256(), 0
+    ended = False
+    for number, line in enumerate(exported, 1):
+        found = _parsed(number, line)
+        if ended:
+            raise Damaged(f"line {number} comes after the end")
+        if found["type"] == END:
+            _check_end(found, count, digest.hexdigest())
+            ended = True
+            continue
+        digest.update(line)
+        count += 1
+        yield _event(number, found)
+    if not ended:
+        raise Damaged(f"the end is missing: the last line is {count}")
+
+
+def _line(event: RecordedEvent) -> bytes:
+    attributes = {
+        "specversion": "1.0",
+        "id": str(event.position),
+        "source": SOURCE,
+        "type": event.type,
+        "subject": event.stream,
+        "time": event.recorded_at,
+        "streamversion": event.version,
+        "metadata": event.metadata_json,
+        "datacontenttype": "application/json",
+    }
+    return b'%s,"data":%s}\n' % (to_json(attributes)[:-1], event.data_json.encode())
+
+
+def _end(count: int, digest: str) -> bytes:
+    attributes = {"specversion": "1.0", "id": digest, "source": SOURCE, "type": END, "time": now()}
+    return to_json({**attributes, "data": {"events": count, "sha256": digest}}) + b"\n"
+
+
+def _parsed(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = from_json(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("specversion") != "1.0" or not isinstance(found.get("type"), str):
+        raise Damaged(f"line {number} is no CloudEvent 1.0")
+    return found
+
+
+def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
+    try:
+        return RecordedEvent(
+            position=int(found["id"]),
+            stream=found["subject"],
+            version=found["streamversion"],
+            type=found["type"],
+            data_json=to_json(found["data"]).decode(),
+            metadata_json=found["metadata"],
+            recorded_at=found["time"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"line {number} is no event of a log: {error!r}") from None
+
+
+def _check_end(end: dict[str, Any], count: int, digest: str) -> None:
+    if end.get("data") != {"events": count, "sha256": digest}:
+        raise Damaged(f"the {count} events aren't those that were exported: their checksum is another")
