@@ -9,6 +9,7 @@ from cli import config as config_
 from cli import init as init_
 from cli import status as status_
 from cli import up as up_
+from cli import verify as verify_
 from cli.errors import in_one_line
 from cli.output import AsJson, console, example, show_json, table
 from shared.settings import Settings
@@ -69,3 +70,15 @@ def config(as_json: AsJson = False) -> None:
     for name, each in shown.items():
         rows.add_row(name, "" if each["value"] is None else str(each["value"]), each["from"])
     console().print(rows)
+
+
+@app.command(epilog=example("cqrs verify"))
+@in_one_line
+def verify(as_json: AsJson = False) -> None:
+    """Hold the stores against each other and read models against a replay. Exit code 1 at the first thing wrong."""
+    if not as_json:
+        verify_.verify(Settings())
+        return
+    verdict = verify_.verdict(Settings())
+    show_json(verdict)
+    raise typer.Exit(0 if verdict["well"] else 1)

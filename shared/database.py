@@ -59,6 +59,15 @@ def briefly(engine: Engine) -> Iterator[Engine]:
         engine.dispose()
 
 
+@contextmanager
+def snapshot(url: str) -> Iterator[Connection]:
+    """A connection that can't write, and sees the store as it is now until it is closed, however long that takes."""
+    with briefly(reader(url)) as engine, engine.connect() as connection:
+        for statement in _module(url).SNAPSHOT:
+            connection.exec_driver_sql(statement)
+        yield connection
+
+
 def is_local(url: str) -> bool:
     """A file, and not a server that may be far away."""
     return url.startswith("sqlite:")

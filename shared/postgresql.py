@@ -50,6 +50,9 @@ FORBIDDEN = "42501"
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Under another level, which a database may have as its default, what is read is older than the lock."""
 
+SNAPSHOT = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SET LOCAL statement_timeout = 0", "SELECT 1")
+"""What a reader sees stays as it is from its first look on."""
+
 
 def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
     engine = _engine(

@@ -1,6 +1,6 @@
 """What a projection is, and how far each one has come."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Projection:
     """
 
     name: str
+    tables: Sequence[Table]
     events: Mapping[str, type[Event]]
     project: Callable[[Connection, Iterable[tuple[RecordedEvent, Any]]], None]
     gathers: float = 0.0

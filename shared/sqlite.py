@@ -19,6 +19,9 @@ WRITER_CACHE = 16_384
 READ_BUSY_TIMEOUT = 0.25
 """Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
 
+SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
+"""What a reader sees stays as it is from its first look on."""
+
 
 def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
     synchronous = "FULL" if durable else "NORMAL"

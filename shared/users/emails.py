@@ -48,4 +48,4 @@ _update = (
     .values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
 )
 
-emails = Projection(name="emails", events=users.events, project=project, gathers=0.05)
+emails = Projection(name="emails", tables=[table], events=users.events, project=project, gathers=0.05)

@@ -76,4 +76,6 @@ _update = (
     .values(email=bindparam("email"), version=bindparam("version"))
 )
 
-users = Projection(name="users", events={event.__name__: event for event in get_args(UserEvent)}, project=project)
+users = Projection(
+    name="users", tables=[table], events={event.__name__: event for event in get_args(UserEvent)}, project=project
+)

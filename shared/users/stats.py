@@ -50,4 +50,6 @@ _add = (
     .values(users=table.c.users + bindparam("more_users"), changes=table.c.changes + bindparam("more_changes"))
 )
 
-stats = Projection(name="stats", events=dict.fromkeys(users.events, Event), project=project, gathers=0.05)
+stats = Projection(
+    name="stats", tables=[table], events=dict.fromkeys(users.events, Event), project=project, gathers=0.05
+)

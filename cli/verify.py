@@ -1,0 +1,28 @@
+"""`cqrs verify`: everything that can be told from one store is held against the others."""
+
+import typer
+
+from cli.output import progress
+from shared.settings import Settings
+from shared.streams import Wrong
+from shared.verification import checks, snapshots
+from workers.commands import AGGREGATES
+
+
+def verify(settings: Settings, *, quiet: bool = False) -> dict[str, int]:
+    """How much each check went through. Raises Wrong at the first thing that is wrong."""
+    done: dict[str, int] = {}
+    with snapshots(settings) as stores:
+        for what, check in checks(stores, AGGREGATES).items():
+            done[what] = sum(progress(check, what))
+            if not quiet:
+                typer.echo(f"ok  {what}: {done[what]:,}")
+    return done
+
+
+def verdict(settings: Settings) -> dict[str, object]:
+    """The same, for programs."""
+    try:
+        return {"well": True, "wrong": None, "checked": verify(settings, quiet=True)}
+    except Wrong as wrong:
+        return {"well": False, "wrong": str(wrong), "checked": None}

@@ -1,0 +1,62 @@
+"""A read model made anew, and how another one differs from it."""
+
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, String, Table, collate, select
+
+from shared import event_store
+from shared.pages import pages
+from shared.projection import Projection, metadata
+
+PAGE = 5000
+"""Events in one transaction, and rows read at once."""
+
+
+class Difference(NamedTuple):
+    """A row by its primary key: as it was found and as it should be; None: it isn't there."""
+
+    key: tuple[Any, ...]
+    found: tuple[Any, ...] | None
+    expected: tuple[Any, ...] | None
+
+
+def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> Iterator[int]:
+    """Make the projection's tables and fill them from the log, up to a position; yields as many events as it read."""
+    metadata.create_all(into, tables=which.tables)
+    for page in pages(event_store.read_between(log, after=0, upto=upto), PAGE):
+        known = [each for each in page if each.type in which.events]
+        if known:
+            with into.begin() as connection:
+                models = (which.events[each.type].model_validate_json(each.data_json) for each in known)
+                which.project(connection, zip(known, models, strict=True))
+        yield len(page)
+
+
+def differences(found: Connection, expected: Connection, table: Table) -> Generator[Difference, None, None]:
+    """Row by row in order of the key, on whichever engine each of the two is. To be closed: it may hold cursors."""
+    ours, theirs = _rows(found, table), _rows(expected, table)
+    mine, its = next(ours, None), next(theirs, None)
+    while mine or its:
+        if its is None or (mine and mine[0] < its[0]):
+            assert mine
+            yield Difference(mine[0], mine[1], None)
+            mine = next(ours, None)
+        elif mine is None or its[0] < mine[0]:
+            yield Difference(its[0], None, its[1])
+            its = next(theirs, None)
+        else:
+            if mine[1] != its[1]:
+                yield Difference(mine[0], mine[1], its[1])
+            mine, its = next(ours, None), next(theirs, None)
+
+
+def _rows(connection: Connection, table: Table) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Key and row. Text is in the order of its bytes, which is Python's order too."""
+    keys = [table.columns.keys().index(column.name) for column in table.primary_key]
+    by_bytes = "C" if connection.dialect.name == "postgresql" else "BINARY"
+    order = [collate(each, by_bytes) if isinstance(each.type, String) else each for each in table.primary_key]
+    statement = select(table).order_by(*order)
+    with connection.execution_options(yield_per=PAGE).execute(statement) as rows:
+        for row in rows:
+            yield tuple(row[key] for key in keys), tuple(row)
