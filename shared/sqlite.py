@@ -1,11 +1,13 @@
 """SQLite: a file for each store, which has one write lock."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
-from sqlalchemy import Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from shared.taken import Taken
@@ -18,6 +20,9 @@ WRITER_CACHE = 16_384
 
 READ_BUSY_TIMEOUT = 0.25
 """Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
+
+PAGES = 1000
+"""Copied at once."""
 
 SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 """What a reader sees stays as it is from its first look on."""
@@ -40,6 +45,24 @@ def keep_a_write_ahead_log(engine: Engine) -> None:
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA journal_mode = WAL")
+
+
+def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -> None:
+    """What the connection sees into a new file; `show` gets the pages copied, and all."""
+    source: Any = connection.connection.driver_connection
+    with closing(sqlite3.connect(str(path))) as target:
+        source.backup(target, pages=PAGES, progress=lambda _, left, total: show(total - left, total))
+
+
+def is_used(path: Path) -> bool:
+    """Whether another connection has the file open, even if it does nothing; if not, its log is folded into it."""
+    with closing(sqlite3.connect(str(path), timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            return bool(error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY)
+    return False
 
 
 def is_trouble(error: BaseException) -> bool:

@@ -56,7 +56,11 @@ class FileNote:
     cheap = True
 
     def __init__(self, store: Path) -> None:
-        self._file = store.with_name(f"{store.name}-deciding")
+        self._file = self.of(store)
+
+    @staticmethod
+    def of(store: Path) -> Path:
+        return store.with_name(f"{store.name}-deciding")
 
     def read(self, _: Connection) -> Noted:
         header, __, where = os.pread(self.trace, 2**16, 0).decode(errors="replace").partition("\n")

@@ -1,0 +1,145 @@
+"""`cqrs backup` takes all stores at one point while the service runs; `cqrs restore` looks before it replaces."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from shared import database
+from shared.read_models import PROJECTIONS
+from shared.settings import Settings
+from tests.command_line import cqrs, told
+from tests.helpers import JOHN, Stores, accept, create
+from tests.service import Service, eventually
+from workers import projections
+
+
+@pytest.fixture
+def used(stores: Stores) -> Stores:
+    """Three users, whom the read models show."""
+    accept(stores, *(create(f"{n}@example.com") for n in range(3)))
+    stores.handler.handle()
+    for name, which in PROJECTIONS.items():
+        with database.briefly(database.writer(stores.settings.read_model_of(name), lock=name)) as engine:
+            while projections.catch_up(stores.events, engine, which):
+                pass
+    return stores
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.db")}
+
+
+def at(folder: Path) -> Settings:
+    return Settings(data_dir=folder, _env_file=None)
+
+
+def test_a_backup_under_load_is_whole_and_has_all_that_was_acknowledged(
+    service: Callable[..., Service], tmp_path: Path
+) -> None:
+    running, enough = service().ready(), Event()
+
+    def post(client: int) -> list[str]:
+        known: list[str] = []
+        with httpx.Client(base_url=running.url, timeout=35) as http:
+            while not enough.is_set():
+                person = {**JOHN, "email": f"{client}.{len(known)}@example.com"}
+                known.append(http.post("/users/", json=person).json()["command_id"])
+        return known
+
+    with ThreadPoolExecutor() as clients:
+        posting = [clients.submit(post, client) for client in range(3)]
+        try:
+            eventually(lambda: len(running.http.get("/users/").json()) > 20, within=60)
+            known = running.http.post("/users/", json=JOHN).json()["command_id"]
+            running.cqrs("backup", str(tmp_path / "backup"))
+        finally:
+            enough.set()
+        acknowledged = {each for client in posting for each in client.result(60)}
+    restored = at(tmp_path / "restored")
+    taken = told(restored, "restore", str(tmp_path / "backup"))
+    assert taken["last_command"] >= taken["last_event"] > 20
+    assert taken["last_command"] <= len(acknowledged) + 1
+    assert json.loads(cqrs(restored, "commands", "show", known))["command_id"] == known
+    assert told(restored, "verify")["well"]
+
+
+def test_a_service_goes_on_from_what_was_restored(
+    used: Stores, service: Callable[..., Service], tmp_path: Path
+) -> None:
+    accept(used, create("waits@example.com"))
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    cqrs(at(tmp_path / "restored"), "restore", str(tmp_path / "backup"))
+    running = service(CQRS_DATA_DIR=str(tmp_path / "restored")).ready()
+    eventually(lambda: len(running.http.get("/users/").json()) == 4, within=30)
+    assert running.http.post("/users/", json=JOHN).json()["user_id"] == 5
+
+
+def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tmp_path: Path) -> None:
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    accept(used, create("later@example.com"))
+    used.handler.handle()
+    for each in (used.inbox, used.events, used.read_model):
+        each.dispose()
+    used.handler._inbox.dispose()
+    cqrs(used.settings, "restore", str(tmp_path / "backup"))
+    assert told(used.settings, "verify")["checked"]["positions"] == 3
+    assert not list(used.settings.data_dir.glob("*.new*"))
+
+
+@pytest.mark.parametrize("name", ["inbox.db", "events.db", "read-stats.db"])
+def test_a_store_that_is_open_is_not_replaced(used: Stores, tmp_path: Path, name: str) -> None:
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    for each in (used.inbox, used.events, used.read_model):
+        each.dispose()
+    used.handler._inbox.dispose()
+    with database.reader(f"sqlite:///{used.settings.data_dir / name}").connect() as connection:
+        connection.execute(text("SELECT * FROM sqlite_schema"))
+        said = cqrs(used.settings, "restore", str(tmp_path / "backup"), code=1)
+    assert f"{name} is in use: stop the service first" in said
+
+
+def test_a_running_service_is_not_replaced(service: Callable[..., Service], tmp_path: Path) -> None:
+    running = service().ready()
+    running.cqrs("backup", str(tmp_path / "backup"))
+    assert "is in use by `cqrs up`" in running.cqrs("restore", str(tmp_path / "backup"), code=1)
+    assert running.answers("/readyz")
+
+
+def test_a_backup_that_is_not_whole_replaces_nothing(used: Stores, tmp_path: Path) -> None:
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(target, "restore", str(backup))
+    before = content(target.data_dir)
+    whole = (backup / "events.db").read_bytes()
+    for broken in (whole[:-1], whole[:5000] + b"?" + whole[5001:], b""):
+        (backup / "events.db").write_bytes(broken)
+        assert "events.db" in cqrs(target, "restore", str(backup), code=1)
+    (backup / "backup.json").unlink()
+    assert "is no backup" in cqrs(target, "restore", str(backup), code=1)
+    assert content(target.data_dir) == before
+
+
+def test_a_backup_that_does_not_hold_together_replaces_nothing(used: Stores, tmp_path: Path) -> None:
+    with used.events.begin() as connection:
+        connection.execute(text("DELETE FROM unique_keys"))
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    assert "and kept for nobody" in cqrs(target, "restore", str(backup), code=1)
+    assert content(target.data_dir) == {}
+
+
+def test_a_folder_that_exists_is_no_place_for_a_backup(used: Stores, tmp_path: Path) -> None:
+    assert "exists already" in cqrs(used.settings, "backup", str(tmp_path), code=1)
+
+
+@pytest.mark.both_engines
+def test_on_postgresql_its_own_tools_are_named(engine: str, stores: Stores, tmp_path: Path) -> None:
+    if engine == "postgresql":
+        assert "pg_dump" in cqrs(stores.settings, "backup", str(tmp_path / "backup"), code=1)
+        assert "pg_restore" in cqrs(stores.settings, "restore", str(tmp_path / "backup"), code=1)
