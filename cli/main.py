@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli import backup as backup_
-from cli import commands, events, projections
+from cli import commands, events, projections, users
 from cli import config as config_
 from cli import init as init_
 from cli import status as status_
@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="A directory of users on CQRS and e
 app.add_typer(commands.app, name="commands")
 app.add_typer(events.app, name="events")
 app.add_typer(projections.app, name="projections")
+app.add_typer(users.app, name="users")
 
 Workers = Annotated[int, typer.Option(min=1, max=64)]
 

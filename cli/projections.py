@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.errors import in_one_line
-from cli.output import AsJson
+from cli.output import AsJson, example
 from shared import database, event_store, projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
@@ -22,7 +22,7 @@ def projections() -> None:
     """A group, although it has one command yet."""
 
 
-@app.command()
+@app.command(epilog=example("cqrs projections status"))
 @in_one_line
 def status(as_json: AsJson = False) -> None:
     """Position and lag of each projection, and the event that stops it, if one does. Exit code 1 if one is stopped."""
