@@ -9,6 +9,7 @@ from cli import backup as backup_
 from cli import commands, events, projections, users
 from cli import config as config_
 from cli import init as init_
+from cli import restore as restore_
 from cli import status as status_
 from cli import up as up_
 from cli import verify as verify_
@@ -102,7 +103,7 @@ def backup(folder: Annotated[Path, typer.Argument(help="To be made")], as_json: 
 @in_one_line
 def restore(folder: Annotated[Path, typer.Argument(help="As `cqrs backup` made it")], as_json: AsJson = False) -> None:
     """Put a backup in the place of the stores, once `cqrs verify` finds it whole. The service must be stopped."""
-    taken = backup_.restore(Settings(), folder)
+    taken = restore_.restore(Settings(), folder)
     if as_json:
         show_json(taken)
     else:

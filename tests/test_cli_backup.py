@@ -134,6 +134,28 @@ def test_a_backup_that_does_not_hold_together_replaces_nothing(used: Stores, tmp
     assert content(target.data_dir) == {}
 
 
+@pytest.mark.parametrize("at_rename", range(5))
+def test_a_restore_that_is_interrupted_leaves_no_mix_that_would_start(
+    used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rename: int
+) -> None:
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(target, "restore", str(backup))
+    renames = iter(range(5))
+
+    def rename(path: Path, to: Path) -> None:
+        if next(renames) == at_rename:
+            raise OSError("interrupted")
+        path.replace(to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        assert "interrupted" in cqrs(target, "restore", str(backup), code=1)
+    assert "aren't a pair" in cqrs(target, "init", code=1)
+    cqrs(target, "restore", str(backup))
+    assert told(target, "verify")["well"]
+
+
 def test_a_folder_that_exists_is_no_place_for_a_backup(used: Stores, tmp_path: Path) -> None:
     assert "exists already" in cqrs(used.settings, "backup", str(tmp_path), code=1)
 

@@ -1,0 +1,97 @@
+"""`cqrs restore`: a backup in the place of what is there, once it is found to be whole."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cli.alone import alone
+from cli.backup import MANIFEST, check_files, inside, paths_of, sync
+from cli.errors import Refused
+from cli.init import init
+from cli.output import bar
+from cli.verify import verify
+from shared import sqlite
+from shared.settings import Settings
+from workers.notes import FileNote
+
+BLOCK = 2**20
+"""Bytes copied at once."""
+
+
+def restore(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Returns what had been taken. Raises Refused or Wrong, and then nothing was replaced."""
+    check_files(settings, "restored", "pg_restore")
+    taken = _manifest(folder)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    new = _beside(settings)
+    with alone(settings):
+        _check_unused(paths_of(settings))
+        try:
+            for source, path in zip(paths_of(inside(settings, folder)), paths_of(new), strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove(path)  # of one that was killed, with a log that would be taken for this one's
+                with bar(source.name) as show:
+                    _copy(source, path, taken["sha256"].get(source.name), show)
+            init(new)
+            verify(new, quiet=True)
+            _check_unused(paths_of(settings))
+            _replace(settings, new)
+        finally:
+            for path in paths_of(new):
+                _remove(path)
+    return taken
+
+
+def _replace(settings: Settings, new: Settings) -> None:
+    """The inbox goes first and comes last: `cqrs init` refuses what an interruption would leave."""
+    inbox_, *others = zip(paths_of(new), paths_of(settings), strict=True)
+    _remove(inbox_[1])
+    for source, path in [*others, inbox_]:
+        _remove(path)
+        source.rename(path)
+        sync(path.parent)
+    FileNote.of(sqlite.path_of(settings.event_store)).unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    for each in (path, *(path.with_name(f"{path.name}-{what}") for what in ("wal", "shm"))):
+        each.unlink(missing_ok=True)
+
+
+def _check_unused(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists() and sqlite.is_used(path):
+            raise Refused(f"{path} is in use: stop the service first")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        taken = json.loads((folder / MANIFEST).read_text())
+        return {**taken, "sha256": dict(taken["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Refused(f"{folder} is no backup: it has no {MANIFEST} that can be read") from None
+
+
+def _beside(settings: Settings) -> Settings:
+    """Files beside those that are there, so that one can take the other's place."""
+    names = ("inbox", "event_store", "read_model")
+    return settings.model_copy(update={f"{name}_url": f"{getattr(settings, name)}.new" for name in names})
+
+
+def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int], None]) -> None:
+    total, done, found = source.stat().st_size if source.exists() else 0, 0, hashlib.sha256()
+    if not total:
+        raise Refused(f"{source} is missing")
+    with source.open("rb") as reading, path.open("wb") as writing:
+        while block := reading.read(BLOCK):
+            found.update(block)
+            writing.write(block)
+            done += len(block)
+            show(done, total)
+        writing.flush()
+        os.fsync(writing.fileno())
+    if found.hexdigest() != digest:
+        raise Refused(f"{source} isn't what was backed up: its checksum is another")
