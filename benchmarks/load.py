@@ -1,6 +1,7 @@
 """A small HTTP/1.1 client that outruns the service: connections kept alive, each asking one thing at a time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, Self, TypeVar
 
@@ -8,6 +9,9 @@ import httptools
 
 TIMEOUT = 40.0
 """Seconds to an answer; longer than the service lets a request wait."""
+
+IDLE = 3.0
+"""Seconds after which a connection isn't used again: uvicorn ends one after 5, maybe just as it is asked."""
 
 T = TypeVar("T")
 
@@ -74,11 +78,13 @@ class _Connection:
 
     @property
     def usable(self) -> bool:
-        return self._complete and self._keeps_alive and not self._reader.at_eof()
+        fresh = time.monotonic() < self._asked + IDLE
+        return fresh and self._complete and self._keeps_alive and not self._reader.at_eof()
 
     async def ask(self, request: bytes) -> Reply:
         self._headers: dict[str, str] = {}
         self._body, self._complete = b"", False
+        self._asked = time.monotonic()
         self.writer.write(request)
         while not self._complete:
             received = await self._reader.read(2**16)
