@@ -58,7 +58,7 @@ class Change(BaseModel):
     """A version of an aggregate: one event."""
 
     version: int = Field(examples=[2])
-    type: str = Field(examples=["UserEmailUpdated"])
+    type: str = Field(description="What happened")
     changed: dict[str, Any] = Field(
         examples=[{"email": "john.new@example.com"}], description="Fields, with what they were then"
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -58,12 +59,13 @@ def shown(status: Mapping[str, Any]) -> RenderableType:
 
 def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
     """Show it over and over until Ctrl-C."""
-    with suppress(KeyboardInterrupt):
+    # Another thread asks: an interrupt amid its talk to Redis would become an error of that.
+    with suppress(KeyboardInterrupt), ThreadPoolExecutor(1) as asking:
         while as_json:
-            show_line(status(settings, api))
+            show_line(asking.submit(status, settings, api).result())
         with Live(console=console(), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(_shown_or_why(settings, api), refresh=True)
+                live.update(asking.submit(_shown_or_why, settings, api).result(), refresh=True)
 
 
 def _shown_or_why(settings: Settings, api: str) -> RenderableType:

@@ -120,15 +120,14 @@ def ping(app: Celery) -> bool:
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
-    """Beat, and the workers that answer within so many seconds by the queue they take from. Raises BrokerDown.
-
-    The app is of no use afterwards: Celery leaves its connection waiting for answers.
-    """
+    """Beat, and the workers that answer within so many seconds by the queue they take from. Raises BrokerDown."""
     found: dict[str, list[str]] = defaultdict(list)
-    with app.producer_pool.acquire(block=True) as producer:
-        if beat := producer.channel.client.get(BEAT):
+    with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
+        channel: Any = connection.default_channel
+        if beat := channel.client.get(BEAT):
             found[BEAT].append(beat.decode())
-    for worker, queues in sorted((app.control.inspect(timeout=within).active_queues() or {}).items()):
+        workers = app.control.inspect(timeout=within, connection=connection).active_queues()
+    for worker, queues in sorted((workers or {}).items()):
         for queue in queues:
             found[queue["name"]].append(worker)
     return found

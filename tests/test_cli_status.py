@@ -71,10 +71,10 @@ def test_watching_goes_on_until_it_is_interrupted(service: Callable[..., Service
     environment = clean_environment() | {"CQRS_DATA_DIR": str(running.data_dir)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout
-        seen = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        seen = [json.loads(watching.stdout.readline()) for _ in range(3)]
         watching.send_signal(signal.SIGINT)
         assert watching.wait(20) == 0
-    assert [each["commands"]["accepted"] for each in seen] == [0, 0]
+    assert [each["commands"]["accepted"] for each in seen] == [0, 0, 0]
 
 
 def status(running: Service) -> str:
