@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from cli.errors import Refused
 from cli.init import init
 from shared import cloud_events, database, event_store, inbox, outcomes
+from shared.aggregates import AGGREGATES
 from shared.event_store import PAGE, RecordedEvent
 from shared.pages import pages
 from shared.settings import Settings
 from shared.streams import folded
-from workers.commands import AGGREGATES
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:

@@ -3,10 +3,10 @@
 import typer
 
 from cli.output import progress
+from shared.aggregates import AGGREGATES
 from shared.settings import Settings
 from shared.streams import Wrong
 from shared.verification import checks, snapshots
-from workers.commands import AGGREGATES
 
 
 def verify(settings: Settings, *, quiet: bool = False) -> dict[str, int]:

@@ -100,7 +100,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("a bug")
         return decider.decide(command, user)
 
-    broken = replace(commands.AGGREGATES["user"], decide=decide)
+    broken = replace(decider.users, decide=decide)
     monkeypatch.setattr(commands, "AGGREGATES", {"user": broken})
 
 

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from shared import database
+from shared.aggregates import AGGREGATES
 from shared.read_models import PROJECTIONS
 from shared.verification import checks, snapshots
 from tests.command_line import cqrs, told
 from tests.helpers import Stores, accept, create, update
 from workers import projections
-from workers.commands import AGGREGATES
 
 pytestmark = pytest.mark.both_engines
 

@@ -219,7 +219,7 @@ def test_p8_a_rule_whose_result_can_not_be_written_fails_its_command_alone(
         return result
 
     broken: Any = {rule: bad}
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], **broken)})
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, **broken)})
     accept(stores, create("a@example.com"), create("poison@example.com"), create("b@example.com"))
     for _ in range(3):
         sweep(stores)

@@ -187,7 +187,7 @@ def test_p8_a_connection_that_ends_while_commands_are_decided_on_is_no_command_s
                 postgres.cut(psutil.Process())
         return decider.decide(command, user)
 
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide)})
     accept(stores, create("a@example.com"), create("b@example.com"))
     with stores.events.begin() as connection:
         note_of(stores.settings.event_store).write(connection, SOMEBODY)

@@ -43,7 +43,7 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.3)
         return decider.decide(command, user)
 
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(commands.AGGREGATES["user"], decide=decide)})
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide)})
 
 
 RETRY = "handle", "retry"
