@@ -28,6 +28,7 @@ class Event(BaseModel):
     data: dict[str, Any] = Field(
         examples=[{"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}]
     )
+    schema_version: int = Field(examples=[1], description="Of its data, which is as it was recorded")
     stream: str = Field(examples=["user-1"])
     version: int = Field(examples=[1], description="Its place in the stream")
     recorded_at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])

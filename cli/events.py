@@ -93,6 +93,7 @@ def _shown(event: RecordedEvent) -> dict[str, Any]:
         "id": event.position,
         "type": event.type,
         "data": event.data,
+        "schema_version": event.schema_version,
         "stream": event.stream,
         "version": event.version,
         "recorded_at": event.recorded_at,

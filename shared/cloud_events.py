@@ -1,11 +1,15 @@
 """The log as JSON lines: each event as a CloudEvent 1.0, then one that says how many they were, and their digest.
 
-What CloudEvents has no name for are extensions: `streamversion`, and `metadata`, which is JSON in a string.
+`dataschema` tells the schema version. What CloudEvents has no name for are extensions: `streamversion`, and `metadata`,
+which is JSON in a string.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
@@ -65,6 +69,7 @@ def _line(event: RecordedEvent) -> bytes:
         "streamversion": event.version,
         "metadata": event.metadata_json,
         "datacontenttype": "application/json",
+        "dataschema": _schema(event.type, event.schema_version),
     }
     return b'%s,"data":%s}\n' % (to_json(attributes)[:-1], event.data_json.encode())
 
@@ -94,9 +99,24 @@ def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
             data_json=to_json(found["data"]).decode(),
             metadata_json=found["metadata"],
             recorded_at=found["time"],
+            schema_version=_schema_version(found),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"line {number} is no event of a log: {error!r}") from None
+
+
+@cache
+def _schema(type: str, version: object) -> str:
+    return f"urn:cqrs:{quote(type)}:{version}"
+
+
+def _schema_version(found: dict[str, Any]) -> int:
+    """Before there were any, all were of the first."""
+    schema = found.get("dataschema", _schema(found["type"], 1))
+    name, _, version = schema.rpartition(":")
+    if f"{name}:" != _schema(found["type"], "") or not re.fullmatch("[1-9][0-9]{0,8}", version):
+        raise ValueError(schema)
+    return int(version)
 
 
 def _check_end(end: dict[str, Any], count: int, digest: str) -> None:

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
     Column,
     Connection,
     Index,
+    Integer,
     MetaData,
     Select,
     String,
@@ -19,15 +20,24 @@ from sqlalchemy import (
     cast,
     func,
     select,
+    text,
     true,
     tuple_,
 )
 from sqlalchemy import Sequence as NumberSequence
 
 from shared.database import BigInt, entries, fetch, insert_rows
-from shared.messages import now
+from shared.messages import Event, UnknownShape, now
+
+E = TypeVar("E", bound=Event)
+
+Types = Mapping[str, type[E]]
+"""Events by their names."""
 
 metadata = MetaData()
+
+CHANGED = text("schema_version > 1")
+"""Events of a type whose shape has changed before they were recorded."""
 
 events = Table(
     "events",
@@ -39,8 +49,10 @@ events = Table(
     Column("data", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("recorded_at", String, nullable=False),
+    Column("schema_version", Integer, nullable=False, server_default="1"),
     Index("events_by_stream", "stream", "version", unique=True),
     Index("events_by_type", "type", "position"),
+    Index("events_by_shape", "type", "schema_version", sqlite_where=CHANGED, postgresql_where=CHANGED),
 )
 
 LOCK = "event_store"
@@ -58,6 +70,7 @@ class NewEvent(NamedTuple):
     type: str
     data: Any
     metadata: Any
+    schema_version: int = 1
 
 
 class RecordedEvent(NamedTuple):
@@ -70,6 +83,7 @@ class RecordedEvent(NamedTuple):
     data_json: str
     metadata_json: str
     recorded_at: str
+    schema_version: int
 
     @property
     def data(self) -> dict[str, Any]:
@@ -80,6 +94,12 @@ class RecordedEvent(NamedTuple):
     def metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = from_json(self.metadata_json)
         return metadata
+
+    def model(self, events: Types[E]) -> E:
+        """As one of these. Raises UnknownShape."""
+        if self.type not in events:
+            raise UnknownShape(self.type, self.schema_version)
+        return events[self.type].recorded(self.schema_version, self.data_json)
 
 
 class Append(NamedTuple):
@@ -119,9 +139,9 @@ def append(connection: Connection, *appends: Append, at: Heads | None = None) ->
         version = versions[stream]
         if expected is not None and expected != version:
             raise WrongExpectedVersion(stream, expected, version)
-        for type_, data, meta in new:
+        for type_, data, meta, shape in new:
             position, version = position + 1, version + 1
-            rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at))
+            rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at, shape))
         versions[stream] = version
     insert_rows(connection, events, rows)
     return position

@@ -28,7 +28,7 @@ def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> It
         known = [each for each in page if each.type in which.events]
         if known:
             with into.begin() as connection:
-                models = (which.events[each.type].model_validate_json(each.data_json) for each in known)
+                models = (each.model(which.events) for each in known)
                 which.project(connection, zip(known, models, strict=True))
         yield len(page)
 

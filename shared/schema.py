@@ -12,7 +12,7 @@ from shared import database
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
-REVISIONS = {"inbox": "0001", "event_store": "0002", "read_model": "0001"}
+REVISIONS = {"inbox": "0001", "event_store": "0003", "read_model": "0001"}
 """The last one in each folder of shared/migrations: roles don't load Alembic."""
 
 EVERY = 1.0

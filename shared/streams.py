@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from shared import event_store
 from shared.decider import Decider, UniqueKey
 from shared.event_store import RecordedEvent
+from shared.messages import UnknownShape
 
 Aggregates = Mapping[str, Decider[Any, Any, Any]]
 
@@ -54,10 +55,10 @@ def _fold(stream: str, events: Iterable[RecordedEvent], rules: Decider[Any, Any,
 
 
 def _evolve(state: Any, event: RecordedEvent, rules: Decider[Any, Any, Any]) -> Any:
-    if event.type not in rules.events:
-        raise Wrong(f"event {event.position} of {event.stream}: {event.type} is not known")
     try:
-        return rules.evolve(state, rules.events[event.type].model_validate_json(event.data_json))
+        return rules.evolve(state, event.model(rules.events))
+    except UnknownShape as error:
+        raise Wrong(f"event {event.position} of {event.stream}: {error}") from error
     except Exception as error:
         why = " ".join(str(error).split())
         raise Wrong(f"event {event.position} of {event.stream}: this {event.type} can't be read: {why}") from error

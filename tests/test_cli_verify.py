@@ -99,7 +99,7 @@ def test_empty_stores_are_well(stores: Stores) -> None:
         (lambda s: change_log(s, "UPDATE events SET version = 3 WHERE position = 6"), "last event is 6 with version 3"),
         (
             lambda s: change_log(s, "UPDATE events SET type = 'UserLost' WHERE position = 5"),
-            "event 5 of user-5: UserLost is not known",
+            "event 5 of user-5: UserLost of schema version 1 is not known",
         ),
         (
             lambda s: change(s.events, "UPDATE unique_keys SET stream = 'user-1' WHERE stream = 'user-2'"),

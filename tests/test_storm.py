@@ -107,7 +107,7 @@ ALREADY_SO = f"""(SELECT min(seq) FROM outcomes JOIN commands USING (seq)
     WHERE status = 'succeeded' AND command_id NOT IN {WITH_EVENTS})"""
 SWAPPED = f"SELECT 3 - version AS version, metadata FROM events WHERE stream = {ITS_STREAM} AND version < 3"
 AGAIN = f"""INSERT INTO events
-    SELECT (SELECT max(position) + 1 FROM events), stream, version + 1, type, data, metadata, recorded_at
+    SELECT (SELECT max(position) + 1 FROM events), stream, version + 1, type, data, metadata, recorded_at, 1
     FROM events WHERE position = {UPDATED}"""
 COMMAND_AGAIN = """INSERT INTO commands
     SELECT seq + 1, 'another', stream, type, data, expected_version, accepted_at, NULL, NULL

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from shared.decider import Decider, Rejected, UniqueKey
 from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
-from shared.messages import now
+from shared.messages import UnknownShape, now
 from shared.outcomes import Outcome, SetAside
 from workers.errors import in_words
 from workers.folds import Fold
@@ -65,6 +65,8 @@ class Batch:
             events = self._decide(command)
         except Rejected as no:
             self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
+        except UnknownShape as error:  # a newer worker knows it
+            self._set_aside(command, tries=self._tries.get(command.seq, 0), error=in_words(error))
         except BaseException as error:  # a panic in Rust is one, and so is sys.exit
             self.stumble(command, error)
         else:
@@ -96,11 +98,12 @@ class Batch:
         after = reduce(rules.evolve, events, before)
         self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after
-        return [NewEvent(type(event).__name__, event, {"command_id": command.command_id}) for event in events]
+        cause = {"command_id": command.command_id}
+        return [NewEvent(type(event).__name__, event, cause, event.schema_version) for event in events]
 
     def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
         if stream not in self._states:
-            past = (rules.events[event.type].model_validate_json(event.data_json) for event in self._history[stream])
+            past = (event.model(rules.events) for event in self._history[stream])
             self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 

@@ -91,7 +91,7 @@ def _models(
     life = Life()
     for each in events:
         life.show(connection)
-        yield each, which.events[each.type].model_validate_json(each.data_json)
+        yield each, each.model(which.events)
 
 
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:

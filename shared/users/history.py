@@ -27,6 +27,5 @@ def changed(event: RecordedEvent) -> dict[str, Any]:
 
 
 def _decoded(event: RecordedEvent) -> tuple[RecordedEvent, UserEvent]:
-    model: Any = users.events[event.type]
-    decoded: UserEvent = model.model_validate_json(event.data_json)
+    decoded: Any = event.model(users.events)
     return event, decoded

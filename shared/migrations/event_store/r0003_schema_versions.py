@@ -1,0 +1,15 @@
+"""Each event has the schema version that its type had when it was recorded; all there are have the first."""
+
+from alembic import op
+from sqlalchemy import Column, Integer, text
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column("events", Column("schema_version", Integer, nullable=False, server_default="1"))
+    changed = text("schema_version > 1")
+    op.create_index(
+        "events_by_shape", "events", ["type", "schema_version"], sqlite_where=changed, postgresql_where=changed
+    )
