@@ -51,6 +51,8 @@ def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
 
 QUERY = errors(_422="invalid-request", _503="store-unavailable read-model-behind")
 
+PAST = errors(_422="invalid-request", _503="store-unavailable read-model-behind newer-event")
+
 STREAM = errors(_422="invalid-request", _503="store-unavailable too-many-streams")
 
 COMMAND: Responses = {

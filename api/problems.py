@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from shared.messages import UnknownShape
+
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "1"
@@ -70,6 +72,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DBAPIError, _store)
+    app.add_exception_handler(UnknownShape, _newer)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -111,6 +114,10 @@ def _methods(request: Request) -> list[str]:
 async def _store(request: Request, error: Exception) -> Response:
     assert isinstance(error, DBAPIError)
     return unavailable("store-unavailable", f"A store does not answer: {error.orig}.").response()
+
+
+async def _newer(request: Request, error: Exception) -> Response:
+    return unavailable("newer-event", f"{error}; another one is being deployed.").response()
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from api import history
 from api.commands import Command, IdempotencyKey, submit
-from api.documentation import AFTER_WAITING, COMMAND, QUERY, errors, headers
+from api.documentation import AFTER_WAITING, COMMAND, PAST, QUERY, errors, headers
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
@@ -154,7 +154,7 @@ async def update_user_email(
         200: headers("ETag"),
         304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
         **errors(_404="user-not-found version-not-found"),
-        **QUERY,
+        **PAST,
     },
 )
 async def show_user(
@@ -183,7 +183,7 @@ async def show_user(
 @router.get(
     "/users/{user_id}/history",
     response_model=list[history.Change],
-    responses={200: headers("Link"), **errors(_404="user-not-found"), **QUERY},
+    responses={200: headers("Link"), **errors(_404="user-not-found"), **PAST},
 )
 async def list_versions(
     request: Request, user_id: UserId, after: After = 0, limit: Limit = 100, min_position: MinPosition = None

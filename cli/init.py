@@ -6,22 +6,54 @@ from tempfile import TemporaryFile
 from sqlalchemy import make_url, text
 
 from cli.errors import Refused
-from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite
+from shared import database, event_store, inbox, migrations, outcomes, projection, schema, shapes, sqlite
+from shared.aggregates import EVENTS
 from shared.read_models import PROJECTIONS
+from shared.schema import WrongSchema
 from shared.settings import Settings
 
 
 def init(settings: Settings) -> None:
-    """Make what isn't there yet; what is stays as it is or becomes what this version needs. Raises Refused."""
+    """Make what isn't there yet; what is stays as it is or becomes what this version needs.
+
+    Raises Refused, WrongSchema or Unreadable.
+    """
     for store, url in schema.stores(settings):
         if database.is_local(url):
             _make_writable(sqlite.path_of(url).parent)
         else:
             _check_it_takes_every_character(url)
         migrations.upgrade(url, store)
+    _check_events(settings)
     for name in PROJECTIONS:
         _make_checkpoint(settings.read_model_of(name), name)
     _check_they_belong_together(settings)
+
+
+def check(settings: Settings) -> list[str]:
+    """What is wrong with the stores, in lines. It changes nothing."""
+    wrong = [line for store, url in schema.stores(settings) for line in _wrong(store, url)]
+    if not wrong:
+        try:
+            _check_they_belong_together(settings)
+        except Refused as error:
+            wrong = [str(error)]
+    return list(dict.fromkeys(wrong))
+
+
+def _wrong(store: str, url: str) -> list[str]:
+    if database.is_local(url) and not sqlite.path_of(url).exists():
+        return [str(WrongSchema(store, None, schema.REVISIONS[store]))]
+    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+        if wrong := schema.compare(connection, store):
+            return [str(wrong)]
+        return list(shapes.unreadable(connection, EVENTS)) if store == "event_store" else []
+
+
+def _check_events(settings: Settings) -> None:
+    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
+        if wrong := shapes.compare(connection, EVENTS):
+            raise wrong
 
 
 def places(settings: Settings) -> list[str]:

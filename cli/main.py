@@ -35,11 +35,25 @@ def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
 
 @app.command(epilog=example("CQRS_DATA_DIR=/srv/cqrs cqrs init"))
 @in_one_line
-def init() -> None:
+def init(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look at schemas and events; exit code 1 if something is wrong")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make the data dir and the tables of the three stores, or bring them to what this version needs."""
     settings = Settings()
-    init_.init(settings)
-    typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")
+    wrong = init_.check(settings) if check else []
+    if not check:
+        init_.init(settings)
+    if as_json:
+        show_json({"well": not wrong, "wrong": wrong, "data": init_.places(settings)})
+    else:
+        for line in wrong:
+            typer.secho(f"cqrs: {line}", fg="red", err=True)
+        if not wrong:
+            typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command(epilog=example("cqrs status --watch"))

@@ -4,11 +4,13 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
-from shared import database
+from shared import database, shapes
+from shared.event_store import Types
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
@@ -49,27 +51,31 @@ def stores(settings: Settings) -> list[Store]:
     return list(dict.fromkeys([("inbox", settings.inbox), ("event_store", settings.event_store), *read_models]))
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, known: Types[Any] | None = None) -> None:
     """End this process, with one line on stderr and exit code 1, if a store's schema isn't what this version needs.
+
+    Or if the log has events that aren't among those `known`, for a role that must read all of them.
 
     A store that can't be asked is in trouble, and no reason to end: it is asked again until it can be.
     """
-    silent = [store for store in stores(settings) if not _fits(*store)]
+    silent = [store for store in stores(settings) if not _fits(*store, known)]
     if silent:
-        threading.Thread(target=_check_later, args=[silent], name="schema", daemon=True).start()
+        threading.Thread(target=_check_later, args=[silent, known], name="schema", daemon=True).start()
 
 
-def _check_later(silent: list[Store]) -> None:
+def _check_later(silent: list[Store], known: Types[Any] | None) -> None:
     while silent:
         time.sleep(EVERY)
-        silent = [store for store in silent if not _fits(*store)]
+        silent = [store for store in silent if not _fits(*store, known)]
 
 
-def _fits(store: str, url: str) -> bool:
+def _fits(store: str, url: str, known: Types[Any] | None) -> bool:
     """False if it can't be asked."""
     try:
         with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
-            wrong = compare(connection, store)
+            wrong: Exception | None = compare(connection, store)
+            if known is not None and store == "event_store" and not wrong:
+                wrong = shapes.compare(connection, known)
     except DBAPIError:
         return False
     if wrong:

@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from cli.errors import Refused
 from cli.init import init
 from shared import database, event_store, projection
+from shared.aggregates import EVENTS
 from shared.event_store import Append, NewEvent, RecordedEvent
+from shared.messages import Event
 from shared.projection import Projection, Stop
 from shared.settings import Settings
 from shared.users.read_model import User, users, users_after
@@ -265,6 +267,13 @@ def test_an_event_that_can_not_be_decoded_leaves_nothing_of_those_behind_it(stor
     assert (len(rows(stores.read_model)), reached(stores)) == (3, 4)
 
 
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aggregate that is known, and that no projection takes."""
+    monkeypatch.setattr(projections, "EVENTS", {**EVENTS, "AccountOpened": Event})
+
+
+@pytest.mark.usefixtures("accounts")
 def test_a_log_full_of_other_aggregates_is_passed_chunk_by_chunk(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +287,7 @@ def test_a_log_full_of_other_aggregates_is_passed_chunk_by_chunk(
     assert (len(rows(stores.read_model)), reached(stores)) == (1, 8)
 
 
+@pytest.mark.usefixtures("accounts")
 def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
     with stores.events.begin() as connection:
         event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})], 0))
@@ -287,6 +297,7 @@ def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
     assert (called, reached(stores)) == ([], 1)
 
 
+@pytest.mark.usefixtures("accounts")
 def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> None:
     happen(stores, 1)
     with stores.events.begin() as connection:

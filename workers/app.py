@@ -8,6 +8,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database, event_store, garbage, schema
+from shared.aggregates import EVENTS
 from shared.settings import Settings
 from shared.taken import Taken
 from workers import alive
@@ -81,7 +82,7 @@ def catch_up() -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def check_schema(**_: Any) -> None:
-    schema.check(settings)
+    schema.check(settings, EVENTS)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
