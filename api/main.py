@@ -8,17 +8,25 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
-from api import commands, events, health, problems, stats, users
+from api import problems
 from api.service import Service
 from shared import garbage, schema
+from shared.listed import listed
 from shared.settings import Settings
 
 SWITCH = 0.0005
 """Seconds after which a busy event loop lets the thread go on that commits: by default 5 ms, several times a batch."""
 
-ROUTERS = (users.router, stats.router, commands.router, events.router, health.router)
+ROUTERS = [
+    # in the order of the page at /docs
+    "api.users:router",
+    "api.stats:router",
+    "api.commands:router",
+    "api.events:router",
+    "api.health:router",
+]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Commands are accepted at once, handled in order, and visible milliseconds later.",
         version="0.1.0",
         lifespan=lifespan,
-        routes=[route for router in ROUTERS for route in router.routes],
+        routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
     )
     problems.install(app)
     return app

@@ -1,13 +1,20 @@
-"""Every aggregate, by the category of its streams."""
+"""Every aggregate's rules, by the category of its streams."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from shared.decider import Decider
+from shared.listed import listed
 from shared.messages import Event
-from shared.users.decider import users
 
-AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {"user": users}
+_DECIDERS = {
+    # category: where its rules are
+    "user": "shared.users.decider:users"
+}
+
+AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
+    category: listed(name, Decider) for category, name in _DECIDERS.items()
+}
 
 EVENTS: Mapping[str, type[Event]] = {
     name: event for aggregate in AGGREGATES.values() for name, event in aggregate.events.items()
