@@ -6,8 +6,12 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from api.problems import MEDIA_TYPE, document
+from shared.read_models import PROJECTIONS
 
 Responses = dict[int | str, dict[str, Any]]
+
+TYPES = list(dict.fromkeys(type for each in PROJECTIONS.values() for type in each.events))
+"""Of events."""
 
 HEADERS = {
     "ETag": "The version, in quotes",

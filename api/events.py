@@ -5,18 +5,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.documentation import QUERY, STREAM, headers, stream_of
+from api.documentation import QUERY, STREAM, TYPES, headers, stream_of
 from api.feed import Wanted, shown
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
 from api.streaming import LAST_EVENT_ID, EventStream
 from shared import event_store
-from shared.users.read_model import users
 
 router = APIRouter(tags=["events"], route_class=Route)
-
-TYPES = list(users.events)
 
 Types = Annotated[list[str] | None, Query(description="Only these types", examples=[TYPES])]
 Stream = Annotated[str | None, Query(description="Only this stream", examples=["user-1"])]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Query, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from api.documentation import TYPES
 from api.paging import MAX_INTEGER, page
 from api.problems import Problem, invalid
 from api.reading import Store
@@ -58,7 +59,7 @@ class Change(BaseModel):
     """A version of an aggregate: one event."""
 
     version: int = Field(examples=[2])
-    type: str = Field(description="What happened")
+    type: str = Field(examples=TYPES[1:])
     changed: dict[str, Any] = Field(
         examples=[{"email": "john.new@example.com"}], description="Fields, with what they were then"
     )
