@@ -6,17 +6,18 @@ from tempfile import TemporaryFile
 from sqlalchemy import make_url, text
 
 from cli.errors import Refused
-from shared import database, event_store, inbox, migrations, outcomes, projection, schema, shapes, sqlite
+from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables
 from shared.aggregates import EVENTS
+from shared.projection import Projection
 from shared.read_models import PROJECTIONS
-from shared.schema import WrongSchema
+from shared.schema import WrongRevision
 from shared.settings import Settings
 
 
 def init(settings: Settings) -> None:
     """Make what isn't there yet; what is stays as it is or becomes what this version needs.
 
-    Raises Refused, WrongSchema or Unreadable.
+    Raises Refused; or WrongSchema or Unreadable, for what it can't bring there, when it has done the rest.
     """
     for store, url in schema.stores(settings):
         if database.is_local(url):
@@ -24,15 +25,17 @@ def init(settings: Settings) -> None:
         else:
             _check_it_takes_every_character(url)
         migrations.upgrade(url, store)
-    _check_events(settings)
-    for name in PROJECTIONS:
-        _make_checkpoint(settings.read_model_of(name), name)
+    for which in PROJECTIONS.values():
+        _make_read_model(settings.read_model_of(which.name), which)
     _check_they_belong_together(settings)
+    for store, url in schema.stores(settings):
+        if wrong := schema.look(settings, store, url, EVENTS):
+            raise wrong
 
 
 def check(settings: Settings) -> list[str]:
     """What is wrong with the stores, in lines. It changes nothing."""
-    wrong = [line for store, url in schema.stores(settings) for line in _wrong(store, url)]
+    wrong = [str(each) for store, url in schema.stores(settings) if (each := _look(settings, store, url))]
     if not wrong:
         try:
             _check_they_belong_together(settings)
@@ -41,19 +44,10 @@ def check(settings: Settings) -> list[str]:
     return list(dict.fromkeys(wrong))
 
 
-def _wrong(store: str, url: str) -> list[str]:
+def _look(settings: Settings, store: str, url: str) -> Exception | None:
     if database.is_local(url) and not sqlite.path_of(url).exists():
-        return [str(WrongSchema(store, None, schema.REVISIONS[store]))]
-    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
-        if wrong := schema.compare(connection, store):
-            return [str(wrong)]
-        return list(shapes.unreadable(connection, EVENTS)) if store == "event_store" else []
-
-
-def _check_events(settings: Settings) -> None:
-    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
-        if wrong := shapes.compare(connection, EVENTS):
-            raise wrong
+        return WrongRevision(store, None, schema.REVISIONS[store])
+    return schema.look(settings, store, url, EVENTS)
 
 
 def places(settings: Settings) -> list[str]:
@@ -82,10 +76,11 @@ def _check_it_takes_every_character(url: str) -> None:
         raise Refused(f"{_place(url)} has the encoding {encoding}; it must be UTF8")
 
 
-def _make_checkpoint(read_model: str, name: str) -> None:
-    with database.briefly(database.writer(read_model, lock=name)) as engine, engine.begin() as connection:
-        if name not in projection.positions(connection):
-            projection.move_checkpoint(connection, name, 0)
+def _make_read_model(url: str, which: Projection) -> None:
+    with database.briefly(database.writer(url, lock=which.name)) as engine, engine.begin() as connection:
+        tables.make(connection, which)
+        if which.name not in projection.positions(connection):
+            projection.move_checkpoint(connection, which.name, 0)
         for other in projection.stops(connection).keys() - PROJECTIONS.keys():
             projection.move_stop(connection, other, None)
 

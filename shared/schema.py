@@ -1,4 +1,4 @@
-"""The revision that each store's schema must be at, and what becomes of a role that finds another: it ends."""
+"""What each store's schema must be, and what becomes of a role that finds another: it ends."""
 
 import os
 import sys
@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
-from shared import database, shapes
+from shared import database, shapes, tables
 from shared.event_store import Types
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
 REVISIONS = {"inbox": "0001", "event_store": "0003", "read_model": "0001"}
-"""The last one in each folder of shared/migrations: roles don't load Alembic."""
+"""The last one in each folder of shared/migrations: roles don't load Alembic. Projections' tables have none."""
 
 EVERY = 1.0
 """Seconds after which a store that can't be asked is asked again."""
@@ -27,6 +27,10 @@ Store = tuple[str, str]
 class WrongSchema(Exception):
     """Its message says what to do, in one line."""
 
+    is_newer = False
+
+
+class WrongRevision(WrongSchema):
     def __init__(self, store: str, found: str | None, needed: str) -> None:
         name = f"the {store.replace('_', ' ')}"
         self.is_newer = found is not None and found > needed
@@ -39,10 +43,10 @@ class WrongSchema(Exception):
         super().__init__(f"{name} {what}")
 
 
-def compare(connection: Connection, store: str) -> WrongSchema | None:
-    """What is wrong with the store's schema, if anything is."""
+def compare(connection: Connection, store: str) -> WrongRevision | None:
+    """What is wrong with the store's revision, if anything is."""
     found, needed = _revision(connection, store), REVISIONS[store]
-    return None if found == needed else WrongSchema(store, found, needed)
+    return None if found == needed else WrongRevision(store, found, needed)
 
 
 def stores(settings: Settings) -> list[Store]:
@@ -51,31 +55,42 @@ def stores(settings: Settings) -> list[Store]:
     return list(dict.fromkeys([("inbox", settings.inbox), ("event_store", settings.event_store), *read_models]))
 
 
-def check(settings: Settings, known: Types[Any] | None = None) -> None:
-    """End this process, with one line on stderr and exit code 1, if a store's schema isn't what this version needs.
+def look(settings: Settings, store: str, url: str, known: Types[Any] | None = None) -> Exception | None:
+    """What is wrong with a store, if anything is, in one line that says what to do.
 
-    Or if the log has events that aren't among those `known`, for a role that must read all of them.
-
-    A store that can't be asked is in trouble, and no reason to end: it is asked again until it can be.
+    Its revision, a table that a projection fills, or events that aren't among those `known`, if given.
     """
-    silent = [store for store in stores(settings) if not _fits(*store, known)]
+    its = [each for name, each in PROJECTIONS.items() if settings.read_model_of(name) == url]
+    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+        if wrong := compare(connection, store):
+            return wrong
+        if known is not None and store == "event_store":
+            return shapes.compare(connection, known)
+        message = tables.wrong(connection, its) if store == "read_model" else None
+    return WrongSchema(message) if message else None
+
+
+def check(settings: Settings, known: Types[Any] | None = None) -> None:
+    """End this process, with one line on stderr and exit code 1, if a store isn't what this version needs.
+
+    `known`: the events, for a role that must read all of them. A store that can't be asked is in trouble, and no reason
+    to end: it is asked again until it can be.
+    """
+    silent = [store for store in stores(settings) if not _fits(settings, *store, known)]
     if silent:
-        threading.Thread(target=_check_later, args=[silent, known], name="schema", daemon=True).start()
+        threading.Thread(target=_check_later, args=[settings, silent, known], name="schema", daemon=True).start()
 
 
-def _check_later(silent: list[Store], known: Types[Any] | None) -> None:
+def _check_later(settings: Settings, silent: list[Store], known: Types[Any] | None) -> None:
     while silent:
         time.sleep(EVERY)
-        silent = [store for store in silent if not _fits(*store, known)]
+        silent = [store for store in silent if not _fits(settings, *store, known)]
 
 
-def _fits(store: str, url: str, known: Types[Any] | None) -> bool:
+def _fits(settings: Settings, store: str, url: str, known: Types[Any] | None) -> bool:
     """False if it can't be asked."""
     try:
-        with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
-            wrong: Exception | None = compare(connection, store)
-            if known is not None and store == "event_store" and not wrong:
-                wrong = shapes.compare(connection, known)
+        wrong = look(settings, store, url, known)
     except DBAPIError:
         return False
     if wrong:

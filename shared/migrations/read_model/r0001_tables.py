@@ -1,4 +1,4 @@
-"""The tables, where they aren't there yet: SQLite had some before there were revisions."""
+"""How far projections are, where that isn't there yet: SQLite had it before there were revisions."""
 
 from alembic import op
 from sqlalchemy import Column, String, Text
@@ -10,18 +10,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    progress()
-    users()
-    op.create_table(
-        "daily",
-        Column("day", String, primary_key=True),
-        Column("users", BigInt, nullable=False),
-        Column("changes", BigInt, nullable=False),
-        if_not_exists=True,
-    )
-
-
-def progress() -> None:
     op.create_table(
         "checkpoints",
         Column("projection", String, primary_key=True),
@@ -35,26 +23,3 @@ def progress() -> None:
         Column("error", Text, nullable=False),
         if_not_exists=True,
     )
-
-
-def users() -> None:
-    op.create_table(
-        "users",
-        Column("user_id", BigInt, primary_key=True, autoincrement=False),
-        Column("first_name", String, nullable=False),
-        Column("last_name", String, nullable=False),
-        Column("email", String, nullable=False),
-        Column("version", BigInt, nullable=False),
-        if_not_exists=True,
-    )
-    op.create_table(
-        "emails",
-        Column("user_id", BigInt, primary_key=True, autoincrement=False),
-        Column("first_name", String, nullable=False),
-        Column("last_name", String, nullable=False),
-        Column("email", String, nullable=False),
-        Column("version", BigInt, nullable=False),
-        Column("key", String, nullable=False),
-        if_not_exists=True,
-    )
-    op.create_index("emails_by_key", "emails", ["key"], if_not_exists=True)
