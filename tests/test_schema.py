@@ -162,7 +162,7 @@ def test_a_data_dir_from_before_there_were_revisions_is_adopted(settings: Settin
     init(settings)
     init(another)
     assert shape(settings) == shape(another)
-    assert rows(settings.event_store, "SELECT position, stream FROM events") == [(1, "user-1")]
+    assert rows(settings.event_store, "SELECT position, stream, schema_version FROM events") == [(1, "user-1", 1)]
     assert rows(settings.event_store, "SELECT seq, status FROM outcomes") == [(1, "succeeded")]
     assert rows(settings.inbox, "SELECT * FROM sequences") == [("seq", 1)]
 
@@ -174,7 +174,9 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
 ) -> None:
     """Half-way, the version before has noted nothing yet."""
     monkeypatch.setitem(REVISIONS, "event_store", "0001")
-    init(settings)
+    settings.data_dir.mkdir()
+    for store, url in schema.stores(settings):
+        migrations.upgrade(url, store)
     write(settings.event_store, "INSERT INTO unique_keys VALUES ('email', 'a@example.com', 'user-1')")
     monkeypatch.undo()
     if half_way and database.is_local(settings.event_store):
