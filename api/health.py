@@ -31,6 +31,7 @@ class Stopped(BaseModel):
 class Lag(BaseModel):
     position: int = Field(examples=[2])
     lag: int = Field(examples=[0], description="Events not projected yet")
+    paused: bool = Field(examples=[False], description="Whether it waits for `cqrs projections resume`")
     stopped: Stopped | None = Field(examples=[None], description="Why it stands still, if an event stops it")
 
 
@@ -41,7 +42,9 @@ class Readiness(BaseModel):
     dependencies: dict[str, str] = Field(
         examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}]
     )
-    projections: dict[str, Lag] = Field(examples=[{"users": {"position": 2, "lag": 0, "stopped": None}}])
+    projections: dict[str, Lag] = Field(
+        examples=[{"users": {"position": 2, "lag": 0, "paused": False, "stopped": None}}]
+    )
 
 
 @router.get(
@@ -78,7 +81,7 @@ async def readyz(request: Request) -> Response:
     lags = {name: each.shown(last) for name, each in shown.items()} if isinstance(last, int) else {}
     if not (shown and dependencies["inbox"] == dependencies["event_store"] == "ok"):
         return _answer("unavailable", dependencies, lags)
-    well = set(dependencies.values()) == {"ok"} and not any(each.stopped for each in shown.values())
+    well = set(dependencies.values()) == {"ok"} and not any(each.stopped or each.paused for each in shown.values())
     return _answer("ready" if well else "degraded", dependencies, lags)
 
 

@@ -32,7 +32,7 @@ def status(settings: Settings, api: str = "") -> dict[str, Any]:
     handled, seconds = _handled(settings) - before, time.monotonic() - started
     projections = _projections(settings)
     return {
-        "well": all(roles.values()) and not any(each["stopped"] for each in projections.values()),
+        "well": all(roles.values()) and not any(map(stands_still, projections.values())),
         "roles": roles,
         "queues": _queues(settings),
         "commands": _commands(settings) | {"per_second": round(handled / seconds, 1)},
@@ -78,8 +78,14 @@ def _shown_or_why(settings: Settings, api: str) -> RenderableType:
 
 def state(progress: Mapping[str, Any]) -> str:
     """Of a projection."""
+    if progress["paused"]:
+        return "paused"
     stopped = progress["stopped"]
     return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
+
+
+def stands_still(progress: Mapping[str, Any]) -> bool:
+    return bool(progress["paused"] or progress["stopped"])
 
 
 def _since(seconds: float | None) -> str:

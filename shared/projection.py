@@ -4,7 +4,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    false,
+    insert,
+    select,
+)
 
 from shared.database import BigInt, fetch, upsert_rows
 from shared.event_store import RecordedEvent
@@ -13,7 +26,11 @@ from shared.messages import Event
 metadata = MetaData()
 
 checkpoints = Table(
-    "checkpoints", metadata, Column("projection", String, primary_key=True), Column("position", BigInt, nullable=False)
+    "checkpoints",
+    metadata,
+    Column("projection", String, primary_key=True),
+    Column("position", BigInt, nullable=False),
+    Column("paused", Boolean, nullable=False, server_default=false()),
 )
 
 stops_ = Table(
@@ -33,15 +50,16 @@ class Stop(NamedTuple):
 
 
 class Stands(NamedTuple):
-    """Where a projection is, and what stops it."""
+    """Where a projection is, whether it shall go on, and what stops it."""
 
     position: int
+    paused: bool
     stopped: Stop | None
 
     def shown(self, last: int) -> dict[str, Any]:
         """With what it lacks of the log, whose last position was read after this."""
         stopped = self.stopped and self.stopped._asdict()
-        return {"position": self.position, "lag": last - self.position, "stopped": stopped}
+        return {"position": self.position, "lag": last - self.position, "paused": self.paused, "stopped": stopped}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +86,9 @@ def checkpoint(connection: Connection, projection: str) -> int:
     return positions(connection).get(projection, 0)
 
 
-def move_checkpoint(connection: Connection, projection: str, position: int) -> None:
-    upsert_rows(connection, checkpoints, [(projection, position)])
+def move_checkpoint(connection: Connection, projection: str, position: int, *, paused: bool = False) -> None:
+    """Who is paused doesn't move, unless somebody moves it."""
+    upsert_rows(connection, checkpoints, [(projection, position, paused)])
 
 
 def stops(connection: Connection) -> dict[str, Stop]:
@@ -78,7 +97,9 @@ def stops(connection: Connection) -> dict[str, Stop]:
 
 
 def stands(connection: Connection, projection: str) -> Stands:
-    return Stands(checkpoint(connection, projection), stops(connection).get(projection))
+    for position, paused, event, error in fetch(connection, _stands, projection=projection):
+        return Stands(position, bool(paused), None if event is None else Stop(event, error))
+    return Stands(0, paused=False, stopped=None)
 
 
 def move_stop(connection: Connection, projection: str, stop: Stop | None) -> None:
@@ -88,5 +109,10 @@ def move_stop(connection: Connection, projection: str, stop: Stop | None) -> Non
         connection.execute(insert(stops_), {"projection": projection, "position": stop.event, "error": stop.error})
 
 
-_positions = select(checkpoints)
+_positions = select(checkpoints.c.projection, checkpoints.c.position)
 _stops = select(stops_)
+_stands = (
+    select(checkpoints.c.position, checkpoints.c.paused, stops_.c.position, stops_.c.error)
+    .join_from(checkpoints, stops_, stops_.c.projection == checkpoints.c.projection, isouter=True)
+    .where(checkpoints.c.projection == bindparam("projection"))
+)

@@ -145,7 +145,12 @@ def test_one_message_is_enough_for_many_chunks(service: Start, stores: Stores) -
     running = service().ready()
     users = commands.CHUNK * 8 + 100
     eventually(lambda: running.http.get(f"/users/{users}").status_code == 200)
-    assert running.http.get("/readyz").json()["projections"]["users"] == {"position": users, "lag": 0, "stopped": None}
+    assert running.http.get("/readyz").json()["projections"]["users"] == {
+        "position": users,
+        "lag": 0,
+        "paused": False,
+        "stopped": None,
+    }
 
 
 def test_p8_a_command_nobody_understands_fails_and_those_behind_it_go_on(service: Start, stores: Stores) -> None:

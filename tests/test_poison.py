@@ -73,7 +73,7 @@ def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once
     running = service(**BUGS).ready()
     for name in ("a", "unapplicable", "b"):
         running.http.post("/users/", json={**JOHN, "email": f"{name}@example.com"})
-    stopped = {"position": 1, "lag": 2, "stopped": {"event": 2, "error": "ZeroDivisionError: a bug"}}
+    stopped = {"position": 1, "lag": 2, "paused": False, "stopped": {"event": 2, "error": "ZeroDivisionError: a bug"}}
     eventually(lambda: running.http.get("/readyz").json()["projections"]["users"] == stopped)
     assert running.http.get("/readyz").json()["status"] == "degraded"
     assert [user["user_id"] for user in running.http.get("/users/").json()] == [1]
@@ -86,6 +86,7 @@ def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once
     assert json.loads(running.cqrs("projections", "status", "--json"))["users"] == {
         "position": 3,
         "lag": 0,
+        "paused": False,
         "stopped": None,
     }
 

@@ -1,6 +1,7 @@
 """Projecting: events past the checkpoint to rows, the checkpoint with them, in one transaction of the read model."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,14 @@ class Failure(NamedTuple):
     error: BaseException
 
 
+class Advance(NamedTuple):
+    """From one position to another, and whether there may be more."""
+
+    before: int
+    reached: int
+    more: bool
+
+
 class LogIsShorter(Exception):
     """The read model has seen events that the log doesn't have: they aren't a pair."""
 
@@ -44,22 +53,31 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
 def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     """Project the next chunk past the checkpoint, up to an event that can't be applied. Tells if there may be more.
 
-    Each event is projected once and in order, also when several workers are at it: they take turns.
+    Each event is projected once and in order, also when several workers are at it: they take turns. None is while the
+    projection is paused.
     """
     with read_model.begin() as connection, store.connect() as reading:
-        position = projection.checkpoint(connection, which.name)
-        stopped = projection.stops(connection).get(which.name)
-        events = event_store.read_all(reading, after=position, limit=1 if stopped else CHUNK)
-        if not events:
-            _check_that_log_reaches(reading, which, position)
-            return False
-        failure = _project(connection, which, [each for each in events if _concerns(which, each)])
-        reached = failure.position - 1 if failure else events[-1].position
-        _note(connection, which, failure, stopped)
-        projection.move_checkpoint(connection, which.name, reached)
-    if reached > position:
-        log.info("projected %s=%d", which.name, reached - position)
-    return not failure and (bool(stopped) or len(events) == CHUNK)
+        done = advance(connection, reading, which)
+    if done.reached > done.before:
+        log.info("projected %s=%d", which.name, done.reached - done.before)
+    return done.more
+
+
+def advance(connection: Connection, reading: Connection, which: Projection, *, upto: int = sys.maxsize) -> Advance:
+    """Project the next chunk in a transaction that is open, up to a position; nothing if the projection is paused."""
+    position, paused, stopped = projection.stands(connection, which.name)
+    limit = min(1 if stopped else CHUNK, upto - position)
+    if paused or limit <= 0:
+        return Advance(position, position, more=False)
+    events = event_store.read_all(reading, after=position, limit=limit)
+    if not events:
+        _check_that_log_reaches(reading, which, position)
+        return Advance(position, position, more=False)
+    failure = _project(connection, which, [each for each in events if _concerns(which, each)])
+    reached = failure.position - 1 if failure else events[-1].position
+    _note(connection, which, failure, stopped)
+    projection.move_checkpoint(connection, which.name, reached)
+    return Advance(position, reached, more=not failure and (bool(stopped) or len(events) == CHUNK))
 
 
 def _concerns(which: Projection, event: RecordedEvent) -> bool:

@@ -1,0 +1,11 @@
+"""A projection may be paused."""
+
+from alembic import op
+from sqlalchemy import Boolean, Column, false
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("checkpoints", Column("paused", Boolean, nullable=False, server_default=false()))
