@@ -80,6 +80,11 @@ def fetch(connection: Connection, statement: Select[Any], **values: object) -> l
     return _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
+def execute(connection: Connection, sql: str) -> None:
+    """As it stands; it begins no transaction."""
+    _run(connection, sql, lambda cursor: cursor.execute(sql))
+
+
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
     """Execute it for each row, which has its values in the order in which the SQL has its parameters."""
     if rows:
@@ -92,7 +97,8 @@ def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[obj
     if connection.dialect.name == "sqlite":
         execute_rows(connection, _insert(table), rows)
     elif rows:
-        sql = f"COPY {table.name} FROM STDIN"
+        # Columns are named: a table may have got one more that this version doesn't know.
+        sql = f"COPY {table.name} ({', '.join(table.columns.keys())}) FROM STDIN"
         _run(connection, sql, lambda cursor: postgresql.copy(cursor, sql, rows))
 
 
@@ -104,14 +110,14 @@ def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[obj
 @contextmanager
 def attempt(connection: Connection) -> Iterator[None]:
     """If it raises, what was written in it is undone; after trouble its transaction is over anyway."""
-    _execute(connection, "SAVEPOINT attempt")
+    execute(connection, "SAVEPOINT attempt")
     try:
         yield
     except BaseException as error:
         if not is_trouble(error):
-            _execute(connection, "ROLLBACK TO SAVEPOINT attempt")
+            execute(connection, "ROLLBACK TO SAVEPOINT attempt")
         raise
-    _execute(connection, "RELEASE SAVEPOINT attempt")
+    execute(connection, "RELEASE SAVEPOINT attempt")
 
 
 def is_trouble(error: BaseException) -> bool:
@@ -119,6 +125,16 @@ def is_trouble(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     return isinstance(error.orig, TimeoutError) or any(each.is_trouble(error.orig) for each in (sqlite, postgresql))
+
+
+def is_full(error: DBAPIError) -> bool:
+    """There is no room for what was to be written."""
+    return any(each.is_full(error.orig) for each in (sqlite, postgresql))
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Another one's lock was waited for in vain."""
+    return any(each.is_busy(error.orig) for each in (sqlite, postgresql))
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:
@@ -150,10 +166,6 @@ def _watched(engine: Engine) -> Engine:
             context.is_disconnect = True
 
     return engine
-
-
-def _execute(connection: Connection, sql: str) -> None:
-    _run(connection, sql, lambda cursor: cursor.execute(sql))
 
 
 def _run(connection: Connection, sql: str, do: Callable[[Any], object]) -> list[tuple[Any, ...]]:
