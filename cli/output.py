@@ -42,7 +42,7 @@ def example(line: str) -> str:
 def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
     """The items, with a bar on stderr of how many went by, how fast, and the time left; none where nobody looks."""
     screen = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,}"), _Rate(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,}"), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         for count, item in enumerate(items, 1):
@@ -52,15 +52,15 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iter
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """The same, for who tells how much is done of how much."""
+def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    """The same, for who tells how much is done of how much; with more columns, if any are given."""
     screen = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), *columns, TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as shown:
         task = shown.add_task(what)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f}/s")

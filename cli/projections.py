@@ -1,40 +1,105 @@
-"""`cqrs projections`: how far each one is, and what stops it."""
+"""`cqrs projections`: how far each one is and what stops it; making one anew, pausing one."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from cli.errors import in_one_line
-from cli.output import AsJson, example
+from cli.errors import Refused, in_one_line
+from cli.output import AsJson, console, example, show_json, table
+from cli.rebuild import rebuild as rebuild_
+from cli.status import stands_still, state
 from shared import database, event_store, projection
+from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="How far the projections are.")
+app = typer.Typer(no_args_is_help=True, help="How far the projections are; making one anew, pausing one.")
 
-
-@app.callback()
-def projections() -> None:
-    """A group, although it has one command yet."""
+Name = Annotated[str, typer.Argument(help="Of the projection", autocompletion=lambda: list(PROJECTIONS))]
 
 
 @app.command(epilog=example("cqrs projections status"))
 @in_one_line
 def status(as_json: AsJson = False) -> None:
-    """Position and lag of each projection, and the event that stops it, if one does. Exit code 1 if one is stopped."""
+    """Position and lag of each projection, and what stops it, if anything does. Exit code 1 if one stands still."""
     progress = _progress(Settings())
     if as_json:
-        typer.echo(json.dumps(progress, indent=2))
+        show_json(progress)
     else:
-        table = Table("projection", "position", "lag", "state", box=None, pad_edge=False)
+        rows = table("projection", "position", "lag", "state")
         for name, each in progress.items():
-            table.add_row(name, str(each["position"]), str(each["lag"]), _state(each["stopped"]))
-        Console(soft_wrap=True, markup=False).print(table)
-    raise typer.Exit(1 if any(each["stopped"] for each in progress.values()) else 0)
+            rows.add_row(name, str(each["position"]), str(each["lag"]), state(each))
+        console().print(rows)
+    raise typer.Exit(1 if any(map(stands_still, progress.values())) else 0)
+
+
+@app.command(epilog=example("cqrs projections rebuild users --check"))
+@in_one_line
+def rebuild(
+    name: Name,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 if they differ")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted one left")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Paused from the switch on, until new workers come")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a projection anew beside the one that serves, compare them, and switch in one transaction.
+
+    Commands and queries go on meanwhile.
+    """
+    done = rebuild_(Settings(), _projection(name), check=check, resume=resume, pause=pause)
+    if as_json:
+        show_json(done)
+    else:
+        for line in _told(done):
+            typer.echo(line)
+    raise typer.Exit(1 if check and done["differ"] else 0)
+
+
+@app.command(epilog=example("cqrs projections pause users"))
+@in_one_line
+def pause(name: Name, as_json: AsJson = False) -> None:
+    """Have a projection apply no more events, until it is resumed. Queries go on, and show what was."""
+    _pause(name, paused=True, as_json=as_json)
+
+
+@app.command(epilog=example("cqrs projections resume users"))
+@in_one_line
+def resume(name: Name, as_json: AsJson = False) -> None:
+    """Have a paused projection go on, within seconds."""
+    _pause(name, paused=False, as_json=as_json)
+
+
+def _pause(name: str, *, paused: bool, as_json: bool) -> None:
+    settings = Settings()
+    url = settings.read_model_of(_projection(name).name)
+    with database.briefly(database.writer(url, lock=name)) as engine, engine.begin() as connection:
+        projection.move_checkpoint(connection, name, projection.checkpoint(connection, name), paused=paused)
+    now = _progress(settings)[name]
+    if as_json:
+        show_json(now)
+    else:
+        typer.echo(f"cqrs: {name} is {state(now)}, at event {now['position']}")
+
+
+def _projection(name: str) -> Projection:
+    if name not in PROJECTIONS:
+        raise Refused(f"there is no projection {name}: it is one of {', '.join(PROJECTIONS)}")
+    return PROJECTIONS[name]
+
+
+def _told(done: dict[str, Any]) -> Iterator[str]:
+    name, switched = done["projection"], done["switched"]
+    for its, each in done["tables"].items():
+        yield from each["named"]
+        rows = "its rows can't be compared" if each["rows"] is None else f"{each['rows']:,} rows differ"
+        yield " ".join(["cqrs:", f"{its} at event {done['position']:,}:", rows, *each["columns"]])
+    if switched:
+        state_ = "paused" if switched["paused"] else "running"
+        yield (
+            f"cqrs: {name} is switched, at event {switched['position']:,}, and {state_}; "
+            f"made in {done['seconds']:.1f} s, {switched['locked']:.3f} s of it locked"
+        )
 
 
 def _progress(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -45,7 +110,3 @@ def _progress(settings: Settings) -> dict[str, dict[str, Any]]:
     with database.reader(settings.event_store).connect() as connection:
         last = event_store.last_position(connection)
     return {name: each.shown(last) for name, each in stands.items()}
-
-
-def _state(stopped: Mapping[str, Any] | None) -> str:
-    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"

@@ -46,6 +46,8 @@ STORE_S_FAULT = {"08", "25", "40", "53", "55", "57", "58", "XX"}
 """Classes of SQLSTATE: connection, transaction's state, deadlock, resources, a lock, an operator, the system, a bug."""
 
 FORBIDDEN = "42501"
+FULL = "53100"
+BUSY = "55P03"
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Under another level, which a database may have as its default, what is read is older than the lock."""
@@ -100,6 +102,14 @@ def is_trouble(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, driver.OperationalError | driver.InterfaceError)
     return state[:2] in STORE_S_FAULT or state == FORBIDDEN
+
+
+def is_full(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == FULL
+
+
+def is_busy(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == BUSY
 
 
 def _engine(url: str, **settings: object) -> Engine:

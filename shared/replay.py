@@ -1,9 +1,10 @@
 """A read model made anew, and how another one differs from it."""
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, String, Table, collate, select
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, collate, inspect, select
 
 from shared import event_store
 from shared.pages import pages
@@ -13,12 +14,24 @@ PAGE = 5000
 """Events in one transaction, and rows read at once."""
 
 
+NAMED = 1000
+"""Differing rows of a table that are named, of those that are counted."""
+
+
 class Difference(NamedTuple):
     """A row by its primary key: as it was found and as it should be; None: it isn't there."""
 
     key: tuple[Any, ...]
     found: tuple[Any, ...] | None
     expected: tuple[Any, ...] | None
+
+    def told(self, table: Table) -> str:
+        key = ", ".join(map(str, self.key))
+        return f"{table.name} {key}: is {_told(self.found)}, and by the log {_told(self.expected)}"
+
+
+def _told(row: tuple[Any, ...] | None) -> str:
+    return "not there" if row is None else repr(row)
 
 
 def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> Iterator[int]:
@@ -31,6 +44,25 @@ def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> It
                 models = (each.model(which.events) for each in known)
                 which.project(connection, zip(known, models, strict=True))
         yield len(page)
+
+
+def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:
+    """In columns, and in rows by the columns that both have: how many, and which; None if they have no key in common."""
+    looked = inspect(found)
+    has = [each["name"] for each in looked.get_columns(table.name)] if looked.has_table(table.name) else []
+    columns = [f"+{each.name}" for each in table.columns if each.name not in has]
+    columns += [f"-{name}" for name in has if name not in table.columns]
+    common = [Column(each.name, each.type, primary_key=each.primary_key) for each in table.columns if each.name in has]
+    both = Table(table.name, MetaData(), *common)
+    if len(both.primary_key) < len(table.primary_key):
+        return {"columns": columns, "rows": None, "named": []}
+    rows, named = 0, []
+    with closing(differences(found, expected, both)) as differing:
+        for each in differing:
+            rows += 1
+            if rows <= NAMED:
+                named.append(each.told(table))
+    return {"columns": columns, "rows": rows, "named": named}
 
 
 def differences(found: Connection, expected: Connection, table: Table) -> Generator[Difference, None, None]:

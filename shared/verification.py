@@ -176,9 +176,4 @@ def _compare(found: Connection, expected: Connection, which: Projection) -> None
         with closing(differences(found, expected, table)) as rows:
             row = next(rows, None)
         if row:
-            key = ", ".join(map(str, row.key))
-            raise Wrong(f"{table.name} {key}: is {_shown(row.found)}, and by the log {_shown(row.expected)}")
-
-
-def _shown(row: tuple[object, ...] | None) -> str:
-    return "not there" if row is None else repr(row)
+            raise Wrong(row.told(table))

@@ -1,0 +1,147 @@
+"""A place beside a read model, where a projection is made anew before its tables take those's place that serve."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+from zlib import crc32
+
+from sqlalchemy import Connection, Table, inspect, make_url
+
+from shared import database, projection, sqlite
+from shared.taken import Taken
+
+
+class Beside(Protocol):
+    url: str
+    """Of a database that has the projection's tables and its checkpoint by the names they always have."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Raises Taken if another process is at it. It ends with the process, however that ends."""
+        ...
+
+    def make(self, tables: Sequence[Table]) -> None:
+        """All of them or none."""
+        ...
+
+    def remove(self) -> None:
+        """If it is there."""
+        ...
+
+    def bring(self, connection: Connection, tables: Sequence[Table], /) -> None:
+        """To be called before the transaction in which they are put."""
+        ...
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """The tables into the place of those that the connection's read model has."""
+        ...
+
+
+def beside(read_model: str, name: str) -> Beside:
+    """The place for a projection of that name."""
+    return File(read_model) if database.is_local(read_model) else Schema(read_model, name)
+
+
+def has_tables(place: Beside, tables: Sequence[Table]) -> bool:
+    if database.is_local(place.url) and not sqlite.path_of(place.url).exists():
+        return False
+    with database.briefly(database.reader(place.url)) as engine, engine.connect() as connection:
+        return all(inspect(connection).has_table(each.name) for each in _all(tables))
+
+
+class File:
+    """SQLite: a file beside the read model's. Connections to that one stay good: it isn't replaced."""
+
+    def __init__(self, read_model: str) -> None:
+        path = sqlite.path_of(read_model)
+        self._path = path.with_name(f"{path.name}-rebuild")
+        self.url = f"sqlite:///{self._path}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._beside("-lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Taken from None
+            yield
+
+    def make(self, tables: Sequence[Table]) -> None:
+        with database.briefly(database.writer(self.url, lock=self.url, durable=False, create=True)) as engine:
+            sqlite.keep_a_write_ahead_log(engine)
+            with engine.begin() as connection:
+                projection.metadata.create_all(connection, tables=_all(tables))
+
+    def remove(self) -> None:
+        for what in ("", "-wal", "-shm"):
+            self._beside(what).unlink(missing_ok=True)
+
+    def bring(self, connection: Connection, _: Sequence[Table]) -> None:
+        database.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS beside")
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        for table in tables:
+            table.drop(connection, checkfirst=True)
+            table.create(connection)
+            # As it stands, SQLite copies pages' worth of rows, and an index as it is: a million users in half a second.
+            copy = f'INSERT INTO main."{table.name}" SELECT * FROM beside."{table.name}"'  # noqa: S608 of the code
+            connection.exec_driver_sql(copy)
+
+    def _beside(self, what: str) -> Path:
+        return self._path.with_name(f"{self._path.name}{what}")
+
+
+class Schema:
+    """PostgreSQL: a schema of its own, the only one that its connections see."""
+
+    LOCK_TIMEOUT = 0.3
+    """Seconds to wait for who reads a table, since all who come then wait behind."""
+
+    def __init__(self, read_model: str, name: str) -> None:
+        self._read_model = read_model
+        self._name = f"rebuild_{name}"
+        url = make_url(read_model)
+        options = (*url.normalized_query.get("options", ()), f"-c search_path={self._name}")
+        self.url = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        number = crc32(f"cqrs {self._name}".encode())
+        with database.briefly(database.reader(self._read_model)) as engine, engine.connect() as connection:
+            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
+                raise Taken
+            yield
+
+    def make(self, tables: Sequence[Table]) -> None:
+        with self._writing() as connection:
+            connection.exec_driver_sql(f'CREATE SCHEMA "{self._name}"')
+            projection.metadata.create_all(connection, tables=_all(tables))
+
+    def remove(self) -> None:
+        with self._writing() as connection:
+            connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{self._name}" CASCADE')
+
+    def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
+        # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
+        for table in tables:
+            database.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
+        for table in tables:
+            table.drop(connection, checkfirst=True)
+            serving = connection.dialect.default_schema_name
+            connection.exec_driver_sql(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
+        connection.exec_driver_sql(f'DROP SCHEMA "{self._name}" CASCADE')
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        engine = database.writer(self.url, lock=self.url, durable=False)
+        with database.briefly(engine), engine.begin() as connection:
+            yield connection
+
+
+def _all(tables: Sequence[Table]) -> list[Table]:
+    return [*tables, projection.checkpoints, projection.stops_]
