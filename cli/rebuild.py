@@ -49,6 +49,7 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
         stays = not check
         try:
             with _begin(settings, which, place, resume=resume) as work:
+                first = _stands(work.anew, which).position
                 _come_near(work)
                 compared = _compare(work)
                 switched = None if check else _switch_in_time(work, pause=pause)
@@ -61,7 +62,8 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
         finally:
             if not stays:
                 place.remove()
-    return {"projection": which.name, **compared, "switched": switched, "seconds": round(time.monotonic() - began, 3)}
+    seconds = round(time.monotonic() - began, 3)
+    return {"projection": which.name, "from": first, **compared, "switched": switched, "seconds": seconds}
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> It
 
 
 def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:
-    """In columns, and in rows by the columns that both have: how many, and which; None if they have no key in common."""
+    """In columns, and in rows by the columns that both have: how many, and which. None: no key in common."""
     looked = inspect(found)
     has = [each["name"] for each in looked.get_columns(table.name)] if looked.has_table(table.name) else []
     columns = [f"+{each.name}" for each in table.columns if each.name not in has]

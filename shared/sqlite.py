@@ -69,15 +69,15 @@ def is_trouble(error: BaseException) -> bool:
     """It is these very types: subclasses and siblings come from the values, and SQLITE_ERROR from the statement."""
     if type(error) not in {sqlite3.OperationalError, sqlite3.InternalError, sqlite3.DatabaseError}:
         return False
-    return _code(error) != sqlite3.SQLITE_ERROR
+    return bool(_code(error) != sqlite3.SQLITE_ERROR)
 
 
 def is_full(error: BaseException | None) -> bool:
-    return _code(error) == sqlite3.SQLITE_FULL
+    return bool(_code(error) == sqlite3.SQLITE_FULL)
 
 
 def is_busy(error: BaseException | None) -> bool:
-    return _code(error) == sqlite3.SQLITE_BUSY
+    return bool(_code(error) == sqlite3.SQLITE_BUSY)
 
 
 def _code(error: BaseException | None) -> int:

@@ -1,47 +1,66 @@
 """`cqrs projections rebuild`, `pause` and `resume`: a read model made anew while the one before it serves."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx
+import pysqlite3.dbapi2 as sqlite3
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Column, Connection, Engine, Index, MetaData, String, Table, inspect, text
+from sqlalchemy.exc import OperationalError
 
-from shared import database, projection
-from shared.projection import Stands
+from cli import rebuild
+from shared import database, inbox, projection
+from shared.database import execute_rows, insert_rows
+from shared.event_store import RecordedEvent
+from shared.projection import Projection, Stands
 from shared.read_models import PROJECTIONS
-from tests.command_line import told
-from tests.helpers import Stores, accept, create, update
+from shared.settings import Settings
+from shared.users import read_model
+from shared.users.read_model import users
+from tests.command_line import cqrs, told
+from tests.helpers import JOHN, Stores, accept, create, update
+from tests.rebuilding import STAGES
+from tests.service import Service, api, clean_environment, environment, eventually
+from tests.trouble import new_email
 from workers import projections
 
 pytestmark = pytest.mark.both_engines
+
+EVENTS = 6
 
 
 @pytest.fixture
 def used(stores: Stores) -> Stores:
     """Five users, one of them moved; every read model shows it."""
-    happen(stores)
+    accept(stores, *(create(f"{n}@example.com") for n in range(1, 6)), update(3, "new@example.com"))
+    handle(stores)
     for name in PROJECTIONS:
         catch_up(stores, name)
     return stores
 
 
-def happen(stores: Stores) -> None:
-    accept(stores, *(create(f"{n}@example.com") for n in range(1, 6)), update(3, "new@example.com"))
+def handle(stores: Stores) -> None:
     while stores.handler.handle():
         pass
 
 
 @contextmanager
 def writing(stores: Stores, name: str) -> Iterator[Engine]:
-    engine = database.writer(stores.settings.read_model_of(name), lock=name, durable=False)
-    with database.briefly(engine):
+    with database.briefly(database.writer(stores.settings.read_model_of(name), lock=name, durable=False)) as engine:
         yield engine
 
 
-def catch_up(stores: Stores, name: str) -> None:
+def catch_up(stores: Stores, name: str = "users", which: Projection | None = None) -> None:
     with writing(stores, name) as engine:
-        while projections.catch_up(stores.events, engine, PROJECTIONS[name]):
+        while projections.catch_up(stores.events, engine, which or PROJECTIONS[name]):
             pass
 
 
@@ -50,30 +69,319 @@ def write(stores: Stores, name: str, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def rows(stores: Stores, what: str) -> list[tuple[Any, ...]]:
-    """Of the users' read model."""
-    with database.reader(stores.settings.read_model_of("users")).connect() as connection:
+@contextmanager
+def reading(stores: Stores, name: str = "users") -> Iterator[Connection]:
+    with database.briefly(database.reader(stores.settings.read_model_of(name))) as engine, engine.connect() as its:
+        yield its
+
+
+def rows(stores: Stores, what: str = "*") -> list[tuple[Any, ...]]:
+    with reading(stores) as connection:
         return [tuple(row) for row in connection.execute(text(f"SELECT {what} FROM users ORDER BY user_id"))]
 
 
 def stands(stores: Stores, name: str = "users") -> Stands:
-    with database.reader(stores.settings.read_model_of(name)).connect() as connection:
+    with reading(stores, name) as connection:
         return projection.stands(connection, name)
 
 
 def is_clean(stores: Stores) -> bool:
-    """Nothing is left beside the read model."""
-    if stores.events.name == "sqlite":
-        return not [each for each in stores.settings.data_dir.glob("*-rebuild*") if not each.name.endswith("-lock")]
-    with database.reader(stores.settings.read_model).connect() as connection:
-        return not connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%'"))
+    """Whether nothing is beside the read model."""
+    with reading(stores) as connection:
+        if connection.dialect.name == "postgresql":
+            return not connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%'"))
+    return not [each for each in stores.settings.data_dir.glob("*-rebuild*") if not each.name.endswith("-lock")]
+
+
+def bug(at: int) -> Projection:
+    """The users, but for one event that can't be applied."""
+
+    def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
+        def each() -> Iterator[tuple[RecordedEvent, Any]]:
+            for event, its in events:
+                if event.position == at:
+                    raise ZeroDivisionError("a bug")
+                yield event, its
+
+        users.project(connection, each())
+
+    return replace(users, project=project)
+
+
+named = Table(
+    "users",
+    MetaData(),
+    *(
+        Column(each.name, each.type, primary_key=each.primary_key, autoincrement=False)
+        for each in users.tables[0].columns
+    ),
+    Column("name", String),
+    Index("users_by_name", "name"),
+)
+
+
+def project_names(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
+    created, moved = read_model.changes(events)
+    insert_rows(connection, named, [(*user, f"{user.first_name} {user.last_name}") for user in created])
+    execute_rows(connection, read_model._update, list(moved))
+
+
+WITH_NAMES = replace(users, tables=[named], project=project_names)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, which: Projection) -> None:
+    """As if this version of the code had that one."""
+    monkeypatch.setitem(PROJECTIONS, which.name, which)
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_a_read_model_that_was_damaged_is_as_the_log_has_it(used: Stores, name: str) -> None:
-    table = {"users": "users", "emails": "emails", "stats": "daily"}[name]
-    write(used, name, f"DELETE FROM {table}")
+    write(used, name, f"DELETE FROM {PROJECTIONS[name].tables[0].name}")
     done = told(used.settings, "projections", "rebuild", name)
-    assert (done["position"], done["differ"], done["switched"]["position"]) == (6, True, 6)
+    assert (done["position"], done["differ"], done["switched"]["position"]) == (EVENTS, True, EVENTS)
     assert told(used.settings, "verify")["well"]
     assert is_clean(used)
+
+
+def test_check_names_the_rows_that_differ_and_changes_nothing(used: Stores) -> None:
+    assert not told(used.settings, "projections", "rebuild", "users", "--check")["differ"]
+    write(used, "users", "UPDATE users SET email = 'other' WHERE user_id = 4")
+    before = rows(used)
+    said = cqrs(used.settings, "projections", "rebuild", "users", "--check", code=1)
+    assert "users 4: is (4, 'John', 'Doe', 'other', 1), and by the log (4, 'John', 'Doe', '4@example.com', 1)" in said
+    assert "cqrs: users at event 6: 1 rows differ\n" in said
+    assert (rows(used), is_clean(used)) == (before, True)
+
+
+def test_a_table_of_another_shape_takes_the_place_of_the_one_before(
+    used: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, WITH_NAMES)
+    checked = told(used.settings, "projections", "rebuild", "users", "--check", code=1)["tables"]["users"]
+    assert (checked["columns"], checked["rows"]) == (["+name"], 0)
+    told(used.settings, "projections", "rebuild", "users")
+    assert rows(used, "user_id, name, version")[2] == (3, "John Doe", 2)
+    with reading(used) as connection:
+        assert [each["name"] for each in inspect(connection).get_indexes("users")] == ["users_by_name"]
+    monkeypatch.undo()
+    accept(used, create("later@example.com"))
+    handle(used)
+    catch_up(used)  # as a worker with the code before does
+    assert rows(used, "user_id, name")[-1] == (6, None)
+    told(used.settings, "projections", "rebuild", "users")
+    with reading(used) as connection:
+        assert inspect(connection).get_indexes("users") == []
+
+
+def test_what_is_recorded_while_it_is_built_and_compared_is_in_it(
+    used: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projections, "CHUNK", 2)
+    late = iter(range(100))
+
+    def then(do: Callable[..., Any], *, caught_up: bool) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            accept(used, create(f"late{next(late)}@example.com"), update(1, f"late{next(late)}@example.com"))
+            handle(used)
+            if caught_up:
+                catch_up(used)
+            return do(*args, **kwargs)
+
+        return wrapped
+
+    for stage, caught_up in (("_come_near", True), ("difference", True), ("_switch", False)):
+        monkeypatch.setattr(rebuild, stage, then(getattr(rebuild, stage), caught_up=caught_up))
+    done = rebuild.rebuild(used.settings, users, check=False, resume=False, pause=False)
+    assert (done["differ"], done["switched"]["position"]) == (False, EVENTS + 6)
+    assert told(used.settings, "verify")["well"]
+
+
+def test_a_paused_projection_applies_nothing_until_it_is_resumed(used: Stores) -> None:
+    assert "users is paused, at event 6" in cqrs(used.settings, "projections", "pause", "users")
+    accept(used, create("later@example.com"))
+    handle(used)
+    catch_up(used)
+    catch_up(used, "emails")
+    assert (stands(used), stands(used, "emails")) == (Stands(6, True, None), Stands(7, False, None))
+    assert "paused" in cqrs(used.settings, "projections", "status", code=1)
+    assert told(used.settings, "projections", "resume", "users")["paused"] is False
+    catch_up(used)
+    assert stands(used) == Stands(7, False, None)
+
+
+def test_a_paused_projection_is_rebuilt_where_it_stands_and_stays_paused(used: Stores) -> None:
+    cqrs(used.settings, "projections", "pause", "users")
+    write(used, "users", "DELETE FROM users")
+    accept(used, create("later@example.com"))
+    handle(used)
+    assert "and paused" in cqrs(used.settings, "projections", "rebuild", "users")
+    assert (stands(used), len(rows(used))) == (Stands(6, True, None), 5)
+
+
+def test_it_may_be_paused_from_the_switch_on(used: Stores) -> None:
+    told(used.settings, "projections", "rebuild", "users", "--pause")
+    assert stands(used).paused
+
+
+def test_an_event_that_can_not_be_applied_stops_it_and_what_serves_goes_on(
+    used: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, bug(at=4))
+    before = rows(used)
+    said = cqrs(used.settings, "projections", "rebuild", "users", code=1)
+    assert "cqrs: users can't apply event 4: ZeroDivisionError: a bug\n" in said
+    assert (rows(used), stands(used)) == (before, Stands(6, False, None))
+    monkeypatch.undo()
+    assert told(used.settings, "projections", "rebuild", "users", "--resume")["from"] == 3
+
+
+def test_a_projection_that_was_stopped_goes_on_once_it_is_rebuilt_with_mended_code(
+    used: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(used, create("later@example.com"), create("last@example.com"))
+    handle(used)
+    catch_up(used, which=bug(at=7))
+    assert stands(used).stopped
+    use(monkeypatch, bug(at=8))
+    cqrs(used.settings, "projections", "rebuild", "users", code=1)
+    assert stands(used).stopped
+    monkeypatch.undo()
+    done = told(used.settings, "projections", "rebuild", "users", "--resume")  # what is there is ahead of what serves
+    assert (done["from"], done["position"], done["switched"]["position"]) == (0, 6, 8)
+    assert stands(used) == Stands(8, False, None)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_any_stage_it_leaves_what_serves_and_can_go_on_or_begin_again(used: Stores, stage: str) -> None:
+    before = rows(used)
+    command = [sys.executable, "-m", "tests.rebuilding", stage]
+    settings = clean_environment() | environment(used.settings)
+    killed = subprocess.run(command, cwd=Path(__file__).parent.parent, env=settings, timeout=60, check=False)
+    assert killed.returncode == -9
+    assert (rows(used), stands(used)) == (before, Stands(EVENTS, False, None))
+    at = {"making": 0, "building": 4, "comparing": 6, "switching": 6}.get(stage)
+    if at is not None:
+        assert told(used.settings, "projections", "rebuild", "users", "--check", "--resume")["from"] == at
+    done = told(used.settings, "projections", "rebuild", "users")
+    assert (done["from"], done["differ"], is_clean(used)) == (0, False, True)
+    assert told(used.settings, "verify")["well"]
+
+
+def test_of_two_at_once_the_second_is_refused(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    come_near = rebuild._come_near
+
+    def meanwhile(work: rebuild.Work) -> None:
+        said.append(cqrs(used.settings, "projections", "rebuild", "users", code=1))
+        come_near(work)
+
+    monkeypatch.setattr(rebuild, "_come_near", meanwhile)
+    assert told(used.settings, "projections", "rebuild", "users")["switched"]
+    assert said == ["cqrs: another process is rebuilding users\n"]
+
+
+def test_who_reads_for_long_holds_up_the_switch_and_no_other_reader(used: Stores) -> None:
+    with ThreadPoolExecutor() as threads, database.snapshot(used.settings.read_model_of("users")) as long:
+        long.execute(text("SELECT * FROM users"))
+        rebuilding = threads.submit(told, used.settings, "projections", "rebuild", "users")
+        slowest, until = 0.0, time.monotonic() + 1.5
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert len(rows(used)) == 5
+            slowest = max(slowest, time.monotonic() - began)
+        assert long.execute(text("SELECT count(*) FROM users")).scalar() == 5
+        long.rollback()
+        assert rebuilding.result(60)["switched"]
+    assert slowest < 1
+
+
+def test_a_disk_that_gets_full_is_given_back(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        codes = {"sqlite_errorcode": sqlite3.SQLITE_FULL, "sqlstate": "53100"}
+        raise OperationalError(None, None, type("Full", (Exception,), codes)("no room"))
+
+    monkeypatch.setattr(rebuild, "difference", full)
+    assert cqrs(used.settings, "projections", "rebuild", "users", code=1) == "cqrs: a store can't be used: no room\n"
+    assert is_clean(used)
+    assert stands(used) == Stands(EVENTS, False, None)
+
+
+def test_it_refuses_what_is_not_there(settings: Settings) -> None:
+    assert "there is no projection x: it is one of" in cqrs(settings, "projections", "rebuild", "x", code=1)
+    assert "cqrs: " in cqrs(settings, "projections", "rebuild", "users", code=1)
+
+
+class Traffic:
+    """Clients of a running service, each of whom asks for what it has seen before."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.position = 1
+        self.versions: list[int] = []
+        self.reads = 0
+        self.over = False
+
+    def write(self) -> None:
+        """Change user 1 over and over, and make new users."""
+        http = self.service.http
+        while not self.over:
+            changed = http.put("/users/1", json={"email": new_email()}, headers={"Prefer": "wait=20"})
+            assert changed.status_code == 200, changed.text
+            made = http.post("/users/", json={**JOHN, "email": new_email()})
+            command = http.get(made.headers["location"], headers={"Prefer": "wait=20"}).json()
+            self.position = command["position"]
+
+    def read(self) -> None:
+        with httpx.Client(base_url=self.service.url, timeout=35) as http:
+            while not self.over:
+                position = self.position
+                for path in ("/users/1", "/users/?email=1@example.com", "/stats"):
+                    answer = http.get(path, params={"min_position": position})
+                    assert answer.status_code == 200, answer.text
+                    self.reads += 1
+                self.versions.append(http.get("/users/1").json()["version"])
+
+
+def test_under_load_no_query_fails_and_none_is_staler_than_asked(
+    settings: Settings, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {name: value for name, value in environment(settings).items() if name.endswith("_URL")}
+    running = service(**urls).ready()
+    running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"}).raise_for_status()
+    with database.writer(settings.inbox, lock=inbox.LOCK).begin() as connection:
+        inbox.accept(connection, [create(f"{n}@example.com") for n in range(1, 1001)])
+    eventually(lambda: running.http.get("/users/1001").status_code == 200, within=30)
+    monkeypatch.setattr(projections, "CHUNK", 100)
+    use(monkeypatch, WITH_NAMES)
+    traffic = Traffic(running)
+    with ThreadPoolExecutor() as threads:
+        clients = [threads.submit(do) for do in (traffic.write, traffic.read, traffic.read)]
+        try:
+            done = [told(settings, "projections", "rebuild", name) for name in PROJECTIONS]
+        finally:
+            traffic.over = True
+        for each in clients:
+            each.result(60)
+    assert [each["switched"] is not None for each in done] == [True] * 3
+    assert [(name, each["rows"]) for its in done for name, each in its["tables"].items() if each["rows"]] == []
+    assert traffic.versions == sorted(traffic.versions)
+    assert traffic.reads > 30
+    monkeypatch.undo()
+    eventually(lambda: running.answers("/readyz"))
+    for name in ("emails", "stats"):
+        assert not told(settings, "projections", "rebuild", name, "--check")["differ"]
+
+
+def test_the_api_shows_that_a_projection_is_paused(used: Stores) -> None:
+    cqrs(used.settings, "projections", "pause", "users")
+    accept(used, create("later@example.com"))
+    handle(used)
+    urls = {name: value for name, value in environment(used.settings).items() if name.endswith("_URL")}
+    with api(used.settings.data_dir, **urls) as http:
+        ready = http.get("/readyz").json()
+        assert (ready["status"], ready["projections"]["users"]["paused"]) == ("degraded", True)
+        assert http.get("/users/6", params={"min_position": 7}).json()["type"] == "/problems/read-model-behind"
+        cqrs(used.settings, "projections", "resume", "users")
+        catch_up(used)
+        assert http.get("/users/6", params={"min_position": 7}).status_code == 200
+        assert http.get("/readyz").json()["projections"]["users"]["paused"] is False
