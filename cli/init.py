@@ -1,5 +1,6 @@
 """Making the three stores, or bringing them to the schema that this version needs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -12,6 +13,7 @@ from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.schema import WrongRevision
 from shared.settings import Settings
+from shared.shapes import Unreadable
 
 
 def init(settings: Settings) -> None:
@@ -35,7 +37,7 @@ def init(settings: Settings) -> None:
 
 def check(settings: Settings) -> list[str]:
     """What is wrong with the stores, in lines. It changes nothing."""
-    wrong = [str(each) for store, url in schema.stores(settings) if (each := _look(settings, store, url))]
+    wrong = [line for store, url in schema.stores(settings) for line in _wrong(settings, store, url)]
     if not wrong:
         try:
             _check_they_belong_together(settings)
@@ -44,10 +46,13 @@ def check(settings: Settings) -> list[str]:
     return list(dict.fromkeys(wrong))
 
 
-def _look(settings: Settings, store: str, url: str) -> Exception | None:
+def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
     if database.is_local(url) and not sqlite.path_of(url).exists():
-        return WrongRevision(store, None, schema.REVISIONS[store])
-    return schema.look(settings, store, url, EVENTS)
+        return [str(WrongRevision(store, None, schema.REVISIONS[store]))]
+    wrong = schema.look(settings, store, url, EVENTS)
+    if isinstance(wrong, Unreadable):
+        return wrong.lines
+    return [str(wrong)] if wrong else []
 
 
 def places(settings: Settings) -> list[str]:

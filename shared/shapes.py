@@ -1,6 +1,6 @@
 """Whether this version can read every event of the log: knows its type, and what lifts it from the shape it has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -13,11 +13,15 @@ from shared.messages import Event
 class Unreadable(Exception):
     """Its message says what can't be read, in one line."""
 
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
 
 def compare(log: Connection, known: Types[Any]) -> Unreadable | None:
     """What is wrong, if anything is."""
     wrong = list(unreadable(log, known))
-    return Unreadable("; ".join(wrong)) if wrong else None
+    return Unreadable(wrong) if wrong else None
 
 
 def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
