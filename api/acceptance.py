@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
@@ -11,7 +12,7 @@ from sqlalchemy import Engine
 
 from api.problems import Problem, unavailable
 from api.reading import within
-from shared import bus, inbox
+from shared import bus, inbox, metrics
 from shared.database import is_trouble
 from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
 
@@ -85,6 +86,7 @@ class Acceptor:
             if not answer.cancelled():
                 answer.set_result(its)
         self._announce()
+        _count(answers)
 
     def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
         """What comes too late for its answer is undone."""
@@ -93,6 +95,13 @@ class Acceptor:
             if time.monotonic() > deadline:
                 raise TimeoutError
         return answers
+
+
+def _count(answers: Iterable[Answer]) -> None:
+    new = [each.command.type for each in answers if isinstance(each, Acceptance) and not each.replayed]
+    for type_, times in Counter(new).items():
+        metrics.ACCEPTED.labels(type_).inc(times)
+    metrics.BATCHES.labels("accept").observe(len(new))
 
 
 class Announcer:

@@ -10,7 +10,7 @@ from types import FrameType
 
 from fastapi import APIRouter, FastAPI
 
-from api import problems
+from api import metrics, problems
 from api.service import Service
 from shared import garbage, schema
 from shared.listed import listed
@@ -26,6 +26,7 @@ ROUTERS = [
     "api.commands:router",
     "api.events:router",
     "api.health:router",
+    "api.metrics:router",
 ]
 
 
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
     )
+    app.add_middleware(metrics.Timed)
     problems.install(app)
     return app
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import Receive, Scope, Send
 
 from api.problems import unavailable
+from shared import metrics
 
 HEARTBEAT = 15.0
 """Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
@@ -58,6 +59,7 @@ class Streams:
         self._stopped = False
         self.open: set[asyncio.Task[None]] = set()
         """For each, what ends when its client leaves."""
+        metrics.STREAMS.set(0)
 
     def answer(self, messages: AsyncIterator[bytes]) -> "EventStream":
         """Raises Problem if there are enough already."""
@@ -67,9 +69,14 @@ class Streams:
 
     def add(self, client: asyncio.Task[None]) -> None:
         self.open.add(client)
-        client.add_done_callback(self.open.discard)
+        metrics.STREAMS.inc()
+        client.add_done_callback(self._remove)
         if self._stopped:
             client.cancel()
+
+    def _remove(self, client: asyncio.Task[None]) -> None:
+        self.open.discard(client)
+        metrics.STREAMS.dec()
 
     def stop(self) -> None:
         """End them all, at once."""

@@ -116,7 +116,7 @@ def _fill(work: Work, upto: int) -> int:
         more = True
         while more:
             with work.anew.begin() as connection, work.log.connect() as log:
-                _, reached, more = advance(connection, log, work.which, upto=upto)
+                reached, more, _ = advance(connection, log, work.which, upto=upto)
                 stands = projection.stands(connection, work.which.name)
             show(reached, upto)
     _check(work.which, stands, upto)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -12,11 +11,10 @@ from urllib.parse import urlsplit
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from cli.output import console, show_line, table
-from shared import bus, database, event_store, inbox, outcomes, projection
+from shared import backlog, bus, database, event_store, outcomes, projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
@@ -123,24 +121,9 @@ def _handled(settings: Settings) -> int:
 
 
 def _commands(settings: Settings) -> dict[str, Any]:
-    def behind(connection: Connection) -> tuple[int, int, list[int]]:
-        first = [each.seq for each in outcomes.set_aside_after(connection, 0, limit=1)]
-        return outcomes.last_seq(connection), outcomes.count_set_aside(connection), first
-
-    handled, aside, first = _read(settings.event_store, behind)
-
-    def ahead(connection: Connection) -> tuple[int, list[inbox.Accepted]]:
-        waiting = inbox.read(connection, first) + inbox.read_after(connection, handled, limit=1)
-        return inbox.last_seq(connection), waiting
-
-    accepted, waiting = _read(settings.inbox, ahead)
-    oldest = min((each.accepted_at for each in waiting), default=None)
-    return {
-        "accepted": accepted,
-        "waiting": accepted - handled,
-        "set_aside": aside,
-        "oldest_seconds": oldest and _age(oldest),
-    }
+    handled = _read(settings.event_store, backlog.handled)
+    accepted, waiting, oldest = _read(settings.inbox, partial(backlog.waiting, upto=handled))
+    return {"accepted": accepted, "waiting": waiting, "set_aside": handled.aside, "oldest_seconds": oldest}
 
 
 def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -150,18 +133,10 @@ def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
     }
     with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
         last = event_store.last_position(connection)
-        nexts = {name: event_store.read_all(connection, after=each.position, limit=1) for name, each in stands.items()}
-    return {
-        name: each.shown(last) | {"seconds": _age(nexts[name][0].recorded_at) if each.position < last else 0.0}
-        for name, each in stands.items()
-    }
+        seconds = {name: backlog.behind(connection, each.position) for name, each in stands.items()}
+    return {name: each.shown(last) | {"seconds": seconds[name]} for name, each in stands.items()}
 
 
 def _read(url: str, query: Any) -> Any:
     with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
         return query(connection)
-
-
-def _age(time_: str) -> float:
-    """In seconds."""
-    return max(0.0, round((datetime.now(UTC) - datetime.fromisoformat(time_)).total_seconds(), 3))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import typer
 
+from shared import metrics
+
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 """Seconds before a role that died is started again; the delay doubles each time it died young."""
 
@@ -34,7 +36,7 @@ class Role:
         self.name = name
         self._argv = argv
         self._folder = folder
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **environment, metrics.PROCESS: name}
         self._prefix = typer.style(f"{name:<{NAME_WIDTH}}|", fg=next(COLOURS))
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import typer
 from kombu.utils.url import maybe_sanitize_url
@@ -18,7 +21,7 @@ from cli.alone import alone
 from cli.errors import Refused
 from cli.init import init, places
 from cli.supervisor import Role, run
-from shared import bus
+from shared import bus, metrics
 from shared.settings import Settings
 
 
@@ -26,12 +29,12 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
     init(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with alone(settings):
+    with alone(settings), _memory() as counts:
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
             typer.echo(f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does")
-        asyncio.run(_serve(settings, _stages(settings, command_workers, projection_workers)))
+        asyncio.run(_serve(settings, _stages(settings, counts, command_workers, projection_workers)))
 
 
 async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
@@ -41,14 +44,16 @@ async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
     typer.echo("cqrs: stopped")
 
 
-def _stages(settings: Settings, command_workers: int, projection_workers: int) -> list[list[Role]]:
-    """The roles, in the order in which they stop.
+def _stages(settings: Settings, counts: Path, command_workers: int, projection_workers: int) -> list[list[Role]]:
+    """The roles, in the order in which they stop; `counts` is where they keep theirs, of which the API shows all.
 
     They run in the data dir: in the folder of the caller, Python would take a `workers` of his for ours.
     """
     environment = {
-        f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
-    }
+        f"CQRS_{name.upper()}": str(value)
+        for name, value in settings.model_dump(exclude={"metrics_port"}).items()
+        if value is not None
+    } | {"CQRS_METRICS_PORT": "", metrics.FOLDER: str(counts)}
     role = partial(Role, folder=settings.data_dir, environment=environment)
     python = [sys.executable, "-m"]
     celery = [*python, "celery", "--quiet", "--app", "workers.app"]
@@ -65,6 +70,14 @@ def _stages(settings: Settings, command_workers: int, projection_workers: int) -
         [worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
         [] if settings.redis_url else [role("valkey", _valkey(settings))],
     ]
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[Path]:
+    """A folder that is gone with this process; where a system has it, in memory: to write to a disk's may take time."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with TemporaryDirectory(prefix="cqrs-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def _valkey(settings: Settings) -> list[str]:
@@ -87,6 +100,7 @@ async def _greet(settings: Settings) -> None:
     lines = [
         f"API    {settings.api}",
         f"docs   {settings.api}/docs",
+        f"counts {settings.api}/metrics",
         f"data   {' and '.join(places(settings))}",
         f"Redis  {redis}",
         "",

@@ -59,11 +59,14 @@ aside = Table(
 )
 
 
+Status = Literal["succeeded", "rejected", "failed"]
+
+
 class Outcome(NamedTuple):
     """How a command ended. A success tells its stream's version and the position from which it is visible."""
 
     seq: int
-    status: Literal["succeeded", "rejected", "failed"]
+    status: Status
     handled_at: str
     version: int | None = None
     position: int | None = None

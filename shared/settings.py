@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     """Commands that may wait to be handled; beyond, none is accepted."""
     max_streams: int = Field(500, ge=0)
     """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    """Where a worker or beat shows its metrics; the API does so at `/metrics`."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
 

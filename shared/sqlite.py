@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
+from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
+from shared import metrics
 from shared.taken import Taken
 
 BUSY_TIMEOUT = 10.0
@@ -32,7 +35,8 @@ def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
     synchronous = "FULL" if durable else "NORMAL"
     pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
     engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
-    engine.dialect.do_begin = _begin_immediate if waits else _begin_at_once  # type: ignore[method-assign,assignment]
+    begin = partial(_begin, metrics.BUSY.labels(path_of(url).stem)) if waits else _begin_at_once
+    engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
     return engine
 
 
@@ -119,6 +123,14 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
     return engine
 
 
+def _begin(busy: Histogram, connection: Any) -> None:
+    try:
+        _begin_at_once(connection)
+    except Taken:
+        with busy.time():
+            _begin_immediate(connection)
+
+
 def _begin_immediate(connection: Any) -> None:
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
     # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
@@ -130,7 +142,7 @@ def _begin_at_once(connection: Any) -> None:
     try:
         _begin_immediate(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise Taken from None
         raise
     finally:

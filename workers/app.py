@@ -4,14 +4,14 @@ import logging
 import time
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown
+from celery.signals import beat_init, setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
 from shared import bus, database, event_store, garbage, schema
 from shared.aggregates import EVENTS
 from shared.settings import Settings
 from shared.taken import Taken
-from workers import alive
+from workers import alive, measures
 from workers.commands import REST, CommandHandler
 from workers.notes import note_of
 from workers.runners import Runners
@@ -25,8 +25,7 @@ SOCKET_TIMEOUT = 3.0
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_scheduler = "workers.beat:Beat"
-if settings.alive_file:
-    alive.show(app, settings.alive_file)
+alive.show_always(app, settings.alive_file)
 
 handler = CommandHandler(
     database.reader(settings.inbox),
@@ -83,6 +82,12 @@ def catch_up() -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def check_schema(**_: Any) -> None:
     schema.check(settings, EVENTS)
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+@worker_init.connect  # type: ignore[untyped-decorator]
+def show_metrics(**_: Any) -> None:
+    measures.serve(settings)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

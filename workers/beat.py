@@ -6,6 +6,7 @@ from typing import Any
 from celery.beat import Scheduler
 
 from shared import bus
+from workers import alive
 from workers.app import EVERY, app, settings, wake
 
 
@@ -18,6 +19,5 @@ class Beat(Scheduler):  # type: ignore[misc]
             wake(task)
         with suppress(*bus.BrokerDown):
             bus.show_beat(app, lasts=3 * EVERY)
-        if settings.alive_file:
-            settings.alive_file.touch()
+        alive.show(settings.alive_file, [bus.BEAT])
         return EVERY

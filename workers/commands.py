@@ -17,7 +17,7 @@ from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.taken import Taken
-from workers import watch
+from workers import measures, watch
 from workers.batch import Batch, Owners
 from workers.folds import Folds
 from workers.watch import Suspect, Watch
@@ -35,6 +35,8 @@ CAREFUL_CHUNK = 50
 """Commands in one transaction while they are: a probe takes 5 ms, and others wait."""
 
 log = logging.getLogger(__name__)
+
+measures.expect(type_ for rules in AGGREGATES.values() for type_ in rules.commands)
 
 
 class Turn(NamedTuple):
@@ -80,7 +82,7 @@ class CommandHandler:
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
             folds = Folds.of(connection)
             self._seen = chunk[-1].seq
-        _committed(batches, folds)
+        _committed(chunk, batches, folds)
         if suspect:
             with suppress(Taken):
                 return len(chunk) + self.handle()
@@ -102,9 +104,10 @@ class CommandHandler:
                 tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=self._limit()))
                 if not tries:
                     return count
-                batches = self._handle(connection, Turn(inbox.read(reading, tries), stuck, tries))
+                chunk = inbox.read(reading, tries)
+                batches = self._handle(connection, Turn(chunk, stuck, tries))
                 folds = Folds.of(connection)
-            count, after = count + _committed(batches, folds), max(tries)
+            count, after = count + _committed(chunk, batches, folds), max(tries)
 
     def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
         """Handle a chunk; if what comes of it can't be written, handle each of its commands by itself.
@@ -187,8 +190,9 @@ def _try(new_batch: Callable[[], Batch], command: Accepted) -> None:
     new_batch().handle(command)
 
 
-def _committed(batches: Sequence[Batch], folds: Folds) -> int:
+def _committed(chunk: Sequence[Accepted], batches: Sequence[Batch], folds: Folds) -> int:
     """Returns how many commands have an outcome now."""
+    measures.handled(chunk, batches)
     ended: Counter[str] = Counter()
     for batch in batches:
         folds.keep(batch.folds())

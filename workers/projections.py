@@ -13,6 +13,7 @@ from shared.database import is_trouble
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 from shared.projection import Projection, Stop
+from workers import measures
 from workers.errors import in_words
 from workers.life import Life
 
@@ -30,11 +31,11 @@ class Failure(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """From one position to another, and whether there may be more."""
+    """The position it came to, whether there may be more, and the events up to there."""
 
-    before: int
     reached: int
     more: bool
+    events: Sequence[RecordedEvent] = ()
 
 
 class LogIsShorter(Exception):
@@ -58,8 +59,9 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     """
     with read_model.begin() as connection, store.connect() as reading:
         done = advance(connection, reading, which)
-    if done.reached > done.before:
-        log.info("projected %s=%d", which.name, done.reached - done.before)
+    if done.events:
+        measures.projected(which.name, done.events)
+        log.info("projected %s=%d", which.name, len(done.events))
     return done.more
 
 
@@ -68,16 +70,17 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
     position, paused, stopped = projection.stands(connection, which.name)
     limit = min(1 if stopped else CHUNK, upto - position)
     if paused or limit <= 0:
-        return Advance(position, position, more=False)
+        return Advance(position, more=False)
     events = event_store.read_all(reading, after=position, limit=limit)
     if not events:
         _check_that_log_reaches(reading, which, position)
-        return Advance(position, position, more=False)
+        return Advance(position, more=False)
     failure = _project(connection, which, [each for each in events if _concerns(which, each)])
     reached = failure.position - 1 if failure else events[-1].position
     _note(connection, which, failure, stopped)
     projection.move_checkpoint(connection, which.name, reached)
-    return Advance(position, reached, more=not failure and (bool(stopped) or len(events) == CHUNK))
+    more = not failure and (bool(stopped) or len(events) == CHUNK)
+    return Advance(reached, more, events[: reached - position])
 
 
 def _concerns(which: Projection, event: RecordedEvent) -> bool:
