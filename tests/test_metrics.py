@@ -192,7 +192,7 @@ def test_a_writer_that_waits_for_another_is_counted_and_timed(stores: Stores) ->
 
 def test_a_rebuild_is_not_taken_for_a_long_way_to_the_read_model() -> None:
     old, new = (written(datetime.now(UTC) - timedelta(minutes=minutes)) for minutes in (61, 1))
-    events = [RecordedEvent(1, "user-1", 1, "UserCreated", "{}", "{}", time_) for time_ in (old, new)]
+    events = [RecordedEvent(1, "user-1", 1, "UserCreated", "{}", "{}", time_, 1) for time_ in (old, new)]
     with grows("cqrs_handled_to_visible_seconds_count", 1, projection="users"):
         measures.projected("users", events)
 
