@@ -97,9 +97,11 @@ class RecordedEvent(NamedTuple):
 
     def model(self, events: Types[E]) -> E:
         """As one of these. Raises UnknownShape."""
-        if self.type not in events:
-            raise UnknownShape(self.type, self.schema_version)
-        return events[self.type].recorded(self.schema_version, self.data_json)
+        try:
+            event = events[self.type]
+        except KeyError:
+            raise UnknownShape(self.type, self.schema_version) from None
+        return event.recorded(self.schema_version, self.data_json)
 
 
 class Append(NamedTuple):

@@ -33,7 +33,8 @@ class Event(BaseModel):
     def recorded(cls, schema_version: int, data_json: str) -> Self:
         """One that was recorded in any shape up to this one. Raises UnknownShape beyond."""
         if schema_version == cls.schema_version or cls is Event:  # that one reads nothing of it
-            return cls.model_validate_json(data_json)
+            validated: Self = cls.__pydantic_validator__.validate_json(data_json)  # model_validate_json is 0.3 µs more
+            return validated
         if schema_version > cls.schema_version:
             raise UnknownShape(cls.__name__, schema_version)
         data = from_json(data_json)

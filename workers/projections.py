@@ -75,17 +75,14 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
     if not events:
         _check_that_log_reaches(reading, which, position)
         return Advance(position, more=False)
-    failure = _project(connection, which, [each for each in events if _concerns(which, each)])
+    # One that this version knows nothing of may be for it: passed over now, it would be for good.
+    its = [each for each in events if each.type in which.events or each.type not in EVENTS]
+    failure = _project(connection, which, its)
     reached = failure.position - 1 if failure else events[-1].position
     _note(connection, which, failure, stopped)
     projection.move_checkpoint(connection, which.name, reached)
     more = not failure and (bool(stopped) or len(events) == CHUNK)
     return Advance(reached, more, events[: reached - position])
-
-
-def _concerns(which: Projection, event: RecordedEvent) -> bool:
-    # One that this version knows nothing of may: who knows it will tell. Passed over now, it would be for good.
-    return event.type in which.events or event.type not in EVENTS
 
 
 def _check_that_log_reaches(log: Connection, which: Projection, position: int) -> None:
