@@ -274,6 +274,14 @@ def test_who_reads_nothing_of_an_event_takes_it_in_any_shape(stores: Stores) -> 
 # On the wire
 
 
+def test_what_is_recorded_has_the_schema_version_of_today(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UserCreated, "schema_version", 2)
+    accept(stores, create("1@example.com"))
+    handle(stores)
+    with stores.events.begin() as log:
+        assert [event.schema_version for event in event_store.read_all(log)] == [2]
+
+
 @pytest.mark.both_engines
 def test_an_event_is_shown_as_it_was_recorded_with_its_schema_version(stores: Stores) -> None:
     record(stores.settings, *newer())
