@@ -1,8 +1,11 @@
 """Events whose shape changes: what was recorded stays as it is, is read in today's shape, and never by who can't."""
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +17,11 @@ from shared import cloud_events, database, event_store, outcomes, projection, sc
 from shared.aggregates import EVENTS
 from shared.cloud_events import Damaged
 from shared.event_store import Append, NewEvent
+from shared.inbox import Submission
 from shared.messages import Event, UnknownShape
 from shared.settings import Settings
-from shared.users import decider, stats
-from shared.users.messages import UserCreated, UserEmailUpdated, UserEvent
+from shared.users import decider, messages, stats
+from shared.users.messages import UserCreated, UserEmailUpdated
 from shared.users.read_model import users
 from tests.command_line import cqrs, told
 from tests.helpers import JOHN, Stores, accept, create, update
@@ -206,10 +210,6 @@ class UserCreatedAnew(UserCreated):
 KNOWN: Any = {"UserCreated": UserCreatedAnew, "UserEmailUpdated": UserEmailUpdated}
 
 
-def evolve(user: decider.User | None, event: UserEvent) -> decider.User:
-    return decider.User(event.email if isinstance(event, UserCreated) else event.new_email)
-
-
 def handle(stores: Stores) -> None:
     while stores.handler.handle():
         pass
@@ -231,7 +231,7 @@ def test_a_command_waits_for_a_worker_that_knows_what_its_stream_holds(
         error = "UnknownShape: UserCreated of schema version 2 is not known to this version"
         told = [(each.tries, each.error) for each in outcomes.find_set_aside(log, [first.seq, second.seq])]
         assert told == [(0, error), (0, None)]
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, events=KNOWN, evolve=evolve)})
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, events=KNOWN)})
     assert stores.handler.retry() == 2
     with stores.events.begin() as log:
         assert [each.data["new_email"] for each in event_store.read_stream(log, "user-1", after=2)] == [
@@ -336,3 +336,45 @@ def test_an_import_refuses_what_this_version_can_not_read(stores: Stores, tmp_pa
     log.write_text(cqrs(stores.settings, "events", "export"))
     another = Settings(data_dir=tmp_path / "another", _env_file=None)
     assert "UserCreated of schema version 2 is not known" in cqrs(another, "events", "import", str(log), code=1)
+
+
+# The recipe
+
+
+def recipe() -> Iterator[Any]:
+    """`messages.py` after each of the README's steps that change it."""
+    section = (SAMPLES.parent.parent / "README.md").read_text().partition("\n## Changing an event\n")[2]
+    after = vars(messages)
+    for code in re.findall("```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL):
+        after = {**after}
+        exec(code, after)
+        yield SimpleNamespace(**after)
+
+
+@pytest.mark.both_engines
+def test_the_recipe_makes_one_name_of_two_whichever_step_accepted_and_recorded_it(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, alone = recipe()
+
+    def handled_by(step: Any, decide: Any) -> None:
+        rules: Any = {"decide": decide, "evolve": lambda _, event: decider.User(event.email)}
+        users = replace(decider.users, commands={"CreateUser": step.CreateUser}, **rules)
+        monkeypatch.setattr(commands, "AGGREGATES", {"user": users})
+        handle(stores)
+
+    accept(stores, create("1@example.com"))
+    handled_by(messages, decider.decide)
+    accept(stores, create("2@example.com"))
+    handled_by(both, lambda command, _: [both.UserCreated(**both.with_name(vars(command)))])
+    named = Submission("CreateUser", "user", None, {"name": "John Doe", "email": "4@example.com"})
+    accept(stores, create("3@example.com"), named)
+    handled_by(alone, lambda command, _: [alone.UserCreated(**vars(command))])
+    with stores.events.begin() as log:
+        recorded = event_store.read_all(log)
+    assert [event.schema_version for event in recorded] == [1, 2, 3, 3]
+    for step in recorded[:2]:
+        assert step.model({"UserCreated": both.UserCreated}).name == "John Doe"
+    for event in recorded:
+        model = event.model({"UserCreated": alone.UserCreated})
+        assert model.model_dump() == {"user_id": event.position, "name": "John Doe", "email": model.email}
