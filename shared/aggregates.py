@@ -8,8 +8,8 @@ from shared.listed import listed
 from shared.messages import Event
 
 _DECIDERS = {
-    # category: where its rules are
-    "user": "shared.users.decider:users"
+    # The category, which is the stem of streams and of the number's name: where the rules are.
+    "user": "shared.users.decider:users",
 }
 
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {

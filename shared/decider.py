@@ -26,17 +26,21 @@ class UniqueKey(NamedTuple):
     value: str
 
 
+def no_keys(state: object) -> frozenset[UniqueKey]:
+    return frozenset()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decider(Generic[C, E, S]):
     """An aggregate: its messages by name, and the three rules.
 
     `decide` returns the events to append; none means "already so". It raises Rejected.
     `evolve` folds one event into the state and leaves the one it got as it was; the state of no events is None.
-    `unique_keys` tells which keys a state holds.
+    `unique_keys` tells which keys a state holds; by default none.
     """
 
     commands: Mapping[str, type[C]]
     events: Mapping[str, type[E]]
     decide: Callable[[C, S | None], Sequence[E]]
     evolve: Callable[[S | None, E], S]
-    unique_keys: Callable[[S | None], frozenset[UniqueKey]]
+    unique_keys: Callable[[S | None], frozenset[UniqueKey]] = no_keys
