@@ -7,10 +7,10 @@ from shared.decider import Decider
 from shared.listed import listed
 from shared.messages import Event
 
+# The category, which is the stem of streams and of the number's name: where the rules are.
 _DECIDERS = {
-    # The category, which is the stem of streams and of the number's name: where the rules are.
     "user": "shared.users.decider:users",
-}
+}  # fmt: skip
 
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
     category: listed(name, Decider) for category, name in _DECIDERS.items()
