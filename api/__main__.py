@@ -7,6 +7,8 @@ import sys
 
 import uvicorn
 
+from api.main import ROLE
+from shared import logs
 from shared.settings import Settings
 
 TAKES_WITHIN = 10
@@ -22,11 +24,13 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
     settings = Settings()
+    logs.set_up(ROLE, settings)
     config = uvicorn.Config(
         "api.main:app",
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,
+        log_config=None,
         log_level="warning",
         timeout_graceful_shutdown=STOP_TIMEOUT,
     )

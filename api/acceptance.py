@@ -1,20 +1,20 @@
 """Accepting: commands that arrive together are committed to the inbox together, then answered, then announced."""
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 from celery import Celery
 from sqlalchemy import Engine
 
 from api.problems import Problem, unavailable
 from api.reading import within
-from shared import bus, inbox, metrics
+from shared import bus, inbox, logs, metrics
 from shared.database import is_trouble
-from shared.inbox import Acceptance, Answer, InboxFull, KeyReused, Submission
+from shared.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission
 
 BATCH = 500
 """Commands in one inbox transaction, at most."""
@@ -22,7 +22,7 @@ BATCH = 500
 WITHIN = 15.0
 """Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 
@@ -47,7 +47,7 @@ class Acceptor:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((submission, answer))
         if self._commits is None:
-            self._commits = asyncio.create_task(self._commit_all())
+            self._commits = asyncio.create_task(self._commit_all(), context=Context())  # it is no one request's
         match await answer:
             case KeyReused():
                 raise Problem("idempotency-key-reused", 422, "The Idempotency-Key came before, with another request.")
@@ -87,6 +87,9 @@ class Acceptor:
                 answer.set_result(its)
         self._announce()
         _count(answers)
+        new = [its.command for its in answers if isinstance(its, Acceptance) and not its.replayed]
+        if new:
+            logs.tell(log, "accepted", new, Accepted.trail, commands=len(new))
 
     def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
         """What comes too late for its answer is undone."""

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy.exc import DBAPIError
 
-from api import problems
+from api import correlation, problems
 from api.documentation import STREAM, errors, headers, stream_of
 from api.problems import Details, Problem
 from api.routing import Route
 from api.service import Service
 from api.streaming import LAST_EVENT_ID, EventStream, message, persist
 from api.waiting import Prefer, applied, wait_of
-from shared import inbox, outcomes
+from shared import inbox, outcomes, tracing
 from shared.inbox import Accepted, Submission
 from shared.outcomes import Outcome
 
@@ -41,6 +41,9 @@ class Command(BaseModel):
     type: str = Field(examples=["CreateUser"])
     status: Literal["accepted", "succeeded", "rejected", "failed"] = Field(examples=["succeeded"])
     user_id: int | None = Field(None, examples=[1], description="Another aggregate's number is named after it")
+    correlation_id: str | None = Field(
+        examples=["9f86d081884c7d659a2feaa0c55ad015"], description="The `X-Request-ID` it was accepted under"
+    )
     accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
     handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
     version: int | None = Field(examples=[1], description="The version of its stream after the command")
@@ -98,7 +101,11 @@ async def submit(
 ) -> Response:
     """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
     service = Service.of(request)
-    command, replayed = await service.acceptor.accept(submission)
+    metadata = correlation.metadata_of(request)
+    with tracing.span(f"accept {submission.type}"):
+        if traceparent := tracing.traceparent():
+            metadata = {**metadata, "traceparent": traceparent}
+        command, replayed = await service.acceptor.accept(submission._replace(metadata=metadata))
     extra = {"Idempotency-Replayed": "true"} if replayed else {}
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
@@ -122,6 +129,7 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "type": command.type,
         "status": outcome.status if outcome else "accepted",
         f"{category}_id": int(number),
+        "correlation_id": from_json(command.metadata).get("correlation_id"),
         "accepted_at": command.accepted_at,
         "handled_at": outcome and outcome.handled_at,
         "version": outcome and outcome.version,

@@ -6,13 +6,16 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from socket import gethostname
 from types import FrameType
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Scope
 
 from api import metrics, problems
+from api.correlation import Correlation
 from api.service import Service
-from shared import garbage, schema
+from shared import garbage, logs, schema, tracing
 from shared.listed import listed
 from shared.settings import Settings
 
@@ -29,10 +32,20 @@ ROUTERS = [
     "api.metrics:router",
 ]
 
+ROLE = f"api@{gethostname()}"
+
+
+class App(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        """What is added as middleware doesn't see the answer to a bug."""
+        return Correlation(super().build_middleware_stack())
+
 
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.set_up(ROLE, settings)
+        tracing.set_up(ROLE)
         schema.check(settings)
         app.state.service = Service(settings)
         garbage.collect_less()
@@ -40,17 +53,23 @@ def create_app(settings: Settings) -> FastAPI:
         with calling_on_stop(app.state.service.streams.stop):
             yield
         await app.state.service.close()
+        tracing.stop()
 
-    app = FastAPI(
+    app = App(
         title="Users, event-sourced",
         summary="Commands are accepted at once, handled in order, and visible milliseconds later.",
         version="0.1.0",
         lifespan=lifespan,
+        telemetry={"auto_configure": False, "exclude": _is_probe},
         routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
     )
     app.add_middleware(metrics.Timed)
     problems.install(app)
     return app
+
+
+def _is_probe(scope: Scope) -> bool:
+    return scope["path"] in {"/livez", "/readyz"}
 
 
 @contextmanager

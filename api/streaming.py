@@ -1,7 +1,6 @@
 """Answers that stay open: server-sent events, as EventSource reads them (HTML, section 9.2)."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import Receive, Scope, Send
 
 from api.problems import unavailable
-from shared import metrics
+from shared import logs, metrics
 
 HEARTBEAT = 15.0
 """Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
@@ -31,7 +30,7 @@ HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-
 
 LAST_EVENT_ID = "The `id` that came last: the stream goes on behind it. An EventSource sends it by itself"
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ async def persist(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except DBAPIError as error:
-            log.warning("a stream waits for the store: %r", error.orig)
+            log.warning("a stream waits for the store", error=repr(error.orig))
             await asyncio.sleep(1)
 
 

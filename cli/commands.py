@@ -83,6 +83,7 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
         {
             **command._asdict(),
             "data": json.loads(command.data),
+            "metadata": json.loads(command.metadata),
             "status": outcome.status if (outcome := ended.get(command.seq)) else "accepted",
             "handled_at": outcome and outcome.handled_at,
             "version": outcome and outcome.version,

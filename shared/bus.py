@@ -1,6 +1,5 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
-import logging
 from collections import defaultdict
 from functools import cache
 from socket import gethostname
@@ -15,6 +14,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 from redis import RedisError
 
+from shared import logs
 from shared.settings import Settings
 
 COMMANDS = "commands"
@@ -37,7 +37,7 @@ _ID = str(UUID(int=0))
 
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 
 class _Connection(Connection):
@@ -104,7 +104,7 @@ class Waker:
             wake(self._app, task)
         except BrokerDown as error:
             if not self._down:
-                log.warning("no message can be sent, work waits: %s", error)
+                log.warning("no message can be sent, work waits", error=str(error))
             self._down = True
         else:
             self._down = False

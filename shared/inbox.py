@@ -5,10 +5,11 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, select
 
 from shared.database import BigInt, entries, fetch, insert_rows, upsert_rows
@@ -28,6 +29,7 @@ commands = Table(
     Column("accepted_at", String, nullable=False),
     Column("idempotency_key", String, unique=True),
     Column("fingerprint", String),
+    Column("metadata", Text, nullable=False, server_default="{}"),
 )
 
 # Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
@@ -42,7 +44,10 @@ SEQ = "seq"
 
 
 class Submission(NamedTuple):
-    """A command on its way in. `id` None asks for the next number of its category; `data` is without it."""
+    """A command on its way in. `id` None asks for the next number of its category; `data` is without it.
+
+    Its events get its `metadata`.
+    """
 
     type: str
     category: str
@@ -50,6 +55,7 @@ class Submission(NamedTuple):
     data: dict[str, Any]
     expected_version: int | None = None
     idempotency_key: str | None = None
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +65,7 @@ class Submission(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A command in the inbox. `stream` is its category, a hyphen, and the number; `data` is JSON."""
+    """A command in the inbox. `stream` is its category, a hyphen, and the number; `data` and `metadata` are JSON."""
 
     seq: int
     command_id: str
@@ -68,6 +74,12 @@ class Accepted(NamedTuple):
     data: str
     expected_version: int | None
     accepted_at: str
+    metadata: str
+
+    def trail(self) -> dict[str, Any]:
+        """What logs and traces tell of it wherever it is."""
+        metadata = from_json(self.metadata)
+        return {"command_id": self.command_id, "type": self.type, "stream": self.stream, **metadata}
 
 
 class Acceptance(NamedTuple):
@@ -112,7 +124,8 @@ def accept(
             answers.append(InboxFull())
             continue
         command = _number(submission, numbers, accepted_at)
-        rows.append((*command, key, fingerprint))
+        *its, metadata_json = command
+        rows.append((*its, key, fingerprint, metadata_json))
         if key:
             known[key] = command, fingerprint
         answers.append(Acceptance(command, replayed=False))
@@ -181,6 +194,7 @@ def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -
         data=to_json({f"{submission.category}_id": id, **submission.data}).decode(),
         expected_version=submission.expected_version,
         accepted_at=accepted_at,
+        metadata=to_json(dict(submission.metadata)).decode(),
     )
 
 

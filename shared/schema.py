@@ -14,7 +14,7 @@ from shared.event_store import Types
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
-REVISIONS = {"inbox": "0001", "event_store": "0003", "read_model": "0002"}
+REVISIONS = {"inbox": "0002", "event_store": "0003", "read_model": "0002"}
 """The last one in each folder of shared/migrations: roles don't load Alembic. Projections' tables have none."""
 
 EVERY = 1.0

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     """Where a worker or beat shows its metrics; the API does so at `/metrics`."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
+
+    log_format: Literal["console", "json"] = "console"
+    """Lines for people, or for machines."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of this project's lines; libraries say what is a warning at least."""
 
     @field_validator("data_dir", "alive_file")
     @classmethod

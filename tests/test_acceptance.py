@@ -11,6 +11,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from api import acceptance
 from api.acceptance import BATCH, Acceptor, Announcer
@@ -326,12 +327,13 @@ def test_a_message_that_can_not_be_sent_is_dropped_and_the_next_one_sent(bus_dow
     assert bus_down == []
 
 
-def test_an_outage_of_the_bus_is_told_once(bus_down: list[bool], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_of_the_bus_is_told_once(bus_down: list[bool]) -> None:
     bus_down += [True, True, False, True, False]
     waker = bus.Waker(None)
-    while bus_down:
-        waker.wake(bus.HANDLE_COMMANDS)
-    assert len(caplog.records) == 2
+    with capture_logs() as said:
+        while bus_down:
+            waker.wake(bus.HANDLE_COMMANDS)
+    assert len(said) == 2
 
 
 def test_an_error_no_one_expected_stops_no_later_message(monkeypatch: pytest.MonkeyPatch) -> None:

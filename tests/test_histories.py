@@ -4,7 +4,6 @@ They are the same each time. `HISTORIES=1000 pytest tests/test_histories.py` loo
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import hypothesis
 import pytest
 from hypothesis import Phase, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from structlog.testing import capture_logs
 
 from api import service
 from api.main import create_app
@@ -272,7 +272,10 @@ class History(RuleBasedStateMachine):
                 "data": event.data,
                 "stream": f"user-{event.command.user}",
                 "version": event.version,
-                "metadata": {"command_id": self.first_answers[event.command]["command_id"]},
+                "metadata": {
+                    "command_id": (first := self.first_answers[event.command])["command_id"],
+                    "correlation_id": first["correlation_id"],
+                },
             }
             for position, event in enumerate(self.model.events, start=1)
         ]
@@ -321,9 +324,8 @@ def assert_page(answer: httpx.Response, items: list[dict[str, Any]], limit: int)
 @pytest.mark.both_engines
 @pytest.mark.timeout(600)  # to shrink a history that failed
 def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_model_says(
-    made: Callable[[Path], Settings], engine: str, caplog: pytest.LogCaptureFixture
+    made: Callable[[Path], Settings], engine: str
 ) -> None:
-    caplog.set_level(logging.CRITICAL)  # rules that raise would drown the story that failed
     search = hypothesis.settings(
         max_examples=int(HISTORIES or {"sqlite": 50, "postgresql": 20}[engine]),
         stateful_step_count=30,
@@ -333,4 +335,5 @@ def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_m
         phases=[Phase.generate, Phase.shrink],
     )
     history = partial(History, made)
-    run_state_machine_as_test(history, settings=search)  # type: ignore[arg-type]  # it takes any factory
+    with capture_logs():  # rules that raise would drown the story that failed
+        run_state_machine_as_test(history, settings=search)  # type: ignore[arg-type]  # it takes any factory

@@ -82,7 +82,7 @@ def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once
     (running.data_dir / "mended").touch()
     eventually(lambda: [user["user_id"] for user in running.http.get("/users/").json()] == [1, 2, 3])
     assert running.answers("/readyz")
-    assert running.log.read_text().count("users stops before event 2") == 1
+    assert running.log.read_text().count("stops before an event projection=users position=2") == 1
     assert json.loads(running.cqrs("projections", "status", "--json"))["users"] == {
         "position": 3,
         "lag": 0,

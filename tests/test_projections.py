@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from cli.errors import Refused
 from cli.init import init
@@ -163,16 +164,15 @@ def bug(*_: object) -> None:
     raise ZeroDivisionError
 
 
-def test_p6_a_projection_keeps_what_comes_before_an_event_that_it_can_not_apply(
-    stores: Stores, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_p6_a_projection_keeps_what_comes_before_an_event_that_it_can_not_apply(stores: Stores) -> None:
     happen(stores, 10)
-    for _ in range(3):
-        assert not projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
+    with capture_logs() as said:
+        for _ in range(3):
+            assert not projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
     with stores.read_model.begin() as connection:
         assert projection.stops(connection) == {"users": Stop(7, "ZeroDivisionError: a bug")}
     assert (len(rows(stores.read_model)), reached(stores)) == (6, 6)
-    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    assert len([line for line in said if line["log_level"] == "error"]) == 1
     catch_up(stores)
     with stores.read_model.begin() as connection:
         assert projection.stops(connection) == {}

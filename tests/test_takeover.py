@@ -51,5 +51,5 @@ def test_a_projection_that_hangs_holds_up_no_other_and_does_not_keep_its_worker_
     assert running.http.get("/users/4").status_code == 404
     assert running.stop() == 0
     log = running.log.read_text()
-    assert "users does not end" in log
+    assert "does not end: left as it is projection=users" in log
     assert "killed" not in log

@@ -1,18 +1,19 @@
 """The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
-import logging
 import time
+from socket import gethostname
 from typing import Any
 
-from celery.signals import beat_init, setup_logging, worker_init, worker_ready, worker_shutdown
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database, event_store, garbage, schema
+from shared import bus, database, event_store, garbage, logs, schema, tracing
 from shared.aggregates import EVENTS
 from shared.settings import Settings
 from shared.taken import Taken
 from workers import alive, measures
 from workers.commands import REST, CommandHandler
+from workers.errors import in_words
 from workers.notes import note_of
 from workers.runners import Runners
 from workers.watch import Watch
@@ -25,6 +26,7 @@ SOCKET_TIMEOUT = 3.0
 settings = Settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_scheduler = "workers.beat:Beat"
+app.conf.role = f"beat@{gethostname()}"  # unless it is a worker
 alive.show_always(app, settings.alive_file)
 
 handler = CommandHandler(
@@ -36,7 +38,7 @@ runners = Runners(settings)
 
 wake = bus.Waker(app).wake
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 
 class Pace:
@@ -71,7 +73,7 @@ def handle_commands() -> None:
     except Taken:
         time.sleep(REST)
     except (DBAPIError, OSError) as error:
-        log.warning("commands wait for the next beat: %r", getattr(error, "orig", error))
+        log.warning("commands wait for the next beat", error=in_words(error))
 
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
@@ -82,6 +84,7 @@ def catch_up() -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def check_schema(**_: Any) -> None:
     schema.check(settings, EVENTS)
+    tracing.set_up(app.conf.role)
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
@@ -98,9 +101,14 @@ def ready(**_: Any) -> None:
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
 def stop(**_: Any) -> None:
     runners.stop()
+    tracing.stop()
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def take_name(sender: str, **_: Any) -> None:
+    app.conf.role = sender
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def log_plainly(**_: Any) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s")
-    logging.getLogger("celery").setLevel(logging.WARNING)
+def log_in_one_format(**_: Any) -> None:
+    logs.set_up(app.conf.role, settings)

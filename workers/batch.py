@@ -1,12 +1,14 @@
 """Deciding on commands in memory, each on the state that the ones before it leave."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
+from shared import logs
 from shared.decider import Decider, Rejected, UniqueKey
 from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
@@ -21,7 +23,7 @@ MAX_TRIES = 3
 Owners = dict[UniqueKey, str | None]
 """Who is known to hold a key; None: nobody does."""
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 
 class Batch:
@@ -77,7 +79,7 @@ class Batch:
 
     def stumble(self, command: Accepted, error: BaseException) -> None:
         """A command that raised is set aside, or fails if it did so too often."""
-        log.error("%s %s of %s raised", command.type, command.command_id, command.stream, exc_info=error)
+        log.error("a rule raised", **command.trail(), exc_info=error)
         tries = self._tries.get(command.seq, 0) + 1
         if tries < MAX_TRIES:
             self._set_aside(command, tries=tries, error=in_words(error))
@@ -101,8 +103,8 @@ class Batch:
         after = reduce(rules.evolve, events, before)
         self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after
-        cause = {"command_id": command.command_id}
-        return [NewEvent(type(event).__name__, event, cause, event.schema_version) for event in events]
+        metadata = {"command_id": command.command_id, **from_json(command.metadata)}
+        return [NewEvent(type(event).__name__, event, metadata, event.schema_version) for event in events]
 
     def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
         if stream not in self._states:

@@ -1,8 +1,6 @@
 """Handling: inbox rows to events, outcomes and unique keys, in one transaction of the event store."""
 
-import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +15,7 @@ from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.taken import Taken
-from workers import measures, watch
+from workers import measures, trail, watch
 from workers.batch import Batch, Owners
 from workers.folds import Folds
 from workers.watch import Suspect, Watch
@@ -33,8 +31,6 @@ CAREFUL = 10.0
 
 CAREFUL_CHUNK = 50
 """Commands in one transaction while they are: a probe takes 5 ms, and others wait."""
-
-log = logging.getLogger(__name__)
 
 measures.expect(type_ for rules in AGGREGATES.values() for type_ in rules.commands)
 
@@ -66,6 +62,7 @@ class CommandHandler:
 
         Raises Taken if its store's writer doesn't wait for another worker's turn to end.
         """
+        began = time.time_ns()
         with self._store.begin() as connection, self._inbox.connect() as reading:
             suspect, reached = self._watch.suspect(connection), outcomes.reached(connection)
             if suspect:
@@ -82,7 +79,7 @@ class CommandHandler:
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
             folds = Folds.of(connection)
             self._seen = chunk[-1].seq
-        _committed(chunk, batches, folds)
+        _committed(chunk, batches, folds, began)
         if suspect:
             with suppress(Taken):
                 return len(chunk) + self.handle()
@@ -98,16 +95,17 @@ class CommandHandler:
         count = after = 0
         stuck: set[str] = set()
         while True:
+            began = time.time_ns()
             with self._store.begin() as connection, self._inbox.connect() as reading:
                 if self._watch.suspect(connection):  # `handle` sees to it first
                     return count
                 tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=self._limit()))
                 if not tries:
                     return count
-                chunk = inbox.read(reading, tries)
-                batches = self._handle(connection, Turn(chunk, stuck, tries))
+                turn = Turn(inbox.read(reading, tries), stuck, tries)
+                batches = self._handle(connection, turn)
                 folds = Folds.of(connection)
-            count, after = count + _committed(chunk, batches, folds), max(tries)
+            count, after = count + _committed(turn.chunk, batches, folds, began), max(tries)
 
     def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
         """Handle a chunk; if what comes of it can't be written, handle each of its commands by itself.
@@ -190,16 +188,16 @@ def _try(new_batch: Callable[[], Batch], command: Accepted) -> None:
     new_batch().handle(command)
 
 
-def _committed(chunk: Sequence[Accepted], batches: Sequence[Batch], folds: Folds) -> int:
+def _committed(chunk: Sequence[Accepted], batches: Sequence[Batch], folds: Folds, began: int) -> int:
     """Returns how many commands have an outcome now."""
-    measures.handled(chunk, batches)
-    ended: Counter[str] = Counter()
     for batch in batches:
         folds.keep(batch.folds())
-        ended.update(outcome.status for outcome in batch.outcomes)
+    commands = {command.seq: command for command in chunk}
+    ended = [(commands[outcome.seq], outcome) for batch in batches for outcome in batch.outcomes]
+    measures.handled(chunk, batches)
     if ended:
-        log.info("handled %s", " ".join(f"{status}={ended[status]}" for status in sorted(ended)))
-    return ended.total()
+        trail.handled(ended, began=began)
+    return len(ended)
 
 
 def _write(connection: Connection, batch: Batch) -> None:

@@ -1,26 +1,26 @@
 """Projecting: events past the checkpoint to rows, the checkpoint with them, in one transaction of the read model."""
 
-import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from shared import event_store, projection
+from shared import event_store, logs, projection
 from shared.aggregates import EVENTS
 from shared.database import is_trouble
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 from shared.projection import Projection, Stop
-from workers import measures
+from workers import measures, trail
 from workers.errors import in_words
 from workers.life import Life
 
 CHUNK = 5000
 """Events in one transaction, at most."""
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 
 class Failure(NamedTuple):
@@ -47,7 +47,7 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
     try:
         return catch_up(store, read_model, which)
     except BaseException as error:
-        log.warning("%s waits for the next beat: %r", which.name, getattr(error, "orig", error))
+        log.warning("a projection waits for the next beat", projection=which.name, error=in_words(error))
         return False
 
 
@@ -57,11 +57,12 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     Each event is projected once and in order, also when several workers are at it: they take turns. None is while the
     projection is paused.
     """
+    began = time.time_ns()
     with read_model.begin() as connection, store.connect() as reading:
         done = advance(connection, reading, which)
     if done.events:
         measures.projected(which.name, done.events)
-        log.info("projected %s=%d", which.name, len(done.events))
+        trail.projected(which, done.events, began=began, replayed=done.more)
     return done.more
 
 
@@ -125,6 +126,11 @@ def _note(connection: Connection, which: Projection, failure: Failure | None, be
         return
     projection.move_stop(connection, which.name, stop)
     if failure:
-        log.error("%s stops before event %d", which.name, failure.position, exc_info=failure.error)
+        log.error(
+            "a projection stops before an event",
+            projection=which.name,
+            position=failure.position,
+            exc_info=failure.error,
+        )
     else:
-        log.info("%s goes on", which.name)
+        log.info("a projection goes on", projection=which.name)

@@ -1,11 +1,10 @@
 """A thread for each projection: one that is slow, hangs or has trouble with its database holds up no other."""
 
-import logging
 import sys
 import time
 from threading import Event, Thread
 
-from shared import database
+from shared import database, logs
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
@@ -17,7 +16,7 @@ STOP_WITHIN = 5.0
 SWITCH = 0.0005
 """Seconds after which a busy thread lets another one go on: by default 5 ms, nearly all that a command takes."""
 
-log = logging.getLogger(__name__)
+log = logs.logger()
 
 
 class Runner:
@@ -44,7 +43,7 @@ class Runner:
         """Wait for the chunk that is under way."""
         self._thread.join(within)
         if self._thread.is_alive():
-            log.warning("%s does not end: left as it is", self._which.name)
+            log.warning("a projection does not end: left as it is", projection=self._which.name)
 
     def _run(self) -> None:
         name, settings = self._which.name, self._settings

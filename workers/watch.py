@@ -2,7 +2,6 @@
 
 import ctypes
 import faulthandler
-import logging
 import os
 import signal
 import warnings
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from shared import logs
 from workers.life import Life
 from workers.notes import NOBODY, SOMEBODY, Note
 
@@ -106,7 +106,7 @@ def _start(rule: Callable[[], object]) -> int:
     """Returns the process, which ends in `LIMIT` at the latest."""
     if not (child := _fork()):
         try:
-            logging.disable()  # what it raises is told when it is done for good
+            logs.silence()  # what it raises is told when it is done for good
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LIMIT)
             rule()

@@ -1,7 +1,6 @@
 """The product's own functions, on files of their own, in a process that collects garbage as a worker does."""
 
 import itertools
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -166,8 +165,7 @@ def _person(number: int) -> dict[str, str]:
 
 
 def empty(folder: Path, **urls: Any) -> Settings:
-    """Of an empty service in this folder, and no line of log for each chunk."""
-    logging.disable(logging.INFO)
+    """Of an empty service in this folder."""
     settings = Settings(data_dir=folder, _env_file=None, **urls)
     init(settings)
     return settings

@@ -1,0 +1,41 @@
+"""What of OpenTelemetry is used: imported only where it is installed and asked for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+PRODUCER, CONSUMER = SpanKind.PRODUCER, SpanKind.CONSUMER
+
+EXPORTERS: dict[str, type[SpanExporter]] = {"otlp": OTLPSpanExporter, "console": ConsoleSpanExporter}
+
+_propagator = TraceContextTextMapPropagator()
+
+
+def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
+    """The process's own, which FastAPI finds; all but the exporters it reads from OTEL_ variables by itself."""
+    name, _, __ = role.partition("@")
+    own = {"service.name": f"cqrs-{name}", "service.instance.id": role}
+    resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
+    made = TracerProvider(resource=resource, shutdown_on_exit=False)  # that would wait for a collector that is gone
+    for each in exporters:
+        made.add_span_processor(BatchSpanProcessor(EXPORTERS[each.strip()]()))
+    trace.set_tracer_provider(made)
+    return made
+
+
+def traceparent() -> str | None:
+    carrier: dict[str, Any] = {}
+    _propagator.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def context(parent: str | None) -> Context:
+    return _propagator.extract({"traceparent": parent} if parent else {}, Context())

@@ -1,0 +1,72 @@
+"""Traces by OpenTelemetry, for who has the extra `otel` and says by the standard OTEL_ variables where they go."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from threading import Thread
+from typing import Any
+
+from shared import logs
+
+WHERE = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""One of them must be set."""
+
+STOP_WITHIN = 2.0
+"""Seconds to send what is left when a role stops; a collector that is gone must not hold it up."""
+
+log = logs.logger()
+
+_otel: Any = None
+_provider: Any = None
+_tracer: Any = None
+
+
+def set_up(role: str) -> None:
+    """Once, when a role starts. Without it, or without OTEL_ variables, nothing is imported and nothing traced."""
+    global _otel, _provider, _tracer  # noqa: PLW0603 as OpenTelemetry's own provider, it is one for the process
+    exporters = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporters == "none"
+    if off or _provider or not any(map(os.environ.get, WHERE)):
+        return
+    try:
+        from shared import otel  # noqa: PLC0415
+    except ImportError:
+        log.warning("no traces, though OTEL_ variables ask for them: the extra `otel` is not installed")
+        return
+    _otel, _provider = otel, otel.provider(role, exporters.split(","))
+    _tracer = _provider.get_tracer("cqrs")
+
+
+def stop() -> None:
+    """Send what is left."""
+    if _provider:
+        last = Thread(target=_provider.shutdown, daemon=True)
+        last.start()
+        last.join(STOP_WITHIN)
+
+
+def on() -> bool:
+    return _tracer is not None
+
+
+def span(name: str) -> AbstractContextManager[Any]:
+    """Around what leaves work for others."""
+    return _tracer.start_as_current_span(name, kind=_otel.PRODUCER) if _tracer else nullcontext()
+
+
+def traceparent() -> str | None:
+    """Of the span that is current."""
+    return _otel.traceparent() if _tracer else None
+
+
+def record(name: str, *, parent: str | None, began: int, **attributes: Any) -> None:
+    """A span that ends now, of work that others left; `began` is in nanoseconds since 1970."""
+    if _tracer:
+        context, kind = _otel.context(parent), _otel.CONSUMER
+        its = _with_prefix(attributes)
+        _tracer.start_span(name, context=context, kind=kind, start_time=began, attributes=its).end(time.time_ns())
+
+
+def _with_prefix(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"cqrs.{name}": value for name, value in attributes.items() if value is not None}

@@ -1,0 +1,50 @@
+"""The trail of a command through the workers, told once it is committed: log lines, and spans if they are asked for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from shared import logs, tracing
+from shared.event_store import RecordedEvent
+from shared.inbox import Accepted
+from shared.outcomes import Outcome
+from shared.projection import Projection
+
+log = logs.logger()
+
+Handled = tuple[Accepted, Outcome]
+
+
+def handled(each: Sequence[Handled], *, began: int) -> None:
+    """`began` is when the transaction did, in nanoseconds since 1970."""
+    counts = Counter(outcome.status for _, outcome in each)
+    logs.tell(log, "handled", each, _of_outcome, **{status: counts[status] for status in sorted(counts)})
+    if tracing.on():
+        for command, outcome in each:
+            _record(f"handle {command.type}", _of_outcome((command, outcome)), began)
+
+
+def projected(which: Projection, events: Sequence[RecordedEvent], *, began: int, replayed: bool) -> None:
+    """Of those that are `replayed` only their number is told."""
+    its = [each for each in events if each.type in which.events]
+    told = {"projection": which.name, "reached": events[-1].position, "events": len(its)}
+    if replayed:
+        log.info("projected", **told)
+        return
+    logs.tell(log, "projected", its, _of_event, **told)
+    if tracing.on():
+        for event in its:
+            _record(f"project {which.name}", _of_event(event), began)
+
+
+def _of_outcome(each: Handled) -> dict[str, Any]:
+    command, outcome = each
+    return {**command.trail(), "status": outcome.status, "version": outcome.version}
+
+
+def _of_event(event: RecordedEvent) -> dict[str, Any]:
+    return {"position": event.position, "type": event.type, "stream": event.stream, **event.metadata}
+
+
+def _record(name: str, told: dict[str, Any], began: int) -> None:
+    tracing.record(name, parent=told.pop("traceparent", None), began=began, **told)
