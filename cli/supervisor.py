@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from socket import gethostname
 
 import typer
 
-from shared import metrics
+from shared import logs, metrics
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 """Seconds before a role that died is started again; the delay doubles each time it died young."""
@@ -31,13 +32,16 @@ NAME_WIDTH = 20
 class Role:
     """One process, kept running."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> None:
-        """It runs in `folder`, with `environment` added to this process's."""
+    def __init__(
+        self, name: str, argv: Sequence[str], *, folder: Path, environment: Mapping[str, str], in_json: bool = False
+    ) -> None:
+        """It runs in `folder`, with `environment` added to this process's. `in_json`: that is how it logs."""
         self.name = name
         self._argv = argv
         self._folder = folder
         self._environment = {**os.environ, **environment, metrics.PROCESS: name}
         self._prefix = typer.style(f"{name:<{NAME_WIDTH}}|", fg=next(COLOURS))
+        self._in_json = in_json
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -69,7 +73,11 @@ class Role:
             await self._process.wait()
 
     def say(self, line: str) -> None:
-        typer.echo(f"{self._prefix} {line}")
+        if self._in_json:
+            role = f"{self.name}@{gethostname()}"
+            typer.echo(line if line.startswith("{") else logs.in_json(role, "info", {"event": line}))
+        else:
+            typer.echo(f"{self._prefix} {line}")
 
     async def _run_once(self) -> int:
         self._process = process = await asyncio.create_subprocess_exec(

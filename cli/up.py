@@ -21,7 +21,7 @@ from cli.alone import alone
 from cli.errors import Refused
 from cli.init import init, places
 from cli.supervisor import Role, run
-from shared import bus, metrics
+from shared import bus, logs, metrics
 from shared.settings import Settings
 
 
@@ -33,7 +33,7 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
-            typer.echo(f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does")
+            _say(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does")
         asyncio.run(_serve(settings, _stages(settings, counts, command_workers, projection_workers)))
 
 
@@ -41,7 +41,7 @@ async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
     greeting = asyncio.create_task(_greet(settings))
     await run(stages)
     greeting.cancel()
-    typer.echo("cqrs: stopped")
+    _say(settings, "stopped")
 
 
 def _stages(settings: Settings, counts: Path, command_workers: int, projection_workers: int) -> list[list[Role]]:
@@ -54,7 +54,8 @@ def _stages(settings: Settings, counts: Path, command_workers: int, projection_w
         for name, value in settings.model_dump(exclude={"metrics_port"}).items()
         if value is not None
     } | {"CQRS_METRICS_PORT": "", metrics.FOLDER: str(counts)}
-    role = partial(Role, folder=settings.data_dir, environment=environment)
+    in_json = settings.log_format == "json"
+    role = partial(Role, folder=settings.data_dir, environment=environment, in_json=in_json)
     python = [sys.executable, "-m"]
     celery = [*python, "celery", "--quiet", "--app", "workers.app"]
 
@@ -97,17 +98,22 @@ async def _greet(settings: Settings) -> None:
             break
         await asyncio.sleep(0.05)
     redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
-    lines = [
-        f"API    {settings.api}",
-        f"docs   {settings.api}/docs",
-        f"counts {settings.api}/metrics",
-        f"data   {' and '.join(places(settings))}",
-        f"Redis  {redis}",
-        "",
-        "Ctrl-C stops it",
-    ]
+    data = " and ".join(places(settings))
+    where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
+    where |= {"data": data, "Redis": redis}
+    if settings.log_format == "json":
+        _say(settings, "is up", **where)
+        return
+    lines = [*(f"{name:<7} {value}" for name, value in where.items()), "", "Ctrl-C stops it"]
     panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
     Console(width=max(map(len, lines)) + 4).print(panel)  # so that a long path is not broken
+
+
+def _say(settings: Settings, event: str, **more: str) -> None:
+    if settings.log_format == "json":
+        typer.echo(logs.in_json(f"cqrs@{socket.gethostname()}", "info", {"event": event, **more}))
+    else:
+        typer.echo(f"cqrs: {event}")
 
 
 def _check_port(settings: Settings) -> None:

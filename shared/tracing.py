@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from threading import Thread
 from typing import Any
@@ -60,13 +59,9 @@ def traceparent() -> str | None:
     return _otel.traceparent() if _tracer else None
 
 
-def record(name: str, *, parent: str | None, began: int, **attributes: Any) -> None:
+def record(name: str, *, parent: str | None, began: int, **attributes: str | int) -> None:
     """A span that ends now, of work that others left; `began` is in nanoseconds since 1970."""
     if _tracer:
         context, kind = _otel.context(parent), _otel.CONSUMER
-        its = _with_prefix(attributes)
+        its = {f"cqrs.{key}": value for key, value in attributes.items()}
         _tracer.start_span(name, context=context, kind=kind, start_time=began, attributes=its).end(time.time_ns())
-
-
-def _with_prefix(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"cqrs.{name}": value for name, value in attributes.items() if value is not None}

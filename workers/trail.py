@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from shared import logs, tracing
@@ -11,6 +12,9 @@ from shared.outcomes import Outcome
 from shared.projection import Projection
 
 log = logs.logger()
+
+METADATA = {"command_id", "correlation_id", "traceparent"}
+"""Told of an event; one that was imported may have more."""
 
 Handled = tuple[Accepted, Outcome]
 
@@ -27,23 +31,26 @@ def handled(each: Sequence[Handled], *, began: int) -> None:
 def projected(which: Projection, events: Sequence[RecordedEvent], *, began: int, replayed: bool) -> None:
     """Of those that are `replayed` only their number is told."""
     its = [each for each in events if each.type in which.events]
-    told = {"projection": which.name, "reached": events[-1].position, "events": len(its)}
+    told = {"events": len(its), "reached": events[-1].position}
     if replayed:
-        log.info("projected", **told)
+        log.info("projected", projection=which.name, **told)
         return
-    logs.tell(log, "projected", its, _of_event, **told)
+    logs.tell(log, "projected", its, partial(_of_event, which.name), **told)
     if tracing.on():
         for event in its:
-            _record(f"project {which.name}", _of_event(event), began)
+            _record(f"project {which.name}", _of_event(which.name, event), began)
 
 
 def _of_outcome(each: Handled) -> dict[str, Any]:
     command, outcome = each
+    if outcome.problem:
+        return {**command.trail(), "status": outcome.status, "problem": outcome.problem["type"]}
     return {**command.trail(), "status": outcome.status, "version": outcome.version}
 
 
-def _of_event(event: RecordedEvent) -> dict[str, Any]:
-    return {"position": event.position, "type": event.type, "stream": event.stream, **event.metadata}
+def _of_event(projection: str, event: RecordedEvent) -> dict[str, Any]:
+    known = {name: value for name, value in event.metadata.items() if name in METADATA}
+    return {"projection": projection, "position": event.position, "type": event.type, "stream": event.stream, **known}
 
 
 def _record(name: str, told: dict[str, Any], began: int) -> None:
