@@ -12,6 +12,7 @@ from shared.cloud_events import Damaged
 from shared.schema import WrongSchema
 from shared.shapes import Unreadable
 from shared.streams import Wrong
+from shared.tables import WrongTable
 
 P = ParamSpec("P")
 
@@ -31,7 +32,7 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
         except DBAPIError as error:
             message = f"a store can't be used: {' '.join(str(error.orig).split())}"
-        except (Refused, Damaged, Wrong, WrongSchema, Unreadable, OSError) as error:
+        except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
             message = str(error)
         typer.secho(f"cqrs: {message}", fg="red", err=True)
         raise typer.Exit(1)

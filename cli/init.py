@@ -11,7 +11,7 @@ from shared import database, event_store, inbox, migrations, outcomes, projectio
 from shared.aggregates import EVENTS
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
-from shared.schema import WrongRevision
+from shared.schema import WrongSchema
 from shared.settings import Settings
 from shared.shapes import Unreadable
 
@@ -19,7 +19,7 @@ from shared.shapes import Unreadable
 def init(settings: Settings) -> None:
     """Make what isn't there yet; what is stays as it is or becomes what this version needs.
 
-    Raises Refused; or WrongSchema or Unreadable, for what it can't bring there, when it has done the rest.
+    Raises Refused; or WrongSchema, WrongTable or Unreadable, for what it can't bring there, when it has done the rest.
     """
     for store, url in schema.stores(settings):
         if database.is_local(url):
@@ -48,7 +48,7 @@ def check(settings: Settings) -> list[str]:
 
 def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
     if database.is_local(url) and not sqlite.path_of(url).exists():
-        return [str(WrongRevision(store, None, schema.REVISIONS[store]))]
+        return [str(WrongSchema(store, None, schema.REVISIONS[store]))]
     wrong = schema.look(settings, store, url, EVENTS)
     if isinstance(wrong, Unreadable):
         return wrong.lines

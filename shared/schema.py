@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import database, shapes, tables
 from shared.event_store import Types
+from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
@@ -27,10 +28,6 @@ Store = tuple[str, str]
 class WrongSchema(Exception):
     """Its message says what to do, in one line."""
 
-    is_newer = False
-
-
-class WrongRevision(WrongSchema):
     def __init__(self, store: str, found: str | None, needed: str) -> None:
         name = f"the {store.replace('_', ' ')}"
         self.is_newer = found is not None and found > needed
@@ -43,10 +40,10 @@ class WrongRevision(WrongSchema):
         super().__init__(f"{name} {what}")
 
 
-def compare(connection: Connection, store: str) -> WrongRevision | None:
-    """What is wrong with the store's revision, if anything is."""
+def compare(connection: Connection, store: str) -> WrongSchema | None:
+    """What is wrong with the store's schema, if anything is."""
     found, needed = _revision(connection, store), REVISIONS[store]
-    return None if found == needed else WrongRevision(store, found, needed)
+    return None if found == needed else WrongSchema(store, found, needed)
 
 
 def stores(settings: Settings) -> list[Store]:
@@ -60,14 +57,19 @@ def look(settings: Settings, store: str, url: str, known: Types[Any] | None = No
 
     Its revision, a table that a projection fills, or events that aren't among those `known`, if given.
     """
-    its = [each for name, each in PROJECTIONS.items() if settings.read_model_of(name) == url]
     with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
         if wrong := compare(connection, store):
             return wrong
         if known is not None and store == "event_store":
             return shapes.compare(connection, known)
-        message = tables.wrong(connection, its) if store == "read_model" else None
-    return WrongSchema(message) if message else None
+        return tables.compare(connection, projections(settings, store, url))
+
+
+def projections(settings: Settings, store: str, url: str) -> list[Projection]:
+    """Those that have their tables there."""
+    if store != "read_model":
+        return []
+    return [which for which in PROJECTIONS.values() if settings.read_model_of(which.name) == url]
 
 
 def check(settings: Settings, known: Types[Any] | None = None) -> None:

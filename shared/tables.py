@@ -11,6 +11,10 @@ from shared import projection
 from shared.projection import Projection
 
 
+class WrongTable(Exception):
+    """Its message says what to do, in one line."""
+
+
 class Shape(NamedTuple):
     """What there is to a table. Indexes of expressions are left out, since SQLite tells too little of them."""
 
@@ -26,30 +30,44 @@ def make(connection: Connection, which: Projection) -> None:
         projection.metadata.create_all(connection, tables=which.tables)
 
 
-def wrong(connection: Connection, projections: Collection[Projection]) -> str | None:
-    """What is wrong with their tables, which are in one database, if anything is, and what to do."""
-    names = {table.name for which in projections for table in which.tables}
-    found = _reflected(connection, names)
+def compare(connection: Connection, projections: Collection[Projection]) -> WrongTable | None:
+    """What is wrong with the tables of projections, all of which are in one database, if anything is."""
+    found = _reflected(connection, {table.name for which in projections for table in which.tables})
     for which in projections:
         for table in which.tables:
             its = found.get(table.name)
             if its is None and not projection.checkpoint(connection, which.name):
-                return f"the read model has no table {table.name} yet: run `cqrs init`"
-            if its is None or shape(its, connection.dialect) != shape(table, connection.dialect):
+                return WrongTable(f"the read model has no table {table.name} yet: run `cqrs init`")
+            if its is None or shape(its, table, connection.dialect) != shape(table, table, connection.dialect):
                 anew = f"run `cqrs projections rebuild {which.name}`"
-                return f"the read model's table {table.name} isn't as this version makes it: {anew}"
+                return WrongTable(f"the read model's table {table.name} isn't as this version makes it: {anew}")
     return None
 
 
-def shape(table: Table, dialect: Dialect) -> Shape:
+def shape(table: Table, known: Table, dialect: Dialect) -> Shape:
+    """Without what does no harm to a version that doesn't know it: columns that may be empty, more indexes."""
+    columns = [each for each in table.columns if each.name in known.columns or not _may_be_empty(each)]
+    indexes = [each for each in table.indexes if all(isinstance(its, Column) for its in each.expressions)]
+    names = {each.name for each in known.indexes}
     unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
-    plain = [each for each in table.indexes if all(isinstance(its, Column) for its in each.expressions)]
     return Shape(
-        [(each.name, _type(each, dialect), bool(each.nullable)) for each in table.columns],
+        [(each.name, _type(each, dialect), bool(each.nullable)) for each in columns],
         table.primary_key.columns.keys(),
         sorted(each.columns.keys() for each in unique),
-        sorted((each.name, each.columns.keys(), bool(each.unique)) for each in plain),
+        sorted(
+            (each.name, each.columns.keys(), bool(each.unique)) for each in indexes if each.unique or each.name in names
+        ),
     )
+
+
+def _may_be_empty(column: Column[Any]) -> bool:
+    return bool(column.nullable or column.server_default)
+
+
+def _type(column: Column[Any], dialect: Dialect) -> str:
+    if isinstance(column.type, Float):  # PostgreSQL has other names for it
+        return "FLOAT"
+    return column.type.compile(dialect)
 
 
 def _reflected(connection: Connection, names: Collection[str]) -> Mapping[str, Table]:
@@ -58,9 +76,3 @@ def _reflected(connection: Connection, names: Collection[str]) -> Mapping[str, T
         warnings.simplefilter("ignore", SAWarning)  # of indexes of expressions
         found.reflect(connection, only=lambda name, _: name in names, resolve_fks=False)
     return found.tables
-
-
-def _type(column: Column[Any], dialect: Dialect) -> str:
-    if isinstance(column.type, Float):  # PostgreSQL has other names for it
-        return "FLOAT"
-    return column.type.compile(dialect)

@@ -146,7 +146,7 @@ def in_lower_case(user: User | None, event: Any) -> User:
 def work(settings: Settings, evolve: Any, second_commit: Any) -> None:
     """Handle what waits, one command in a transaction."""
     commands.CHUNK = 1
-    vars(commands)["AGGREGATES"] = {"user": replace(decider.users, evolve=evolve)}
+    commands.AGGREGATES = {"user": replace(decider.users, evolve=evolve)}  # type: ignore[attr-defined]
     store: Any = database.writer(settings.event_store, lock="event_store")
     commits, do_commit = count(1), store.dialect.do_commit
 

@@ -20,9 +20,6 @@ from workers.folds import Fold
 MAX_TRIES = 3
 """A rule that raises so often on a command has failed it; before that, it is set aside and tried again."""
 
-Owners = dict[UniqueKey, str | None]
-"""Who is known to hold a key; None: nobody does."""
-
 log = logs.logger()
 
 
@@ -35,11 +32,11 @@ class Batch:
         heads: Heads,
         folds: Mapping[str, Fold],
         history: Sequence[RecordedEvent],
-        owners: Owners,
+        owners: Mapping[UniqueKey, str | None],
         stuck: Collection[str],
         tries: Mapping[int, int],
     ) -> None:
-        """`history` has the events past the folds.
+        """`history` has the events past the folds, `owners` tells who is known to hold a key.
 
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """

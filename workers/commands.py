@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Engine
 from shared import event_store, inbox, outcomes
 from shared.aggregates import AGGREGATES
 from shared.database import attempt, is_trouble
+from shared.decider import UniqueKey
 from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.taken import Taken
 from workers import measures, trail, watch
-from workers.batch import Batch, Owners
+from workers.batch import Batch
 from workers.folds import Folds
 from workers.watch import Suspect, Watch
 
@@ -132,7 +133,7 @@ class CommandHandler:
         """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
         heads = event_store.heads(connection, {command.stream for command in turn.chunk})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
-        owners: Owners = {}
+        owners = dict[UniqueKey, str | None]()
         new_batch = partial(Batch, AGGREGATES, heads, folds, history, owners, turn.stuck, turn.tries)
         deadly = self._deadly(connection, turn, new_batch)
         exactly = self._is_careful() or bool(turn.tries)
