@@ -101,7 +101,7 @@ class Schema:
 
     def __init__(self, read_model: str, name: str) -> None:
         self._read_model = read_model
-        self._name = f"rebuild_{name}"
+        self._name, self._before = f"rebuild_{name}", f"rebuild_{name}_before"
         url = make_url(read_model)
         options = (*url.normalized_query.get("options", ()), f"-c search_path={self._name}")
         self.url = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
@@ -121,7 +121,8 @@ class Schema:
 
     def remove(self) -> None:
         with self._writing() as connection:
-            connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{self._name}" CASCADE')
+            for name in (self._name, self._before):
+                connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
 
     def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
         # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
@@ -129,12 +130,17 @@ class Schema:
             database.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
 
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
+        # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
+        do, serving = connection.exec_driver_sql, connection.dialect.default_schema_name
+        do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
+        do(f'CREATE SCHEMA "{self._before}"')
         for table in tables:
-            table.drop(connection, checkfirst=True)
-            serving = connection.dialect.default_schema_name
-            connection.exec_driver_sql(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
-        connection.exec_driver_sql(f'DROP SCHEMA "{self._name}" CASCADE')
+            do(f'ALTER TABLE IF EXISTS "{serving}"."{table.name}" SET SCHEMA "{self._before}"')
+            do(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
+        with connection.begin_nested() as attempt:  # it fails if a view, say, hangs on one of them
+            do("DROP TABLE IF EXISTS " + ", ".join(f'"{self._before}"."{table.name}"' for table in tables))
+            attempt.rollback()
+        do(f'DROP SCHEMA "{self._name}" CASCADE')
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -295,6 +295,18 @@ def test_who_reads_for_long_holds_up_the_switch_and_no_other_reader(used: Stores
     assert slowest < 1
 
 
+def test_a_view_never_stays_with_the_table_before(used: Stores) -> None:
+    write(used, "users", "CREATE VIEW moved AS SELECT user_id FROM users WHERE version > 1")
+    done = told(used.settings, "projections", "rebuild", "users") if used.events.name == "sqlite" else None
+    if not done:  # PostgreSQL's views know a table, not its name
+        said = cqrs(used.settings, "projections", "rebuild", "users", code=1)
+        assert "other objects depend on" in said
+        assert "view moved depends on" in said
+    write(used, "users", "UPDATE users SET version = 2 WHERE user_id = 1")
+    with reading(used) as connection:
+        assert connection.scalars(text("SELECT user_id FROM moved ORDER BY user_id")).all() == [1, 3]
+
+
 def test_a_disk_that_gets_full_is_given_back(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         codes = {"sqlite_errorcode": sqlite3.SQLITE_FULL, "sqlstate": "53100"}
