@@ -1,6 +1,7 @@
 """Celery beat without a calendar: it wakes the workers at a steady pace, also when the clock is set back."""
 
 from contextlib import suppress
+from random import uniform
 from typing import Any
 
 from celery.beat import Scheduler
@@ -20,4 +21,6 @@ class Beat(Scheduler):  # type: ignore[misc]
         with suppress(*bus.BrokerDown):
             bus.show_beat(app, lasts=3 * EVERY)
         alive.show(settings.alive_file, [bus.BEAT])
-        return EVERY
+        # Redis gives a message to who has waited longest, and workers ask anew each second: at a steady pace it would
+        # always be the same one, and one that can't do what is to be done would keep it from one that can.
+        return EVERY + uniform(0, 0.5)  # noqa: S311 nobody is to be kept from guessing it
