@@ -270,6 +270,7 @@ class History(RuleBasedStateMachine):
                 "id": position,
                 "type": event.type,
                 "data": event.data,
+                "schema_version": 1,
                 "stream": f"user-{event.command.user}",
                 "version": event.version,
                 "metadata": {
