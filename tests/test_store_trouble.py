@@ -53,7 +53,9 @@ def running(folder: Path) -> Iterator[Service]:
     urls = {f"CQRS_{store.upper()}_URL": f"sqlite:///{folder / store / 'store.db'}" for store in STORES}
     service = Service(folder / "data", port=None, **urls)
     try:
-        yield service.ready()
+        service.ready()
+        eventually(lambda: post(service).status_code == 201)  # so that each role has its stores open
+        yield service
     finally:
         service.stop()
 
