@@ -14,6 +14,7 @@ from socket import gethostname
 
 import typer
 
+from cli.screen import Screen
 from shared import logs, metrics
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
@@ -33,7 +34,14 @@ class Role:
     """One process, kept running."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], *, folder: Path, environment: Mapping[str, str], in_json: bool = False
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        screen: Screen,
+        in_json: bool = False,
     ) -> None:
         """It runs in `folder`, with `environment` added to this process's. `in_json`: that is how it logs."""
         self.name = name
@@ -41,6 +49,7 @@ class Role:
         self._folder = folder
         self._environment = {**os.environ, **environment, metrics.PROCESS: name}
         self._prefix = typer.style(f"{name:<{NAME_WIDTH}}|", fg=next(COLOURS))
+        self._screen = screen
         self._in_json = in_json
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
@@ -75,9 +84,9 @@ class Role:
     def say(self, line: str) -> None:
         if self._in_json:
             role = f"{self.name}@{gethostname()}"
-            typer.echo(line if line.startswith("{") else logs.in_json(role, "info", {"event": line}))
+            self._screen.say(line if line.startswith("{") else logs.in_json(role, "info", {"event": line}))
         else:
-            typer.echo(f"{self._prefix} {line}")
+            self._screen.say(f"{self._prefix} {line}")
 
     async def _run_once(self) -> int:
         self._process = process = await asyncio.create_subprocess_exec(

