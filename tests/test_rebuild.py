@@ -17,6 +17,7 @@ from sqlalchemy import Column, Connection, Engine, Index, MetaData, String, Tabl
 from sqlalchemy.exc import OperationalError
 
 from cli import rebuild
+from cli.errors import Refused
 from shared import database, inbox, projection
 from shared.database import execute_rows, insert_rows
 from shared.event_store import RecordedEvent
@@ -233,6 +234,23 @@ def test_an_event_that_can_not_be_applied_stops_it_and_what_serves_goes_on(
     assert (rows(used), stands(used)) == (before, Stands(6, False, None))
     monkeypatch.undo()
     assert told(used.settings, "projections", "rebuild", "users", "--resume")["from"] == 3
+
+
+def test_an_event_of_the_last_moment_that_can_not_be_applied_undoes_the_switch(
+    used: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = rebuild._switch
+
+    def meanwhile(work: rebuild.Work, **pause: bool) -> Any:
+        accept(used, create("later@example.com"))
+        handle(used)
+        catch_up(used)
+        return switch(work, **pause)
+
+    monkeypatch.setattr(rebuild, "_switch", meanwhile)
+    with pytest.raises(Refused, match="users can't apply event 7: ZeroDivisionError: a bug"):
+        rebuild.rebuild(used.settings, bug(at=7), check=False, resume=False, pause=False)
+    assert (stands(used), len(rows(used))) == (Stands(7, False, None), 6)
 
 
 def test_a_projection_that_was_stopped_goes_on_once_it_is_rebuilt_with_mended_code(
