@@ -57,7 +57,7 @@ def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], No
     screen = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), *columns, TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as shown:
-        task = shown.add_task(what)
+        task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
