@@ -17,7 +17,7 @@ HEADERS = {
     "ETag": "The version, in quotes",
     "Idempotency-Replayed": "`true`: this is the first answer again",
     "Link": 'The next page, if there is one: `<…>; rel="next"`',
-    "Location": "The command, or the user if it is there already",
+    "Location": "The command, or what it created if that is there already",
     "Preference-Applied": "`wait=N`, as it was honoured",
     "Retry-After": "Seconds",
 }

@@ -1,0 +1,121 @@
+"""The README's guide to another aggregate, followed to the letter on a copy of the project."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.service import Service, clean_environment
+
+ROOT = Path(__file__).parent.parent
+
+FILE = re.compile(r"`((?:shared|api|tests)/\S+\.py)`(?:(?!```).)*?```python\n(.*?)```", re.DOTALL)
+LINE = re.compile(r"^\| \[(\S+)\]\(\S+\) \| `(.+)` \|$", re.MULTILINE)
+
+
+class Guide(NamedTuple):
+    """Files to be added, by path, and lines, each with the file that it goes into."""
+
+    files: dict[str, str]
+    lines: list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def guide() -> Guide:
+    _, _, text = (ROOT / "README.md").read_text().partition("## Adding an aggregate\n")
+    text, _, _ = text.partition("\n## ")
+    return Guide(dict(FILE.findall(text)), LINE.findall(text))
+
+
+@pytest.fixture(scope="module")
+def project(guide: Guide, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project after the guide."""
+    folder = tmp_path_factory.mktemp("guide") / "project"
+    for package in ("api", "cli", "shared", "workers"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for path, code in guide.files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(code)
+    for path, line in guide.lines:
+        add_line(folder / path, line)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(project: Path, files: Path) -> Iterator[Service]:
+    """Its service, on stores that were there before."""
+    shutil.copytree(files, project.parent / "data")
+    service = Service(project.parent / "data", PYTHONPATH=str(project))
+    try:
+        yield service.ready()
+    finally:
+        service.stop()
+
+
+def add_line(path: Path, line: str) -> None:
+    """Before the one that is the same for users."""
+    of_users = line.replace("account", "user")
+    before, found, after = path.read_text().partition(f"{of_users}\n")
+    assert found, f"{path} has no line {of_users}"
+    path.write_text(f"{before}{line}\n{found}{after}")
+
+
+def run(project: Path, *command: str, data_dir: Path | None = None) -> str:
+    environment = clean_environment() | {"PYTHONPATH": str(project), "CQRS_DATA_DIR": str(data_dir)}
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def post(running: Service, path: str, body: dict[str, Any], *, wait: int | None = None) -> Any:
+    return running.http.post(path, json=body, headers={} if wait is None else {"Prefer": f"wait={wait}"})
+
+
+def test_an_aggregate_is_four_files_beside_its_tests_and_a_line_in_each_of_three_others(guide: Guide) -> None:
+    added = [path for path in guide.files if not path.startswith("tests/")]
+    assert len(added) <= 4
+    assert len({path for path, _ in guide.lines}) == len(guide.lines) <= 3
+    assert not [path for path in added if (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("tool", [["lint-imports"], ["ruff", "check"], ["ruff", "format", "--check"]], ids=" ".join)
+def test_the_guide_s_code_keeps_the_rules_of_the_project(project: Path, tool: list[str]) -> None:
+    name, *arguments = tool
+    run(project, str(Path(sys.executable).parent / name), *arguments)
+
+
+def test_a_rule_of_the_guide_that_knows_infrastructure_is_found_out(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    with (copy / "shared/accounts/__init__.py").open("a") as messages:
+        messages.write("from shared import database\n")
+    with pytest.raises(AssertionError, match=r"shared\.accounts\.decider is not allowed to import shared\.database"):
+        run(copy, str(Path(sys.executable).parent / "lint-imports"))
+
+
+def test_the_guide_s_tests_pass(project: Path) -> None:
+    assert "passed" in run(project, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+
+
+def test_an_account_is_opened_paid_into_and_drawn_from_but_never_below_zero(running: Service, project: Path) -> None:
+    opened = post(running, "/accounts/", {"owner": "John Doe"})
+    assert (opened.status_code, opened.json()["account_id"]) == (202, 1)
+    assert post(running, "/accounts/1/deposits", {"amount": 100}).status_code == 202
+    drawn = post(running, "/accounts/1/withdrawals", {"amount": 30}, wait=20)
+    account = {"account_id": 1, "owner": "John Doe", "balance": 70, "version": 3}
+    assert (drawn.status_code, drawn.json()) == (200, account)
+    too_much = post(running, "/accounts/1/withdrawals", {"amount": 71}, wait=20)
+    assert (too_much.status_code, too_much.json()["type"]) == (409, "/problems/balance-too-low")
+    assert post(running, "/accounts/2/deposits", {"amount": 1}, wait=20).status_code == 404
+    assert running.http.get("/accounts/1").json() == account
+    assert running.http.get("/accounts/").json() == [account]
+    assert post(running, "/accounts/", {"owner": "Jane Doe"}, wait=20).headers["Location"] == "/accounts/2"
+    said = run(project, sys.executable, "-m", "cli", "verify", data_dir=running.data_dir)
+    assert "ok  read model accounts: 4" in said
