@@ -13,16 +13,23 @@ from cli.errors import Refused
 from cli.init import init
 from cli.output import bar
 from cli.verify import verify
-from shared import sqlite
+from shared import database, sqlite, tables
+from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from workers.notes import FileNote
+
+STORES = "inbox.db", "events.db"
+"""Of which no backup can do without."""
 
 BLOCK = 2**20
 """Bytes copied at once."""
 
 
 def restore(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Returns what had been taken. Raises Refused or Wrong, and then nothing was replaced."""
+    """Returns what had been taken. Raises Refused or Wrong, and then nothing was replaced.
+
+    A read model that the backup doesn't have, or has in another shape, is made anew once the service runs.
+    """
     check_files(settings, "restored", "pg_restore")
     taken = _manifest(folder)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -33,8 +40,10 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
             for source, path in zip(paths_of(inside(settings, folder)), paths_of(new), strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _remove(path)  # of one that was killed, with a log that would be taken for this one's
-                with bar(source.name) as show:
-                    _copy(source, path, taken["sha256"].get(source.name), show)
+                if source.name in taken["sha256"] or source.name in STORES:
+                    with bar(source.name) as show:
+                        _copy(source, path, taken["sha256"].get(source.name), show)
+            _remove_other_shapes(new)
             init(new)
             verify(new, quiet=True)
             _check_unused(paths_of(settings))
@@ -54,6 +63,17 @@ def _replace(settings: Settings, new: Settings) -> None:
         source.rename(path)
         sync(path.parent)
     FileNote.of(sqlite.path_of(settings.event_store)).unlink(missing_ok=True)
+
+
+def _remove_other_shapes(new: Settings) -> None:
+    for name, which in PROJECTIONS.items():
+        path = sqlite.path_of(url := new.read_model_of(name))
+        if not path.exists():
+            continue
+        with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+            wrong = tables.compare(connection, [which])
+        if wrong:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -165,3 +165,24 @@ def test_on_postgresql_its_own_tools_are_named(engine: str, stores: Stores, tmp_
     if engine == "postgresql":
         assert "pg_dump" in cqrs(stores.settings, "backup", str(tmp_path / "backup"), code=1)
         assert "pg_restore" in cqrs(stores.settings, "restore", str(tmp_path / "backup"), code=1)
+
+
+@pytest.mark.parametrize("lacks", ["the file", "a column"])
+def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_anew(
+    used: Stores, tmp_path: Path, lacks: str
+) -> None:
+    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
+    if lacks == "a column":
+        url = used.settings.read_model_of("emails")
+        with database.briefly(database.writer(url, lock="emails")) as engine, engine.begin() as connection:
+            connection.execute(text("ALTER TABLE emails DROP COLUMN last_name"))
+    cqrs(used.settings, "backup", str(backup))
+    if lacks == "the file":
+        (backup / "read-emails.db").unlink()
+        manifest = json.loads((backup / "backup.json").read_text())
+        del manifest["sha256"]["read-emails.db"]
+        (backup / "backup.json").write_text(json.dumps(manifest))
+    cqrs(restored, "restore", str(backup))
+    stands = told(restored, "projections", "status")
+    assert (stands["emails"]["position"], stands["users"]["position"]) == (0, 3)
+    assert told(restored, "verify")["well"]
