@@ -54,12 +54,6 @@ CHANGES = {
         "ALTER TABLE emails DROP COLUMN last_name",
         "ALTER TABLE emails ADD COLUMN last_name VARCHAR NOT NULL DEFAULT ''",
     ],
-    "no primary key": [
-        "CREATE TABLE another AS SELECT * FROM emails",
-        "DROP TABLE emails",
-        "ALTER TABLE another RENAME TO emails",
-        "CREATE INDEX emails_by_key ON emails (key)",
-    ],
     "no index": ["DROP INDEX emails_by_key"],
     "one more that is unique": ["CREATE UNIQUE INDEX more ON emails (email)"],
     "another index": ["DROP INDEX emails_by_key", "CREATE UNIQUE INDEX emails_by_key ON emails (key)"],
@@ -70,6 +64,12 @@ def change(settings: Settings, *statements: str, of: str = "emails") -> None:
     with database.briefly(database.writer(settings.read_model_of(of), lock=of)) as engine, engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
+
+
+def replace_by(settings: Settings, table: Table) -> None:
+    change(settings, "DROP TABLE emails")
+    with database.briefly(database.writer(settings.read_model_of("emails"), lock="emails")) as engine:
+        table.create(engine)
 
 
 def wrong(settings: Settings, of: str = "emails") -> str | None:
@@ -88,15 +88,22 @@ def test_a_table_of_another_shape_is_to_be_rebuilt(stores: Stores, what: str) ->
 
 
 @pytest.mark.both_engines
+def test_a_table_without_its_primary_key_is_to_be_rebuilt(stores: Stores) -> None:
+    columns = [Column(each.name, each.type, nullable=False) for each in emails.table.columns]
+    without = Table("emails", MetaData(), *columns)
+    Index("emails_by_key", without.c.key)
+    replace_by(stores.settings, without)
+    assert wrong(stores.settings) == REBUILD
+
+
+@pytest.mark.both_engines
 @pytest.mark.parametrize("nullable", [True, False])
 def test_a_column_more_does_no_harm_if_it_may_be_empty(stores: Stores, nullable: bool) -> None:
     """A newer version made it, and this one is started again before it is replaced."""
     newer = emails.table.to_metadata(MetaData())
     newer.append_column(Column("name", String, nullable=nullable))
     Index("emails_by_name", newer.c.name)
-    change(stores.settings, "DROP TABLE emails")
-    with database.briefly(database.writer(stores.settings.read_model_of("emails"), lock="emails")) as engine:
-        newer.create(engine)
+    replace_by(stores.settings, newer)
     assert wrong(stores.settings) == (None if nullable else REBUILD)
 
 
