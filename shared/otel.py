@@ -26,7 +26,7 @@ def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
     resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
     made = TracerProvider(resource=resource, shutdown_on_exit=False)  # that would wait for a collector that is gone
     for each in exporters:
-        made.add_span_processor(BatchSpanProcessor(EXPORTERS[each.strip()]()))
+        made.add_span_processor(BatchSpanProcessor(EXPORTERS[each]()))
     trace.set_tracer_provider(made)
     return made
 

@@ -21,19 +21,22 @@ _provider: Any = None
 _tracer: Any = None
 
 
+def asked_for() -> bool:
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or _exporters() == ["none"]
+    return not off and any(map(os.environ.get, WHERE))
+
+
 def set_up(role: str) -> None:
-    """Once, when a role starts. Without it, or without OTEL_ variables, nothing is imported and nothing traced."""
+    """Once, when a role starts. If nobody asks for traces nothing is imported."""
     global _otel, _provider, _tracer  # noqa: PLW0603 as OpenTelemetry's own provider, it is one for the process
-    exporters = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporters == "none"
-    if off or _provider or not any(map(os.environ.get, WHERE)):
+    if _provider or not asked_for():
         return
     try:
         from shared import otel  # noqa: PLC0415
     except ImportError:
         log.warning("no traces, though OTEL_ variables ask for them: the extra `otel` is not installed")
         return
-    _otel, _provider = otel, otel.provider(role, exporters.split(","))
+    _otel, _provider = otel, otel.provider(role, _exporters())
     _tracer = _provider.get_tracer("cqrs")
 
 
@@ -65,3 +68,7 @@ def record(name: str, *, parent: str | None, began: int, **attributes: str | int
         context, kind = _otel.context(parent), _otel.CONSUMER
         its = {f"cqrs.{key}": value for key, value in attributes.items()}
         _tracer.start_span(name, context=context, kind=kind, start_time=began, attributes=its).end(time.time_ns())
+
+
+def _exporters() -> list[str]:
+    return [each.strip() for each in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
