@@ -18,7 +18,7 @@ from api.service import Service
 from api.streaming import LAST_EVENT_ID, EventStream, message, persist
 from api.waiting import Prefer, applied, wait_of
 from shared import inbox, outcomes, tracing
-from shared.inbox import Accepted, Submission
+from shared.inbox import Acceptance, Accepted, Submission
 from shared.outcomes import Outcome
 
 router = APIRouter(tags=["commands"], route_class=Route)
@@ -101,11 +101,7 @@ async def submit(
 ) -> Response:
     """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
     service = Service.of(request)
-    metadata = correlation.metadata_of(request)
-    with tracing.span(f"accept {submission.type}"):
-        if traceparent := tracing.traceparent():
-            metadata = {**metadata, "traceparent": traceparent}
-        command, replayed = await service.acceptor.accept(submission._replace(metadata=metadata))
+    command, replayed = await _accept(service, submission, correlation.metadata_of(request))
     extra = {"Idempotency-Replayed": "true"} if replayed else {}
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
@@ -137,6 +133,13 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
         "links": {"self": path, category: f"/{category}s/{number}"},
     }
+
+
+async def _accept(service: Service, submission: Submission, metadata: dict[str, str]) -> Acceptance:
+    if not tracing.on():
+        return await service.acceptor.accept(submission.with_metadata(metadata))
+    with tracing.span(f"accept {submission.type}") as traceparent:
+        return await service.acceptor.accept(submission.with_metadata({**metadata, "traceparent": traceparent}))
 
 
 async def _find(service: Service, command_id: str) -> Accepted:

@@ -2,13 +2,12 @@
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars
 
-from shared import tracing
+from shared import logs, tracing
 
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 """Another one is not taken: it goes into logs, stores and answers."""
@@ -29,13 +28,12 @@ class Correlation:
             await self._app(scope, receive, send)
             return
         scope["metadata"] = metadata = _metadata(scope["headers"])
-        bind_contextvars(**metadata)  # a request has a task of its own, and with it these
-        back = [(HEADERS[name], value.encode()) for name, value in metadata.items()]
+        logs.common.set(metadata)  # a request has a task of its own, and with it these
 
-        async def giving_back(message: Message) -> None:
+        def giving_back(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *back]
-            await send(message)
+                message["headers"] += [(HEADERS[name], value.encode()) for name, value in metadata.items()]
+            return send(message)
 
         await self._app(scope, receive, giving_back)
 
@@ -50,13 +48,12 @@ def metadata_of(request: Request) -> Metadata:
 
 
 def _metadata(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
-    request_id = traceparent = None
-    for name, value in headers:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            request_id = value.decode()
-        elif name == b"traceparent" and TRACEPARENT.fullmatch(value):
-            traceparent = value.decode()
-    metadata = {"correlation_id": request_id or secrets.token_hex(16)}
-    if traceparent := tracing.traceparent() or traceparent:
-        metadata["traceparent"] = traceparent
+    given = dict(headers)
+    request_id, traceparent = given.get(b"x-request-id"), given.get(b"traceparent")
+    taken = request_id and REQUEST_ID.fullmatch(request_id)
+    metadata = {"correlation_id": taken[0].decode() if taken else secrets.token_hex(16)}
+    if current := tracing.traceparent():
+        metadata["traceparent"] = current
+    elif traceparent and TRACEPARENT.fullmatch(traceparent):
+        metadata["traceparent"] = traceparent.decode()
     return metadata

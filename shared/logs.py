@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
-from structlog.contextvars import merge_contextvars
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.processors import format_exc_info
 from structlog.stdlib import ProcessorFormatter, add_logger_name
@@ -22,6 +23,9 @@ from shared.messages import now
 from shared.settings import Settings
 
 T = TypeVar("T")
+
+common: ContextVar[Mapping[str, str]] = ContextVar("common", default=MappingProxyType({}))
+"""What stands in each line of what is under way, a request, say."""
 
 
 class Stderr:
@@ -48,7 +52,7 @@ def set_up(role: str, settings: Settings) -> None:
     """For this process, from now on. `role` is its name, an @ and its host, and stands in each line of JSON."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render = _json(role) if settings.log_format == "json" else _console()
-    _processors[:] = [merge_contextvars, *render]
+    _processors[:] = [_with_common, *render]
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -103,13 +107,17 @@ def _console() -> list[Processor]:
     ]
 
 
+def _with_common(_: Any, __: str, fields: EventDict) -> EventDict:
+    return {**common.get(), **fields}
+
+
 def _drop(*_: Any) -> EventDict:
     raise structlog.DropEvent
 
 
 def _set_up_libraries(level: int, render: Sequence[Processor]) -> None:
     handler = Handler()
-    before: list[Processor] = [add_logger_name, merge_contextvars]
+    before: list[Processor] = [add_logger_name, _with_common]
     handler.setFormatter(
         ProcessorFormatter(foreign_pre_chain=before, processors=[ProcessorFormatter.remove_processors_meta, *render])
     )
@@ -121,7 +129,7 @@ def _set_up_libraries(level: int, render: Sequence[Processor]) -> None:
         its.handlers, its.propagate, its.level = [], True, logging.NOTSET
 
 
-_processors: list[Processor] = [merge_contextvars, *_console()]
+_processors: list[Processor] = [_with_common, *_console()]
 """One list, changed in place: loggers keep it."""
 
 structlog.configure(

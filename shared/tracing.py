@@ -2,7 +2,8 @@
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -52,9 +53,11 @@ def on() -> bool:
     return _tracer is not None
 
 
-def span(name: str) -> AbstractContextManager[Any]:
-    """Around what leaves work for others."""
-    return _tracer.start_as_current_span(name, kind=_otel.PRODUCER) if _tracer else nullcontext()
+@contextmanager
+def span(name: str) -> Iterator[str]:
+    """Around what leaves work for others, who are to have its `traceparent`; only where tracing is on."""
+    with _tracer.start_as_current_span(name, kind=_otel.PRODUCER):
+        yield _otel.traceparent()
 
 
 def traceparent() -> str | None:
