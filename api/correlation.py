@@ -14,6 +14,8 @@ REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
+HEADERS = {"correlation_id": b"x-request-id", "traceparent": b"traceparent"}
+
 Metadata = dict[str, str]
 
 
@@ -36,9 +38,6 @@ class Correlation:
             return send(message)
 
         await self._app(scope, receive, giving_back)
-
-
-HEADERS = {"correlation_id": b"x-request-id", "traceparent": b"traceparent"}
 
 
 def metadata_of(request: Request) -> Metadata:
