@@ -93,6 +93,7 @@ RETRIES = Counter("cqrs_command_retries", "Tries in vain after which a command i
 BATCHES = Histogram(
     "cqrs_batch_size", "Commands (accept, handle) or events (project) in a transaction", ["stage"], buckets=SIZES
 )
+ACCEPT, HANDLE, PROJECT = (BATCHES.labels(stage) for stage in ("accept", "handle", "project"))
 HANDLING = Histogram("cqrs_accepted_to_handled_seconds", "From 202 to outcome", buckets=SECONDS)
 PROJECTING = Histogram(
     "cqrs_handled_to_visible_seconds",

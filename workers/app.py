@@ -11,7 +11,7 @@ from shared import bus, database, event_store, garbage, logs, schema, tracing
 from shared.aggregates import EVENTS
 from shared.settings import Settings
 from shared.taken import Taken
-from workers import alive, measures
+from workers import alive, measures, telling
 from workers.commands import REST, CommandHandler
 from workers.errors import in_words
 from workers.notes import note_of
@@ -28,6 +28,7 @@ app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_scheduler = "workers.beat:Beat"
 app.conf.role = f"beat@{gethostname()}"  # unless it is a worker
 alive.show_always(app, settings.alive_file)
+telling.tell_on_demand(app)
 
 handler = CommandHandler(
     database.reader(settings.inbox),
