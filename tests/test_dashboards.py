@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import JOHN
 from tests.service import Service, eventually, free_port
+from tests.stack import docker
 from tests.trouble import new_email
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "metrics"
@@ -49,6 +50,20 @@ def used(service: Service) -> None:
 def test_prometheus_takes_configuration_and_alerts_which_fire_when_they_should(words: list[str]) -> None:
     done = subprocess.run(["promtool", *words], cwd=FOLDER, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("files", [["docker-compose.yml"], ["docker-compose.yml", "compose.postgres.yml"]], ids=len)
+def test_compose_takes_the_overlay_last(files: list[str]) -> None:
+    if not shutil.which("docker") or docker("compose", "version").returncode:
+        pytest.skip("there is no `docker compose` here")
+    words = [word for file in [*files, "compose.metrics.yml"] for word in ("--file", file)]
+    done = docker("compose", *words, "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)["services"]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["read_only"]
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert {port["host_ip"] for port in services[name]["ports"]} == {"127.0.0.1"}
 
 
 @pytest.fixture

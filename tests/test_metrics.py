@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -70,13 +71,22 @@ def test_the_api_shows_all_processes_of_a_machine_and_what_is_counted_stays_when
     with running.http.stream("GET", "/events/stream"):
         assert value(shown(), "cqrs_feed_clients") == 1
     eventually(lambda: value(shown(), "cqrs_feed_clients") == 0)
+    before = files(running)
     for name in ("command-worker", "projection-worker", "api"):
         running.restart(name)
     assert all_is_counted(20)
+    assert files(running) == before, "they would grow with each kill"
     post(5)
     eventually(partial(all_is_counted, 25))
     for role in ("command-worker", "projection-worker", "beat"):
         assert time.time() - value(shown(), "cqrs_role_seen_timestamp_seconds", role=role) < 30
+
+
+def files(service: Service) -> set[Path]:
+    """In which all roles count."""
+    api = service.role("api")
+    assert api
+    return set(Path(api.environ()["PROMETHEUS_MULTIPROC_DIR"]).iterdir())
 
 
 @pytest.mark.parametrize("words", [["worker", "-Q", "commands"], ["beat"]])
