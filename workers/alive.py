@@ -23,7 +23,7 @@ def show_always(app: Celery, file: Path | None) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, consumer: Any) -> None:
-            once = partial(show, file, [ROLES[queue] for queue in app.amqp.queues.consume_from])
+            once = partial(show, file, [ROLES.get(queue, queue) for queue in app.amqp.queues.consume_from])
             once()
             consumer.timer.call_repeatedly(EVERY, once)
 

@@ -9,11 +9,12 @@ from kombu.common import ignore_errors
 def tell_on_demand(app: Celery) -> None:
     class Telling(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        teller: Any = None
 
         def start(self, consumer: Any) -> None:
             if consumer.event_dispatcher:  # it was told on the command line to tell
                 return
-            consumer.event_dispatcher = app.events.Dispatcher(
+            self.teller = consumer.event_dispatcher = app.events.Dispatcher(
                 consumer.connection_for_write(),  # which it makes when it first sends something
                 hostname=consumer.hostname,
                 groups=["worker"],  # of which nothing is ever sent; who asks adds "task"
@@ -23,8 +24,8 @@ def tell_on_demand(app: Celery) -> None:
             consumer.update_strategies()  # they were made without
 
         def stop(self, consumer: Any) -> None:
-            if told := consumer.event_dispatcher:
-                consumer.event_dispatcher = None
-                ignore_errors(consumer, told.connection.close)
+            if self.teller:
+                ignore_errors(consumer, self.teller.connection.close)
+                self.teller = consumer.event_dispatcher = None
 
     app.steps["consumer"].add(Telling)
