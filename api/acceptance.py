@@ -104,7 +104,7 @@ def _count(answers: Iterable[Answer]) -> None:
     new = [each.command.type for each in answers if isinstance(each, Acceptance) and not each.replayed]
     for type_, times in Counter(new).items():
         metrics.ACCEPTED.labels(type_).inc(times)
-    metrics.ACCEPT.observe(len(new))
+    metrics.observe(metrics.ACCEPT, len(new))
 
 
 class Announcer:

@@ -64,7 +64,7 @@ class Timed:
         finally:
             route = scope["route"].path if "route" in scope else "none"
             method = scope["method"] if scope["method"] in METHODS else "other"
-            _requests(method, route, status).observe(time.perf_counter() - began)
+            metrics.observe(_requests(method, route, status), time.perf_counter() - began)
 
 
 @cache

@@ -47,12 +47,12 @@ def handled(chunk: Sequence[Accepted], batches: Iterable[Batch]) -> None:
         metrics.HANDLED.labels(type_, status).inc(times)
     for each in (each for batch in batches for each in batch.set_aside if each.tries):
         metrics.RETRIES.labels(commands[each.seq].type).inc()
-    metrics.HANDLE.observe(len(chunk))
+    metrics.observe(metrics.HANDLE, len(chunk))
     _since(metrics.HANDLING, (command.accepted_at for command, _ in ended))
 
 
 def projected(projection: str, events: Sequence[RecordedEvent]) -> None:
-    metrics.PROJECT.observe(len(events))
+    metrics.observe(metrics.PROJECT, len(events))
     earliest = written(datetime.now(UTC) - HISTORY)
     recent = (event.recorded_at for event in events if event.recorded_at > earliest)
     _since(metrics.PROJECTING.labels(projection), recent)
