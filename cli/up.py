@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
@@ -80,9 +81,22 @@ def _stages(
 @contextlib.contextmanager
 def _memory() -> Iterator[Path]:
     """A folder that is gone with this process; where a system has it, in memory: to write to a disk's may take time."""
-    memory = Path("/dev/shm")  # noqa: S108
-    with TemporaryDirectory(prefix="cqrs-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    memory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir())  # noqa: S108
+    for left in memory.glob("cqrs-counts-*-*"):  # of one that was killed
+        if not _is_alive(left.name.split("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"cqrs-counts-{os.getpid()}-", dir=memory) as folder:
         yield Path(folder)
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def _valkey(settings: Settings) -> list[str]:
