@@ -1,4 +1,4 @@
-"""Commands and events of users. Their names and fields are the storage format: add to them, never change them."""
+"""Commands and events of users, as they are stored: a command only ever gains fields, an event a schema version."""
 
 from shared.messages import Command, Event
 
