@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from api import feed
 from cli.init import init
 from shared import cloud_events, database, event_store, outcomes, projection, schema, shapes
-from shared.aggregates import EVENTS
+from shared.aggregates import AGGREGATES, EVENTS
 from shared.cloud_events import Damaged
 from shared.event_store import Append, NewEvent
 from shared.inbox import Submission
@@ -61,6 +61,11 @@ def test_what_is_recorded_today_is_what_the_newest_sample_holds(name: str) -> No
         f"{name} has another shape now: raise its schema_version to {version + 1}, "
         f"add the upcaster from {version}, and a sample {name}.{version + 1}.json"
     )
+
+
+def test_no_two_aggregates_have_an_event_of_one_name() -> None:
+    """By its name alone a projection takes it, and the start looks for who can read it."""
+    assert len(EVENTS) == sum(len(aggregate.events) for aggregate in AGGREGATES.values())
 
 
 # Reading
