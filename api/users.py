@@ -18,9 +18,8 @@ from api.routing import Route
 from api.service import Service
 from api.waiting import Prefer
 from shared.inbox import Submission
-from shared.users import emails, read_model
+from shared.users import CreateUser, UpdateUserEmail, emails, read_model
 from shared.users import history as past
-from shared.users.messages import CreateUser, UpdateUserEmail
 
 router = APIRouter(tags=["users"], route_class=Route)
 

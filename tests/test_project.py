@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from shared.users.messages import UserEvent
+from shared.users import UserEvent
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for package in ("api", "workers", "shared", "cli") for path in (ROOT / package).rglob("*.py")]
@@ -23,4 +23,4 @@ def test_no_part_imports_what_it_must_not() -> None:
 @pytest.mark.parametrize("event", [event.__name__ for event in get_args(UserEvent)])
 def test_an_event_is_named_in_its_three_files_only(event: str) -> None:
     naming = [path.name for path in SOURCES if event in path.read_text()]
-    assert sorted(naming) == ["decider.py", "messages.py", "read_model.py"]
+    assert sorted(naming) == ["__init__.py", "decider.py", "read_model.py"]

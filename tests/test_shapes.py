@@ -14,14 +14,14 @@ from sqlalchemy import Connection, select
 from api import feed
 from cli.init import init
 from shared import cloud_events, database, event_store, outcomes, projection, schema, shapes
+from shared import users as messages
 from shared.aggregates import AGGREGATES, EVENTS
 from shared.cloud_events import Damaged
 from shared.event_store import Append, NewEvent
 from shared.inbox import Submission
 from shared.messages import Event, UnknownShape
 from shared.settings import Settings
-from shared.users import decider, messages, stats
-from shared.users.messages import UserCreated, UserEmailUpdated
+from shared.users import UserCreated, UserEmailUpdated, decider, stats
 from shared.users.read_model import users
 from tests.command_line import cqrs, told
 from tests.helpers import JOHN, Stores, accept, create, update
@@ -347,7 +347,7 @@ def test_an_import_refuses_what_this_version_can_not_read(stores: Stores, tmp_pa
 
 
 def recipe() -> Iterator[Any]:
-    """`messages.py` after each of the README's steps that change it."""
+    """`shared/users/__init__.py` after each of the README's steps that change it."""
     section = (SAMPLES.parent.parent / "README.md").read_text().partition("\n## Changing an event\n")[2]
     after = vars(messages)
     for code in re.findall("```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL):

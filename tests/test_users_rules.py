@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from shared.decider import Rejected, UniqueKey
+from shared.users import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent
 from shared.users.decider import User, decide, evolve, unique_keys, users
-from shared.users.messages import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent
 
 CREATE = CreateUser(user_id=1, first_name="John", last_name="Doe", email="john.doe@example.com")
 CREATED = UserCreated(user_id=1, first_name="John", last_name="Doe", email="john.doe@example.com")

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from shared.decider import Decider, Rejected, UniqueKey
-from shared.users import addresses
-from shared.users.messages import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent
+from shared.users import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent, addresses
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from sqlalchemy import Column, Connection, Index, String, Table, bindparam, sele
 from shared.database import BigInt, execute_rows, fetch, insert_rows
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, metadata
+from shared.users import UserEvent
 from shared.users.addresses import key
-from shared.users.messages import UserEvent
 from shared.users.read_model import User, changes, users
 
 table = Table(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared.event_store import RecordedEvent
-from shared.users.messages import UserEvent
+from shared.users import UserEvent
 from shared.users.read_model import Moved, User, changes, users
 
 

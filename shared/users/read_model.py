@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, String, Table, bindparam, select, upd
 from shared.database import BigInt, execute_rows, fetch, insert_rows
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, metadata
-from shared.users.messages import UserCreated, UserEmailUpdated, UserEvent
+from shared.users import UserCreated, UserEmailUpdated, UserEvent
 
 table = Table(
     "users",
