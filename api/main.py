@@ -76,7 +76,7 @@ def _telemetry() -> TelemetryConfig:
 
 
 def _is_probe(scope: Scope) -> bool:
-    return scope["path"] in {"/livez", "/readyz"}
+    return scope["path"] in {"/livez", "/readyz", "/metrics"}
 
 
 @contextmanager

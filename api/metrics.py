@@ -120,10 +120,12 @@ def _projections(
     shown = {name: each.shown(last) for name, each in stands.items()}
     lags = {name: its["lag"] for name, its in shown.items()}
     stopped = {name: its["stopped"] is not None for name, its in shown.items()}
+    paused = {name: its["paused"] for name, its in shown.items()}
     yield _gauge("log_position", "The position of the last event", last)
     yield _gauges("projection_lag_events", "Events not projected yet", "projection", lags)
     yield _gauges("projection_lag_seconds", "Since the first of them was recorded", "projection", seconds)
     yield _gauges("projection_stopped", "1 if an event stops it", "projection", stopped)
+    yield _gauges("projection_paused", "1 until it is resumed", "projection", paused)
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
