@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.documentation import QUERY, STREAM, TYPES, headers, stream_of
-from api.feed import Wanted, shown
+from api.feed import Wanted
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
@@ -45,7 +45,7 @@ async def list_events(
     service = Service.of(request)
     await service.require_logged(min_position)
     events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
-    return page(request, [shown(event) for event in events], limit=limit, key="id")
+    return page(request, [event.shown() for event in events], limit=limit, key="id")
 
 
 @router.get(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from api.reading import Store
 from api.streaming import message, persist
@@ -91,17 +91,4 @@ class Feed:
 
 
 def message_of(event: RecordedEvent) -> bytes:
-    return message(event.position, shown(event))
-
-
-def shown(event: RecordedEvent) -> dict[str, Any]:
-    return {
-        "id": event.position,
-        "type": event.type,
-        "data": event.data,
-        "schema_version": event.schema_version,
-        "stream": event.stream,
-        "version": event.version,
-        "recorded_at": event.recorded_at,
-        "metadata": event.metadata,
-    }
+    return message(event.position, event.shown())

@@ -12,7 +12,6 @@ from cli import importing
 from cli.errors import Refused, in_one_line
 from cli.output import AsJson, example, progress, show_json, show_line
 from shared import cloud_events, database, event_store
-from shared.event_store import RecordedEvent
 from shared.settings import Settings
 
 LOOK_EVERY = 0.2
@@ -38,11 +37,11 @@ def tail(
     with database.reader(Settings().event_store).connect() as connection, suppress(KeyboardInterrupt):
         last = event_store.last_position(connection)
         for event in event_store.read_latest(connection, types=type_, stream=stream, limit=count):
-            show(_shown(event))
+            show(event.shown())
             last = max(last, event.position)
         while follow:
             for event in event_store.read_all(connection, after=last, types=type_, stream=stream, limit=1000):
-                show(_shown(event))
+                show(event.shown())
                 last = event.position
             time.sleep(LOOK_EVERY)
 
@@ -55,7 +54,7 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
         found = event_store.read_all(connection, after=position - 1, limit=1)
     if not found or found[0].position != position:
         raise Refused(f"no event {position} is in the log")
-    show_json(_shown(found[0]))
+    show_json(found[0].shown())
 
 
 @app.command(epilog=example("cqrs events export > log.jsonl"))
@@ -85,17 +84,3 @@ def _show(event: dict[str, Any]) -> None:
     data = " ".join(f"{name}={value}" for name, value in event["data"].items())
     at = f"{event['recorded_at'][:19]}Z"
     typer.echo(f"{event['id']:>8}  {at}  {event['type']:<18} {event['stream']}@{event['version']}  {data}")
-
-
-def _shown(event: RecordedEvent) -> dict[str, Any]:
-    """As the API shows it."""
-    return {
-        "id": event.position,
-        "type": event.type,
-        "data": event.data,
-        "schema_version": event.schema_version,
-        "stream": event.stream,
-        "version": event.version,
-        "recorded_at": event.recorded_at,
-        "metadata": event.metadata,
-    }

@@ -95,6 +95,19 @@ class RecordedEvent(NamedTuple):
         metadata: dict[str, Any] = from_json(self.metadata_json)
         return metadata
 
+    def shown(self) -> dict[str, Any]:
+        """As the API and the command show it."""
+        return {
+            "id": self.position,
+            "type": self.type,
+            "data": self.data,
+            "schema_version": self.schema_version,
+            "stream": self.stream,
+            "version": self.version,
+            "recorded_at": self.recorded_at,
+            "metadata": self.metadata,
+        }
+
     def model(self, events: Types[E]) -> E:
         """As one of these. Raises UnknownShape."""
         try:

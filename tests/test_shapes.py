@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from api import feed
 from cli.init import init
 from shared import cloud_events, database, event_store, outcomes, projection, schema, shapes
 from shared import users as messages
@@ -293,7 +292,7 @@ def test_an_event_is_shown_as_it_was_recorded_with_its_schema_version(stores: St
     shown = told(stores.settings, "events", "show", "1")
     assert (shown["schema_version"], shown["data"]["name"]) == (2, "John Doe")
     with stores.events.begin() as log:
-        assert feed.shown(event_store.read_all(log)[0]) == shown
+        assert event_store.read_all(log)[0].shown() == shown
 
 
 def exported(log: Connection) -> list[bytes]:
