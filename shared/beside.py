@@ -121,8 +121,8 @@ class Schema:
 
     def remove(self) -> None:
         with self._writing() as connection:
-            for name in (self._name, self._before):
-                connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+            for name in (self._before, self._name):
+                _drop(connection, name)
 
     def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
         # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
@@ -131,22 +131,47 @@ class Schema:
 
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
         # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
-        do, serving = connection.exec_driver_sql, connection.dialect.default_schema_name
+        do, serving = connection.exec_driver_sql, str(connection.dialect.default_schema_name)
         do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
         do(f'CREATE SCHEMA "{self._before}"')
         for table in tables:
             do(f'ALTER TABLE IF EXISTS "{serving}"."{table.name}" SET SCHEMA "{self._before}"')
             do(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
+        before = _types(connection, serving)
+        for name in _types(connection, self._name):  # a column hangs on its type, which doesn't move with it
+            if name in before:
+                do(f'ALTER TYPE "{serving}"."{name}" SET SCHEMA "{self._before}"')
+            do(f'ALTER TYPE "{self._name}"."{name}" SET SCHEMA "{serving}"')
         with connection.begin_nested() as attempt:  # it fails if a view, say, hangs on one of them
-            do("DROP TABLE IF EXISTS " + ", ".join(f'"{self._before}"."{table.name}"' for table in tables))
+            _drop(connection, self._before)
             attempt.rollback()
-        do(f'DROP SCHEMA "{self._name}" CASCADE')
+        _drop(connection, self._name)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         engine = database.writer(self.url, lock=self.url, durable=False)
         with database.briefly(engine), engine.begin() as connection:
             yield connection
+
+
+def _drop(connection: Connection, schema: str) -> None:
+    """If it is there, with what is in it; it fails if anything elsewhere hangs on that, which CASCADE would drop."""
+    tables = _names(connection, "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+    for kind, names in (("TABLE", tables), ("TYPE", _types(connection, schema))):
+        if names:
+            connection.exec_driver_sql(f"DROP {kind} " + ", ".join(f'"{schema}"."{name}"' for name in names))
+    connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{schema}"')
+
+
+def _types(connection: Connection, schema: str) -> Sequence[str]:
+    """Enums and domains."""
+    its = "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(quote_ident(%s)) AND typtype IN ('e', 'd')"
+    return _names(connection, its, schema)
+
+
+def _names(connection: Connection, query: str, schema: str) -> Sequence[str]:
+    names: Sequence[str] = connection.exec_driver_sql(query, (schema,)).scalars().all()
+    return names
 
 
 def _all(tables: Sequence[Table]) -> list[Table]:

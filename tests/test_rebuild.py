@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pysqlite3.dbapi2 as sqlite3
 import pytest
-from sqlalchemy import Column, Connection, Engine, Index, MetaData, String, Table, inspect, text
+from sqlalchemy import Column, Connection, Engine, Enum, Index, MetaData, String, Table, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from cli import rebuild
@@ -109,16 +109,16 @@ def bug(at: int) -> Projection:
     return replace(users, project=project)
 
 
-named = Table(
-    "users",
-    MetaData(),
-    *(
-        Column(each.name, each.type, primary_key=each.primary_key, autoincrement=False)
+def users_with(*more: Column[Any] | Index, **types: Any) -> Table:
+    """The users' table with more to it, and columns of other types."""
+    columns = [
+        Column(each.name, types.get(each.name, each.type), primary_key=each.primary_key, autoincrement=False)
         for each in users.tables[0].columns
-    ),
-    Column("name", String),
-    Index("users_by_name", "name"),
-)
+    ]
+    return Table("users", MetaData(), *columns, *more)
+
+
+named = users_with(Column("name", String), Index("users_by_name", "name"))
 
 
 def project_names(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
@@ -172,6 +172,16 @@ def test_a_table_of_another_shape_takes_the_place_of_the_one_before(
     told(used.settings, "projections", "rebuild", "users")
     with reading(used) as connection:
         assert inspect(connection).get_indexes("users") == []
+
+
+def test_a_column_of_an_enum_is_kept_however_often_it_is_rebuilt(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = users_with(Column("kind", Enum("a", "b", name="kinds")))
+    use(monkeypatch, replace(users, tables=[table]))
+    for _ in range(2):
+        told(used.settings, "projections", "rebuild", "users")
+        assert rows(used, "user_id, kind")[0] == (1, None)
+    cqrs(used.settings, "init")
+    assert is_clean(used)
 
 
 def test_what_is_recorded_while_it_is_built_and_compared_is_in_it(
