@@ -14,6 +14,7 @@ from cli.init import init
 from cli.output import bar
 from cli.verify import verify
 from shared import database, sqlite, tables
+from shared.beside import beside
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from workers.notes import FileNote
@@ -62,6 +63,8 @@ def _replace(settings: Settings, new: Settings) -> None:
         _remove(path)
         source.rename(path)
         sync(path.parent)
+    for name in PROJECTIONS:  # what an interrupted rebuild left was made from the log before
+        beside(settings.read_model_of(name), name).remove()
     FileNote.of(sqlite.path_of(settings.event_store)).unlink(missing_ok=True)
 
 

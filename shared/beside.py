@@ -8,9 +8,10 @@ from typing import Protocol
 from urllib.parse import quote
 from zlib import crc32
 
-from sqlalchemy import Connection, Table, inspect, make_url
+from sqlalchemy import Connection, Table, make_url
 
 from shared import database, projection, sqlite
+from shared import tables as tables_
 from shared.taken import Taken
 
 
@@ -45,10 +46,11 @@ def beside(read_model: str, name: str) -> Beside:
 
 
 def has_tables(place: Beside, tables: Sequence[Table]) -> bool:
+    """These very tables: one of another shape was made by another version."""
     if database.is_local(place.url) and not sqlite.path_of(place.url).exists():
         return False
     with database.briefly(database.reader(place.url)) as engine, engine.connect() as connection:
-        return all(inspect(connection).has_table(each.name) for each in _all(tables))
+        return tables_.are(connection, _all(tables))
 
 
 class File:
@@ -86,6 +88,7 @@ class File:
             table.drop(connection, checkfirst=True)
             table.create(connection)
             # As it stands, SQLite copies pages' worth of rows, and an index as it is: a million users in half a second.
+            # It does so for SELECT * only: has_tables has seen that columns are in the same order.
             copy = f'INSERT INTO main."{table.name}" SELECT * FROM beside."{table.name}"'  # noqa: S608 of the code
             connection.exec_driver_sql(copy)
 
@@ -101,9 +104,12 @@ class Schema:
 
     def __init__(self, read_model: str, name: str) -> None:
         self._read_model = read_model
-        self._name, self._before = f"rebuild_{name}", f"rebuild_{name}_before"
+        with database.briefly(database.reader(read_model)) as engine, engine.connect() as connection:
+            self._serving = str(connection.dialect.default_schema_name)
+        self._name = f"rebuild_{self._serving}_{name}"  # others may serve in other schemas of the database
+        self._before = f"{self._name}_before"
         url = make_url(read_model)
-        options = (*url.normalized_query.get("options", ()), f"-c search_path={self._name}")
+        options = (*url.normalized_query.get("options", ()), f'-c search_path="{self._name}"')
         self.url = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
     @contextmanager
@@ -131,7 +137,7 @@ class Schema:
 
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
         # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
-        do, serving = connection.exec_driver_sql, str(connection.dialect.default_schema_name)
+        do, serving = connection.exec_driver_sql, self._serving
         do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
         do(f'CREATE SCHEMA "{self._before}"')
         for table in tables:

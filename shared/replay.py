@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, collate, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, collate, select
 
-from shared import event_store
+from shared import event_store, tables
 from shared.pages import pages
 from shared.projection import Projection, metadata
 
@@ -47,12 +47,16 @@ def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> It
 
 
 def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:
-    """In columns, and in rows by the columns that both have: how many, and which. None: no key in common."""
-    looked = inspect(found)
-    has = [each["name"] for each in looked.get_columns(table.name)] if looked.has_table(table.name) else []
-    columns = [f"+{each.name}" for each in table.columns if each.name not in has]
-    columns += [f"-{name}" for name in has if name not in table.columns]
-    common = [Column(each.name, each.type, primary_key=each.primary_key) for each in table.columns if each.name in has]
+    """In columns, and in rows by the columns that both have: how many, and which. None: no key in common.
+
+    A column's values are compared if its type is the same.
+    """
+    has, needs = tables.types(found, table), tables.types_of(table, found.dialect)
+    columns = [f"+{name}" for name in needs if name not in has]
+    columns += [f"~{name}" for name in needs if has.get(name, needs[name]) != needs[name]]
+    columns += [f"-{name}" for name in has if name not in needs]
+    same = [each for each in table.columns if has.get(each.name) == needs[each.name]]
+    common = [Column(each.name, each.type, primary_key=each.primary_key) for each in same]
     both = Table(table.name, MetaData(), *common)
     if len(both.primary_key) < len(table.primary_key):
         return {"columns": columns, "rows": None, "named": []}

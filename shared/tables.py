@@ -44,6 +44,26 @@ def compare(connection: Connection, projections: Collection[Projection]) -> Wron
     return None
 
 
+def are(connection: Connection, tables: Collection[Table]) -> bool:
+    """Whether they are there, to the last column as the code has them."""
+    found = _reflected(connection, {table.name for table in tables})
+    dialect = connection.dialect
+    return all(
+        table.name in found and shape(its := found[table.name], its, dialect) == shape(table, table, dialect)
+        for table in tables
+    )
+
+
+def types(connection: Connection, table: Table) -> dict[str, str]:
+    """Of the columns that are found in a table of that name; none if it isn't there."""
+    found = _reflected(connection, {table.name}).get(table.name)
+    return {} if found is None else types_of(found, connection.dialect)
+
+
+def types_of(table: Table, dialect: Dialect) -> dict[str, str]:
+    return {each.name: _type(each, dialect) for each in table.columns}
+
+
 def shape(table: Table, known: Table, dialect: Dialect) -> Shape:
     """Without what does no harm to a version that doesn't know it: columns that may be empty, more indexes."""
     columns = [each for each in table.columns if each.name in known.columns or not _may_be_empty(each)]

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from shared import database
+from shared.beside import beside, has_tables
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from tests.command_line import cqrs, told
@@ -84,10 +85,13 @@ def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tm
     cqrs(used.settings, "backup", str(tmp_path / "backup"))
     accept(used, create("later@example.com"))
     used.handler.handle()
+    place = beside(used.settings.read_model_of("users"), "users")
+    place.make(PROJECTIONS["users"].tables)
     for each in (used.inbox, used.events, used.read_model):
         each.dispose()
     used.handler._inbox.dispose()
     cqrs(used.settings, "restore", str(tmp_path / "backup"))
+    assert not has_tables(place, [])
     assert told(used.settings, "verify")["checked"]["positions"] == 3
     assert not list(used.settings.data_dir.glob("*.new*"))
 

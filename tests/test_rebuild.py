@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pysqlite3.dbapi2 as sqlite3
 import pytest
-from sqlalchemy import Column, Connection, Engine, Enum, Index, MetaData, String, Table, inspect, text
+from sqlalchemy import JSON, Column, Connection, Engine, Enum, Index, MetaData, String, Table, insert, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from cli import rebuild
 from cli.errors import Refused
 from shared import database, inbox, projection
+from shared.beside import beside, has_tables
 from shared.database import execute_rows, insert_rows
 from shared.event_store import RecordedEvent
 from shared.projection import Projection, Stands
@@ -174,6 +175,27 @@ def test_a_table_of_another_shape_takes_the_place_of_the_one_before(
         assert inspect(connection).get_indexes("users") == []
 
 
+@pytest.mark.parametrize(("column", "type_", "count"), [("user_id", String(), None), ("first_name", JSON(), 0)])
+def test_a_column_that_has_another_type_is_told_and_not_compared(
+    used: Stores, monkeypatch: pytest.MonkeyPatch, column: str, type_: Any, count: int | None
+) -> None:
+    table = users_with(**{column: type_})
+
+    def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
+        created, _ = read_model.changes(events)
+        changed = [user._asdict() for user in created]
+        connection.execute(insert(table), [each | {column: str(each[column])} for each in changed])
+
+    use(
+        monkeypatch,
+        replace(users, tables=[table], project=project, events={"UserCreated": users.events["UserCreated"]}),
+    )
+    done = told(used.settings, "projections", "rebuild", "users")["tables"]["users"]
+    assert done["columns"] == [f"~{column}"]
+    assert (done["rows"] is None) == (count is None)
+    assert str(rows(used, column)[0][0]).strip('"') in {"1", "John"}
+
+
 def test_a_column_of_an_enum_is_kept_however_often_it_is_rebuilt(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     table = users_with(Column("kind", Enum("a", "b", name="kinds")))
     use(monkeypatch, replace(users, tables=[table]))
@@ -293,6 +315,24 @@ def test_killed_at_any_stage_it_leaves_what_serves_and_can_go_on_or_begin_again(
     done = told(used.settings, "projections", "rebuild", "users")
     assert (done["from"], done["differ"], is_clean(used)) == (0, False, True)
     assert told(used.settings, "verify")["well"]
+
+
+def test_what_another_version_left_is_not_gone_on_with(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = beside(used.settings.read_model_of("users"), "users")
+    place.make(users.tables)
+    use(monkeypatch, WITH_NAMES)
+    told(used.settings, "projections", "rebuild", "users", "--resume")
+    assert rows(used, "name")[0] == ("John Doe",)
+
+
+def test_an_installation_in_another_schema_has_a_place_of_its_own(engine: str, used: Stores) -> None:
+    if engine == "sqlite":
+        return
+    write(used, "users", "CREATE SCHEMA other")
+    other = beside(used.settings.read_model_of("users") + "?options=-csearch_path%3Dother", "users")
+    other.make(users.tables)
+    assert told(used.settings, "projections", "rebuild", "users", "--resume")["switched"]
+    assert has_tables(other, users.tables)
 
 
 def test_of_two_at_once_the_second_is_refused(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
