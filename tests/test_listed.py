@@ -3,6 +3,8 @@
 import pytest
 from fastapi import APIRouter
 
+from shared import aggregates
+from shared.aggregates import AGGREGATES
 from shared.decider import Decider
 from shared.listed import listed
 from shared.users import decider
@@ -29,3 +31,8 @@ def test_a_slip_is_told_with_the_name(name: str, told: str) -> None:
 
 def test_a_router_is_one() -> None:
     assert listed("api.users:router", APIRouter).routes
+
+
+def test_no_two_aggregates_have_an_event_of_one_name() -> None:
+    with pytest.raises(ValueError, match="two aggregates have an event UserCreated"):
+        aggregates._by_name([AGGREGATES["user"], AGGREGATES["user"]])
