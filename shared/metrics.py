@@ -7,7 +7,9 @@ that died has its name, so that it counts on from where that one stood.
 import os
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     REGISTRY,
@@ -20,14 +22,56 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from shared import logs
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 PROCESS = "CQRS_PROCESS"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+FILE = 64 * 1024
+"""Bytes that a file has at first."""
+
+log = logs.logger()
+
+
+class Roomy(MmapedDict):
+    """A file that has its room before it is mapped: to touch a page for which a disk has none ends the process.
+
+    What finds none in it is counted by this process alone, until there is some.
+    """
+
+    def __init__(self, filename: str) -> None:
+        """Raises OSError if there is no room at all."""
+        with Path(filename).open("ab", buffering=0) as file:
+            _fill(file.fileno(), FILE)
+        super().__init__(filename)  # type: ignore[no-untyped-call]
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        try:
+            its: tuple[float, float] = super().read_value(key)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _tell(str(error))
+            return 0.0, 0.0
+        return its
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        try:
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _tell(str(error))
+
+    def _init_value(self, key: str) -> None:
+        capacity = self._capacity
+        while self._used + len(key.encode()) + 28 > capacity:  # what the library puts around it, at most
+            capacity *= 2
+        _fill(self._f.fileno(), capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
 class Gathered(Collector):
@@ -74,11 +118,37 @@ def _of(collector: Collector) -> CollectorRegistry:
     return registry
 
 
+def _fill(file: int, size: int) -> None:
+    """With zeros up to a size, or not at all; unlike posix_fallocate every system and file system can do that."""
+    had = os.fstat(file).st_size
+    missing = size - had
+    try:
+        while missing > 0:
+            missing -= os.write(file, bytes(missing))
+    except OSError:
+        os.ftruncate(file, had)
+        raise
+
+
+@cache
+def _tell(error: str) -> None:
+    log.warning("no room for metrics: this process counts them for itself", error=error)
+
+
+def _value(*args: Any, **more: Any) -> Any:
+    try:
+        return _in_file(*args, **more)
+    except OSError as error:
+        _tell(str(error))
+        return values.MutexValue(*args, **more)
+
+
 disable_created_metrics()
 if folder := os.environ.get(FOLDER):
     Path(folder).mkdir(parents=True, exist_ok=True)
-    if name := os.environ.get(PROCESS):
-        values.ValueClass = values.MultiProcessValue(lambda: name)  # by default it is a process's number
+    name = os.environ.get(PROCESS)
+    _in_file = values.MultiProcessValue(lambda: name) if name else values.ValueClass  # that goes by a process's number
+    vars(values).update(MmapedDict=Roomy, ValueClass=_value)
 
 REQUESTS = Histogram(
     "cqrs_http_request_duration_seconds",

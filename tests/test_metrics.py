@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,12 +26,28 @@ from shared.settings import Settings
 from shared.sqlite import path_of
 from shared.users.read_model import users
 from tests.helpers import JOHN, Stores, accept, create
-from tests.service import Service, environment, eventually, free_port, start
+from tests.service import Service, clean_environment, environment, eventually, free_port, start
 from tests.trouble import locked, new_email
 from workers import measures
 from workers.projections import catch_up
 
 Start = Callable[..., Service]
+
+COUNT = """
+import resource, sys
+from resource import RLIMIT_FSIZE
+hard = resource.getrlimit(RLIMIT_FSIZE)[1]
+resource.setrlimit(RLIMIT_FSIZE, (int(sys.argv[1]), hard))
+from shared import metrics
+def count():
+    for number in range(700):
+        metrics.ACCEPTED.labels(f"Type{number}").inc()
+count()
+resource.setrlimit(RLIMIT_FSIZE, (hard, hard))
+count()
+print(metrics.exposition().decode())
+"""
+"""A limit on files is what a full disk is: no room beyond."""
 
 
 def value(text: str, name: str, **labels: str) -> float:
@@ -87,6 +105,27 @@ def files(service: Service) -> set[Path]:
     api = service.role("api")
     assert api
     return set(Path(api.environ()["PROMETHEUS_MULTIPROC_DIR"]).iterdir())
+
+
+def counted(folder: Path, room: int) -> Any:
+    """With so many bytes for a file, and then with as many as it needs."""
+    env = clean_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(folder), "CQRS_PROCESS": "api"}
+    command = [sys.executable, "-c", COUNT, str(room)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+
+
+def test_p8_a_full_disk_costs_only_that_metrics_are_not_shared_and_those_that_have_a_file_are_later(
+    tmp_path: Path,
+) -> None:
+    done = counted(tmp_path, metrics.FILE)
+    assert value(done.stdout, "cqrs_commands_accepted_total") == 1400
+    assert done.stderr.count("no room for metrics") == 1
+    for file in tmp_path.iterdir():
+        assert file.stat().st_blocks * 512 >= file.stat().st_size, "to touch a page without room ends the process"
+
+
+def test_p8_without_room_for_any_file_a_process_counts_for_itself(tmp_path: Path) -> None:
+    assert counted(tmp_path, 0).stderr.count("no room for metrics") == 1
 
 
 @pytest.mark.parametrize("words", [["worker", "-Q", "commands"], ["beat"]])
