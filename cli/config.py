@@ -1,12 +1,12 @@
 """`cqrs config`: every setting, its value, and where it came from."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote
 
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
+from sqlalchemy import make_url
 
 from shared.settings import Settings
 
@@ -14,6 +14,8 @@ SOURCES = {"environment": EnvSettingsSource, ".env": DotEnvSettingsSource, "secr
 """The first that has a setting wins."""
 
 SECRETS_DIR = "CQRS_SECRETS_DIR"
+
+HIDDEN = "***"
 
 
 def config(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -31,11 +33,14 @@ def masked(value: Any) -> Any:
     """A server's URL without its passwords; what is none, as it is."""
     if not isinstance(value, str) or value.startswith("sqlite:") or "://" not in value:
         return value
-    url = urlsplit(value)
-    user, at, host = url.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    query = re.sub(r"(?i)((?:^|&)[^=&]*pass[^=&]*=)[^&]*", r"\1***", url.query)
-    return urlunsplit(url._replace(netloc=f"{name}{colon and ':***'}{at}{host}", query=query))
+    try:
+        url = make_url(value)
+    except ValueError:
+        return HIDDEN
+    if "@" in f"{url.host}{url.database}":  # of a password that has one
+        return f"{url.drivername}://{HIDDEN}"
+    passwords = {name: HIDDEN for name in url.query if "pass" in name.lower()}
+    return url.update_query_dict(passwords).render_as_string().replace(quote(HIDDEN), HIDDEN)
 
 
 def _effective(settings: Settings) -> dict[str, str]:

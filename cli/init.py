@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
+from cli.config import masked
 from cli.errors import Refused
 from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables
 from shared.aggregates import EVENTS
@@ -63,7 +64,7 @@ def places(settings: Settings) -> list[str]:
 def _place(url: str) -> str:
     if database.is_local(url):
         return str(sqlite.path_of(url).parent)
-    return make_url(url).difference_update_query(["password"]).render_as_string()  # it has *** for the other place
+    return str(masked(url))
 
 
 def _make_writable(folder: Path) -> None:

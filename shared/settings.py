@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote, urlsplit
@@ -62,7 +63,7 @@ class Settings(BaseSettings):
     def _store(cls, value: str) -> str:
         """A file's with an absolute path: the roles need not run in one folder."""
         if value.startswith("postgresql+psycopg://"):
-            make_url(value)  # raises ArgumentError, a ValueError, if it is none
+            _check(make_url, value)
             return value
         if value and not re.match("sqlite:///.", value):
             raise ValueError("sqlite:///PATH and postgresql+psycopg://USER@HOST/DATABASE are what it may look like")
@@ -73,7 +74,7 @@ class Settings(BaseSettings):
     def _redis(cls, value: str) -> str:
         if value and not re.fullmatch(r"rediss?://[^/?#]*(/\d*)?(\?.*)?|redis\+socket://.+", value):
             raise ValueError("redis://HOST:PORT/0 is what it looks like, for Valkey too")
-        _ = urlsplit(value).port  # raises ValueError if it is none
+        _check(lambda url: urlsplit(url).port, value)
         return value
 
     @model_validator(mode="after")
@@ -119,3 +120,10 @@ class Settings(BaseSettings):
     @property
     def redis(self) -> str:
         return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"
+
+
+def _check(parse: Callable[[str], object], url: str) -> None:
+    try:
+        parse(url)
+    except ValueError:
+        raise ValueError("it is no URL, or its port is no number") from None  # Python's words have a part of it

@@ -36,10 +36,14 @@ def test_each_setting_tells_where_it_came_from_and_the_first_source_wins(tmp_pat
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql+psycopg://cqrs:p@ss@db/cqrs", "postgresql+psycopg://cqrs:***@db/cqrs"),
-        ("postgresql+psycopg://db/cqrs?user=a&password=b", "postgresql+psycopg://db/cqrs?user=a&password=***"),
+        ("postgresql+psycopg://cqrs:p/a?s#s@db/cqrs", "postgresql+psycopg://cqrs:***@db/cqrs"),
+        ("postgresql+psycopg://cqrs:p@ss@db/cqrs", "postgresql+psycopg://***"),
+        ("postgresql+psycopg://cqrs:p@s/s@db/cqrs", "postgresql+psycopg://***"),
+        ("postgresql+psycopg://cqrs:secret", "***"),
+        ("postgresql+psycopg://db/cqrs?user=a&password=b", "postgresql+psycopg://db/cqrs?password=***&user=a"),
         ("redis://:secret@127.0.0.1:1/0", "redis://:***@127.0.0.1:1/0"),
         ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0"),
+        ("redis+socket:///a/b.sock?virtual_host=1", "redis+socket:///a/b.sock?virtual_host=1"),
         ("sqlite:////a:b@c?password=d/inbox.db", "sqlite:////a:b@c?password=d/inbox.db"),
     ],
 )

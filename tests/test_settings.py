@@ -18,10 +18,16 @@ def test_a_setting_may_stand_in_a_file_and_one_in_the_environment_comes_first(tm
 
 
 def test_a_setting_that_is_not_right_is_refused_without_being_shown(tmp_path: Path) -> None:
-    (tmp_path / "cqrs_redis_url").write_text("redis://api:secret@redis:port/0")
-    refusal = redis_url(CQRS_SECRETS_DIR=str(tmp_path), code=1)
-    assert "redis_url" in refusal
-    assert "secret@" not in refusal
+    for name, url in (
+        ("redis_url", "redis://api:secret@redis:port/0"),
+        ("redis_url", "redis://:secret?@redis/0"),
+        ("inbox_url", "postgresql+psycopg://cqrs:secret"),
+    ):
+        (tmp_path / f"cqrs_{name}").write_text(url)
+        refusal = redis_url(CQRS_SECRETS_DIR=str(tmp_path), code=1)
+        assert name in refusal
+        assert "secret" not in refusal
+        (tmp_path / f"cqrs_{name}").unlink()
 
 
 def redis_url(code: int = 0, **environment: str) -> str:
