@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from shared import event_store, inbox, outcomes
+from shared.messages import moment
 
 
 class Handled(NamedTuple):
@@ -46,4 +47,4 @@ def behind(log: Connection, position: int) -> float:
 
 def age(time: str) -> float:
     """In seconds."""
-    return max(0.0, round((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds(), 3))
+    return max(0.0, round((datetime.now(UTC) - moment(time)).total_seconds(), 3))

@@ -58,3 +58,12 @@ def now() -> str:
 def written(moment: datetime) -> str:
     """RFC 3339, with microseconds, so that order is that of time; it must be in UTC."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def moment(time: str) -> datetime:
+    """When it was; in UTC unless it says otherwise, and now if it is no time: once, logs were imported with any."""
+    try:
+        its = datetime.fromisoformat(time)
+    except ValueError:
+        return datetime.now(UTC)
+    return its if its.tzinfo else its.replace(tzinfo=UTC)

@@ -19,7 +19,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from api.metrics import _stores
 from api.service import Service as ApiService
-from shared import metrics
+from cli.status import status
+from shared import event_store, metrics
 from shared.event_store import RecordedEvent
 from shared.messages import written
 from shared.settings import Settings
@@ -38,7 +39,8 @@ import resource, sys
 from resource import RLIMIT_FSIZE
 hard = resource.getrlimit(RLIMIT_FSIZE)[1]
 resource.setrlimit(RLIMIT_FSIZE, (int(sys.argv[1]), hard))
-from shared import metrics
+from cli.status import status
+from shared import event_store, metrics
 def count():
     for number in range(700):
         metrics.ACCEPTED.labels(f"Type{number}").inc()
@@ -190,6 +192,17 @@ def test_backlog_and_lag_are_what_the_stores_say(stores: Stores) -> None:
     assert projected["projection_lag_events/stats"] == projected["log_position"] == 2
     assert projected["projection_stopped/users"] == 0
     assert [projected[f"dependency_up/{name}"] for name in ("inbox", "event_store", "read_model")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("time_", ["yesterday", "2026-01-31T12:00:00"])
+def test_a_time_in_the_log_that_is_none_holds_up_nothing(stores: Stores, time_: str) -> None:
+    data = '{"user_id":1,"first_name":"a","last_name":"b","email":"a@example.com"}'
+    with stores.events.begin() as connection:
+        event_store.load(connection, [RecordedEvent(1, "user-1", 1, "UserCreated", data, "{}", time_, 1)])
+    assert told(stores.settings)["projection_lag_seconds/users"] >= 0
+    assert status(stores.settings)["projections"]["users"]["lag"] == 1
+    assert not catch_up(stores.events, stores.read_model, users)
+    assert told(stores.settings)["projection_lag_events/users"] == 0
 
 
 @pytest.mark.parametrize("broken", ["inbox", "event_store"])

@@ -11,7 +11,7 @@ from prometheus_client import Histogram, start_http_server
 from shared import metrics
 from shared.event_store import RecordedEvent
 from shared.inbox import Accepted
-from shared.messages import written
+from shared.messages import moment, written
 from shared.outcomes import Status
 from shared.settings import Settings
 from workers.batch import Batch
@@ -62,5 +62,5 @@ def _since(histogram: Histogram, times: Iterable[str]) -> None:
     """The seconds from each time to now; what was done together has the same."""
     now = datetime.now(UTC)
     for time, count in Counter(times).items():
-        seconds = (now - datetime.fromisoformat(time)).total_seconds()
+        seconds = (now - moment(time)).total_seconds()
         metrics.observe(histogram, max(0.0, seconds), count)  # the clock may have been set back
