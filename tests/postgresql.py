@@ -35,6 +35,7 @@ class Postgres:
     def start(self) -> "Postgres":
         host, _, port = self.address.partition(":")
         options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
+        options += ["max_connections=300"]  # engines that tests leave to the garbage collector keep theirs until then
         if not self._durable:
             options += ["fsync=off"]
         with (self.folder / "log").open("ab") as log:

@@ -70,4 +70,4 @@ class Stack:
 
     def workers_that_handled(self) -> set[str]:
         lines = self.compose("logs", "--no-color", "command-worker").splitlines()
-        return {line.split()[0] for line in lines if "handled succeeded=" in line}
+        return {line.split()[0] for line in lines if '"handled"' in line and '"succeeded"' in line}

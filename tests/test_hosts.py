@@ -70,7 +70,7 @@ def stopped(cluster: Cluster, processes: list[psutil.Popen]) -> bool:
 def at_work(cluster: Cluster, host: Host, since: int) -> bool:
     """Whether a host's workers have done something of everything, by what they said from there on."""
     said = cluster.said(host)[since:]
-    return all(word in said for word in ("handled ", *(f"projected {name}" for name in PROJECTIONS)))
+    return all(word in said for word in ("handled ", *(f"projection={name}" for name in PROJECTIONS)))
 
 
 async def seconds_to_everything(cluster: Cluster, probes: Sender) -> float:
