@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from api import service
 from api.main import create_app
-from shared import bus, database
+from shared import bus, database, garbage
 from shared.settings import Settings
 from shared.users import decider, read_model
 from tests.helpers import JOHN, new_handler
@@ -107,6 +107,7 @@ class Stack:
         self._patch.setattr(bus, "wake", lambda *_: None)
         self._patch.setattr(service, "MIN_POSITION_WAIT", 0.001)
         self._patch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide_with_a_bug)})
+        self._patch.setattr(garbage, "collect_less", lambda: None)  # this process is not one that serves
         settings = empty(Path(self._open.enter_context(TemporaryDirectory())))
         self._log = database.writer(settings.event_store, lock="event_store")
         self._handler = new_handler(settings, self._log)
