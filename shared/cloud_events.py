@@ -7,6 +7,7 @@ which is JSON in a string.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 
 from shared import event_store
 from shared.event_store import RecordedEvent
-from shared.messages import now
+from shared.messages import now, written
 
 SOURCE = "/events/"
 
@@ -92,17 +93,43 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
 def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
     try:
         return RecordedEvent(
-            position=int(found["id"]),
-            stream=found["subject"],
-            version=found["streamversion"],
+            position=_number(found["id"]),
+            stream=_stream(found["subject"]),
+            version=_number(str(found["streamversion"])),
             type=found["type"],
             data_json=to_json(found["data"]).decode(),
-            metadata_json=found["metadata"],
-            recorded_at=found["time"],
+            metadata_json=_metadata(found["metadata"]),
+            recorded_at=_time(found["time"]),
             schema_version=_schema_version(found),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"line {number} is no event of a log: {error!r}") from None
+
+
+def _number(digits: str) -> int:
+    """As it is written here: in one way, and with others to come after it."""
+    number = int(digits)
+    if str(number) != digits or not 0 < number < 2**53:
+        raise ValueError(digits)
+    return number
+
+
+def _stream(name: str) -> str:
+    _number(name.rpartition("-")[2])
+    return name
+
+
+def _metadata(metadata: str) -> str:
+    if not isinstance(from_json(metadata), dict):
+        raise TypeError(metadata)
+    return metadata
+
+
+def _time(time: str) -> str:
+    """Times are compared as text."""
+    if not time.endswith("Z") or written(datetime.fromisoformat(time)) != time:
+        raise ValueError(time)
+    return time
 
 
 @cache

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select
 
 from cli.init import init
-from shared import database, event_store, outcomes
-from shared.event_store import events
+from shared import cloud_events, database, event_store, outcomes
+from shared.cloud_events import Damaged
+from shared.event_store import RecordedEvent, events
 from shared.outcomes import unique_keys
 from shared.settings import Settings
 from tests.command_line import cqrs, told
@@ -111,6 +112,25 @@ def test_a_damaged_export_is_refused_and_nothing_of_it_stays(
     said = cqrs(another, "events", "import", str(tmp_path / "log.jsonl"), code=1)
     assert named in said or "their checksum is another" in said
     assert holds(another) == {"events": [], "unique_keys": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"time": each} for each in ("yesterday", "2026-01-01T12:00:00Z", "2026-01-01T12:00:00.000000+02:00", 1)),
+        *({"metadata": each} for each in ("garbage", "[1]", 1)),
+        *({"subject": each} for each in ("user-01", "user-9223372036854775807", "user-²", "user", 1)),
+        *({"streamversion": each} for each in (True, 0, 2**70)),
+        {"id": " 0_1 "},
+    ],
+    ids=str,
+)
+def test_a_line_that_no_log_would_have_is_refused(change: dict[str, Any]) -> None:
+    event = RecordedEvent(1, "user-1", 1, "UserCreated", "{}", "{}", "2026-01-01T12:00:00.000000Z", 1)
+    line = cloud_events._line(event)
+    assert cloud_events._event(1, json.loads(line)) == event
+    with pytest.raises(Damaged, match="line 1 is no event of a log"):
+        cloud_events._event(1, json.loads(line) | change)
 
 
 def test_an_export_is_cloud_events_and_its_end_tells_the_checksum(used: Stores) -> None:
