@@ -16,7 +16,7 @@ from shared.read_models import PROJECTIONS
 from tests.cluster import Cluster, running_cluster
 from tests.helpers import JOHN
 from tests.hosts import Host
-from tests.service import eventually
+from tests.service import answers, eventually
 from tests.storm.run import Storm, probe
 from tests.storm.sender import Sender
 from tests.trouble import new_email
@@ -112,6 +112,7 @@ def is_refused(answer: httpx.Response) -> bool:
 def test_p8_an_api_that_is_cut_off_says_so_and_is_back_by_itself(cluster: Cluster) -> None:
     create = {**JOHN, "email": new_email()}
     with cluster.a.inside(), httpx.Client(base_url=cluster.api_on_a, timeout=30) as http:
+        eventually(lambda: answers(http, "/readyz"), within=60)
         assert http.post("/users/", json=create, headers={"Prefer": "wait=10"}).status_code == 201
         cluster.a.cut_off()
         until = time.monotonic() + AWAY
