@@ -46,7 +46,7 @@ async def persist(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except DBAPIError as error:
-            log.warning("a stream waits for the store", error=repr(error.orig))
+            log.debug("a stream waits for the store", error=repr(error.orig))
             await asyncio.sleep(1)
 
 

@@ -71,7 +71,7 @@ def tell(
 ) -> None:
     """Of a batch. `fields` tells of one; it isn't asked about each of many unless somebody wants to know."""
     if len(each) == 1:
-        log.info(what, **of_all, **fields(each[0]))
+        log.info(what, **{**of_all, **fields(each[0])})
         return
     if log.is_enabled_for(logging.DEBUG):
         for one in each:

@@ -37,6 +37,9 @@ def set_up(role: str) -> None:
     except ImportError:
         log.warning("no traces, though OTEL_ variables ask for them: the extra `otel` is not installed")
         return
+    if unknown := [each for each in _exporters() if each not in otel.EXPORTERS]:
+        log.warning("no traces: OTEL_TRACES_EXPORTER has what isn't known here", unknown=unknown)
+        return
     _otel, _provider = otel, otel.provider(role, _exporters())
     _tracer = _provider.get_tracer("cqrs")
 
@@ -74,4 +77,5 @@ def record(name: str, *, parent: str | None, began: int, **attributes: str | int
 
 
 def _exporters() -> list[str]:
-    return [each.strip() for each in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
+    given = os.environ.get("OTEL_TRACES_EXPORTER", "").split(",")
+    return [each.strip() for each in given if each.strip()] or ["otlp"]

@@ -31,9 +31,9 @@ def handled(each: Sequence[Handled], *, began: int) -> None:
 def projected(which: Projection, events: Sequence[RecordedEvent], *, began: int, replayed: bool) -> None:
     """Of those that are `replayed` only their number is told."""
     its = [each for each in events if each.type in which.events]
-    told = {"events": len(its), "reached": events[-1].position}
+    told = {"projection": which.name, "events": len(its), "reached": events[-1].position}
     if replayed:
-        log.info("projected", projection=which.name, **told)
+        log.info("projected", **told)
         return
     logs.tell(log, "projected", its, partial(_of_event, which.name), **told)
     if tracing.on():
