@@ -40,7 +40,10 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
                 with bar(path.name) as show:
                     sqlite.copy(connection, path, show)
         taken["sha256"] = {path.name: _digest(path) for path in paths_of(inside(settings, part))}
-        (part / MANIFEST).write_text(json.dumps(taken, indent=2) + "\n")
+        with (part / MANIFEST).open("w") as manifest:
+            manifest.write(json.dumps(taken, indent=2) + "\n")
+            manifest.flush()
+            os.fsync(manifest.fileno())
         sync(part)
     return taken
 
