@@ -138,6 +138,10 @@ class Schema:
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
         # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
         do, serving = connection.exec_driver_sql, self._serving
+        for table in tables:  # which no reader waits for, and which ends an autovacuum, a second after it is asked for
+            for schema in (self._serving, self._name):
+                if connection.dialect.has_table(connection, table.name, schema):
+                    do(f'LOCK TABLE "{schema}"."{table.name}" IN SHARE UPDATE EXCLUSIVE MODE')
         do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
         do(f'CREATE SCHEMA "{self._before}"')
         for table in tables:
