@@ -40,7 +40,7 @@ def rebuild(
     name: Name,
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 if they differ")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted one left")] = False,
-    pause: Annotated[bool, typer.Option("--pause", help="Paused from the switch on, until new workers come")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Paused from the switch on, until it is resumed")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a projection anew beside the one that serves, compare them, and switch in one transaction.
@@ -100,6 +100,10 @@ def _told(done: dict[str, Any]) -> Iterator[str]:
             f"cqrs: {name} is switched, at event {switched['position']:,}, and {state_}; "
             f"made in {done['seconds']:.1f} s, {switched['locked']:.3f} s of it locked"
         )
+        if switched["paused"]:
+            yield f"cqrs: once only workers of this version run: cqrs projections resume {name}"
+        elif any(each["columns"] for each in done["tables"].values()):
+            yield "cqrs: workers of the version before leave new columns empty: rebuild again once they are gone"
 
 
 def _progress(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -161,7 +161,8 @@ def test_a_table_of_another_shape_takes_the_place_of_the_one_before(
     use(monkeypatch, WITH_NAMES)
     checked = told(used.settings, "projections", "rebuild", "users", "--check", code=1)["tables"]["users"]
     assert (checked["columns"], checked["rows"]) == (["+name"], 0)
-    told(used.settings, "projections", "rebuild", "users")
+    said = cqrs(used.settings, "projections", "rebuild", "users")
+    assert "workers of the version before leave new columns empty" in said
     assert rows(used, "user_id, name, version")[2] == (3, "John Doe", 2)
     with reading(used) as connection:
         assert [each["name"] for each in inspect(connection).get_indexes("users")] == ["users_by_name"]
@@ -252,7 +253,8 @@ def test_a_paused_projection_is_rebuilt_where_it_stands_and_stays_paused(used: S
 
 
 def test_it_may_be_paused_from_the_switch_on(used: Stores) -> None:
-    told(used.settings, "projections", "rebuild", "users", "--pause")
+    said = cqrs(used.settings, "projections", "rebuild", "users", "--pause")
+    assert "once only workers of this version run: cqrs projections resume users\n" in said
     assert stands(used).paused
 
 
