@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from cli.alone import alone
 from cli.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.errors import Refused
@@ -17,6 +19,7 @@ from shared import database, sqlite, tables
 from shared.beside import beside
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
+from shared.verification import WrongReadModel
 from workers.notes import FileNote
 
 STORES = "inbox.db", "events.db"
@@ -29,7 +32,7 @@ BLOCK = 2**20
 def restore(settings: Settings, folder: Path) -> dict[str, Any]:
     """Returns what had been taken. Raises Refused or Wrong, and then nothing was replaced.
 
-    A read model that the backup doesn't have, or has in another shape, is made anew once the service runs.
+    A read model that the backup doesn't have, or not as this version makes it, is made anew once the service runs.
     """
     check_files(settings, "restored", "pg_restore")
     taken = _manifest(folder)
@@ -46,7 +49,7 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
                         _copy(source, path, taken["sha256"].get(source.name), show)
             _remove_other_shapes(new)
             init(new)
-            verify(new, quiet=True)
+            _verify(new)
             _check_unused(paths_of(settings))
             _replace(settings, new)
         finally:
@@ -66,6 +69,19 @@ def _replace(settings: Settings, new: Settings) -> None:
     for name in PROJECTIONS:  # what an interrupted rebuild left was made from the log before
         beside(settings.read_model_of(name), name).remove()
     FileNote.of(sqlite.path_of(settings.event_store)).unlink(missing_ok=True)
+
+
+def _verify(new: Settings) -> None:
+    """Raises Wrong, but not for a read model: what a projection made before it was mended is made anew."""
+    while True:
+        try:
+            verify(new, quiet=True)
+        except WrongReadModel as wrong:
+            typer.echo(f"cqrs: {wrong}: {wrong.name} will be made anew", err=True)
+            _remove(sqlite.path_of(new.read_model_of(wrong.name)))
+            init(new)
+        else:
+            return
 
 
 def _remove_other_shapes(new: Settings) -> None:

@@ -22,6 +22,14 @@ from shared.settings import Settings
 from shared.streams import Aggregates, Folded, Wrong, folded
 
 
+class WrongReadModel(Wrong):
+    """It can be made anew."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class Stores(NamedTuple):
     """Each as it was at one moment."""
 
@@ -176,4 +184,4 @@ def _compare(found: Connection, expected: Connection, which: Projection) -> None
         with closing(differences(found, expected, table)) as rows:
             row = next(rows, None)
         if row:
-            raise Wrong(row.told(table))
+            raise WrongReadModel(which.name, row.told(table))

@@ -171,7 +171,7 @@ def test_on_postgresql_its_own_tools_are_named(engine: str, stores: Stores, tmp_
         assert "pg_restore" in cqrs(stores.settings, "restore", str(tmp_path / "backup"), code=1)
 
 
-@pytest.mark.parametrize("lacks", ["the file", "a column"])
+@pytest.mark.parametrize("lacks", ["the file", "a column", "what mended code makes"])
 def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_anew(
     used: Stores, tmp_path: Path, lacks: str
 ) -> None:
@@ -180,6 +180,10 @@ def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_
         url = used.settings.read_model_of("emails")
         with database.briefly(database.writer(url, lock="emails")) as engine, engine.begin() as connection:
             connection.execute(text("ALTER TABLE emails DROP COLUMN last_name"))
+    if lacks == "what mended code makes":
+        url = used.settings.read_model_of("emails")
+        with database.briefly(database.writer(url, lock="emails")) as engine, engine.begin() as connection:
+            connection.execute(text("UPDATE emails SET last_name = 'DOE'"))
     cqrs(used.settings, "backup", str(backup))
     if lacks == "the file":
         (backup / "read-emails.db").unlink()
