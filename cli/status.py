@@ -1,11 +1,13 @@
 """`cqrs status`: who works, what waits, and how far everything is."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,13 +59,26 @@ def shown(status: Mapping[str, Any]) -> RenderableType:
 
 def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
     """Show it over and over until Ctrl-C."""
-    # Another thread asks: an interrupt amid its talk to Redis would become an error of that.
-    with suppress(KeyboardInterrupt), ThreadPoolExecutor(1) as asking:
-        while as_json:
-            show_line(asking.submit(status, settings, api).result())
-        with Live(console=console(), screen=True, auto_refresh=False) as live:
+    # Another thread asks, and this one waits for the signal: amid a talk to Redis it would become an error.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    failed: list[Exception] = []
+    live = Live(console=console(), screen=True, auto_refresh=False)
+
+    def show() -> None:
+        try:
+            while as_json:
+                show_line(status(settings, api))
             while True:
-                live.update(asking.submit(_shown_or_why, settings, api).result(), refresh=True)
+                live.update(_shown_or_why(settings, api), refresh=True)
+        except Exception as error:
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with nullcontext() if as_json else live:
+        Thread(target=show, daemon=True).start()
+        signal.sigwait({signal.SIGINT})
+    if failed:
+        raise failed[0]
 
 
 def _shown_or_why(settings: Settings, api: str) -> RenderableType:

@@ -300,7 +300,7 @@ def test_init_says_where_the_data_is_without_the_password(settings: Settings, po
     url = make_url(postgres.database())
     secret = url.set(password="secret").update_query_dict({"password": "secret"}).render_as_string(hide_password=False)
     code, said = cqrs_init(settings.model_copy(update={"event_store_url": secret}))
-    told = url.render_as_string().replace("@", ":***@")
+    told = url.render_as_string().replace("@", ":***@") + "?password=***"
     assert (code, said) == (0, f"cqrs: the data is in {settings.data_dir} and {told}\n")
 
 
