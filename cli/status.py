@@ -79,6 +79,7 @@ def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
         signal.sigwait({signal.SIGINT})
     if failed:
         raise failed[0]
+    os._exit(0)  # Python would wait for what the other thread is saying, or abort
 
 
 def _shown_or_why(settings: Settings, api: str) -> RenderableType:
