@@ -32,6 +32,8 @@ def main() -> None:
         access_log=False,
         log_config=None,
         log_level="warning",
+        proxy_headers=bool(settings.trusted_proxies),  # by default uvicorn believes whoever is on this machine
+        forwarded_allow_ips=[str(each) for each in settings.trusted_proxies],
         timeout_graceful_shutdown=STOP_TIMEOUT,
     )
     uvicorn.Server(config).run(sockets=[_impatient(config.bind_socket())])

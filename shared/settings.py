@@ -5,12 +5,13 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
 UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) bytes
@@ -42,6 +43,8 @@ class Settings(BaseSettings):
     """Commands that may wait to be handled; beyond, none is accepted."""
     max_streams: int = Field(500, ge=0)
     """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks, with commas between, whose `X-Forwarded-For` names the client; from elsewhere it is ignored."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Where a worker or beat shows its metrics; the API does so at `/metrics`."""
@@ -57,6 +60,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value and value.expanduser().resolve()
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod
