@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
@@ -64,7 +64,12 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
-        return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+        return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+    @field_serializer("trusted_proxies")
+    def _networks_as_text(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:
+        """As a variable has it: `cqrs up` gives its roles all of them."""
+        return ",".join(map(str, value))
 
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod

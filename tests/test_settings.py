@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from shared.settings import Settings
 from tests.service import clean_environment
 
 ASK = "from shared.settings import Settings; print(Settings().redis_url)"
@@ -28,6 +29,13 @@ def test_a_setting_that_is_not_right_is_refused_without_being_shown(tmp_path: Pa
         assert name in refusal
         assert "secret" not in refusal
         (tmp_path / f"cqrs_{name}").unlink()
+
+
+def test_what_a_setting_is_written_as_is_read_as_the_same() -> None:
+    for networks in ("", "10.0.0.0/8,::1/128"):
+        settings = Settings(trusted_proxies=networks, _env_file=None)  # type: ignore[arg-type]
+        again = Settings(trusted_proxies=settings.model_dump()["trusted_proxies"], _env_file=None)
+        assert again.trusted_proxies == settings.trusted_proxies
 
 
 def redis_url(code: int = 0, **environment: str) -> str:
