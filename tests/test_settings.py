@@ -33,7 +33,7 @@ def test_a_setting_that_is_not_right_is_refused_without_being_shown(tmp_path: Pa
 
 def test_what_a_setting_is_written_as_is_read_as_the_same() -> None:
     for networks in ("", "10.0.0.0/8,::1/128"):
-        settings = Settings(trusted_proxies=networks, _env_file=None)  # type: ignore[arg-type]
+        settings = Settings(trusted_proxies=networks, _env_file=None)
         again = Settings(trusted_proxies=settings.model_dump()["trusted_proxies"], _env_file=None)
         assert again.trusted_proxies == settings.trusted_proxies
 
