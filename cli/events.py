@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -72,12 +71,8 @@ def export() -> None:
 @in_one_line
 def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="As exported; - is stdin")]) -> None:
     """Bring an exported log into empty stores: the same positions, versions and times. All of it, or nothing."""
-    count = importing.import_(Settings(), progress(_lines(file), "imported"))
+    count = importing.import_(Settings(), progress(cloud_events.read_lines(file), "imported"))
     typer.echo(f"cqrs: {count} events are in the log; read models follow as soon as the service runs")
-
-
-def _lines(file: typer.FileBinaryRead) -> Iterator[bytes]:
-    yield from file
 
 
 def _show(event: dict[str, Any]) -> None:

@@ -4,33 +4,39 @@ The commands that led to it stay where they were: what is imported are the facts
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from cli.errors import Refused
 from cli.init import init
+from cli.rebuild import alone_at
 from shared import cloud_events, database, event_store, inbox, outcomes
 from shared.aggregates import AGGREGATES
+from shared.beside import beside
 from shared.event_store import PAGE, RecordedEvent
 from shared.pages import pages
+from shared.projection import Projection
+from shared.read_models import PROJECTIONS
+from shared.replay import replay
 from shared.settings import Settings
-from shared.streams import folded
+from shared.streams import check_version, folded, rules_of
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
     """All of it or nothing; returns the number of events. Raises Refused, Damaged or Wrong."""
     init(settings)
-    with database.briefly(database.writer(settings.event_store, lock=event_store.LOCK)) as engine:
-        try:
-            with engine.begin() as log:
-                _check_empty(event_store.last_position(log), outcomes.last_seq(log))
-                count = _load(log, cloud_events.events(lines))
-                numbers = _keep_keys(log)
-                _count_on(settings, numbers)  # first: numbers that are never given do no harm
-        except IntegrityError as error:
-            raise Refused(f"this is no log: {' '.join(str(error.orig).split())}") from None
+    _count_on(settings, {})  # whoever has commands need not wait to be told
+    with (
+        database.briefly(database.writer(settings.event_store, lock=event_store.LOCK)) as engine,
+        engine.begin() as log,
+    ):
+        _check_empty(event_store.last_position(log), outcomes.last_seq(log))
+        count = _load(log, cloud_events.events(lines))
+        numbers = _keep_keys(log)
+        for which in PROJECTIONS.values():
+            _try(log, settings.read_model_of(which.name), which, count)
+        _count_on(settings, numbers)  # first: numbers that are never given do no harm
     return count
 
 
@@ -40,12 +46,16 @@ def _check_empty(*ends: int) -> None:
 
 
 def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
+    """Returns the last position. What the store would refuse is told by the event."""
     position = 0
     for page in pages(events, PAGE):
+        versions = event_store.heads(log, {event.stream for event in page}).versions
         for event in page:
             if event.position != position + 1:
                 raise Refused(f"this is no log: event {event.position} follows {position}")
-            position = event.position
+            rules_of(event, AGGREGATES)
+            check_version(event, versions[event.stream])
+            position, versions[event.stream] = event.position, event.version
         event_store.load(log, page)
     return position
 
@@ -54,13 +64,33 @@ def _keep_keys(log: Connection) -> dict[str, int]:
     """Returns the highest number of each category."""
     numbers: dict[str, int] = defaultdict(int)
     for page in pages(folded(log, AGGREGATES), PAGE):
+        taken = outcomes.owners(log, {key for each in page for key in each.keys})
         for each in page:
             numbers[each.category] = max(numbers[each.category], each.number)
+            for key in each.keys:
+                if other := taken.get(key):
+                    last = f"{each.stream}, whose last event is {each.position}"
+                    raise Refused(f"this is no log: {other} has the {key.scope} of {last}")
+                taken[key] = each.stream
         outcomes.keep_keys(log, [(key, each.stream) for each in page for key in each.keys])
     return numbers
 
 
-def _count_on(settings: Settings, numbers: dict[str, int]) -> None:
+def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:
+    """Beside the read model, on its own engine: what only one of them can't take is found, too."""
+    place = beside(read_model, which.name)
+    with alone_at(place, which.name):
+        try:
+            place.remove()
+            place.make(which.tables)
+            with database.briefly(database.writer(place.url, lock=place.url, durable=False)) as anew:
+                for _ in replay(log, anew, which, upto=upto):
+                    pass
+        finally:
+            place.remove()
+
+
+def _count_on(settings: Settings, numbers: Mapping[str, int]) -> None:
     with database.briefly(database.writer(settings.inbox, lock=inbox.LOCK)) as engine, engine.begin() as connection:
         _check_empty(inbox.last_seq(connection))
         inbox.count_from(connection, numbers)

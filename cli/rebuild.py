@@ -45,7 +45,7 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     """
     began = time.monotonic()
     place = beside(settings.read_model_of(which.name), which.name)
-    with _alone(place, which.name):
+    with alone_at(place, which.name):
         stays = not check
         try:
             with _begin(settings, which, place, resume=resume) as work:
@@ -67,7 +67,7 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
 
 
 @contextmanager
-def _alone(place: Beside, name: str) -> Iterator[None]:
+def alone_at(place: Beside, name: str) -> Iterator[None]:
     with ExitStack() as opened:
         try:
             opened.enter_context(place.alone())

@@ -36,7 +36,7 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
     """
     check_files(settings, "restored", "pg_restore")
     taken = _manifest(folder)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = _beside(settings)
     with alone(settings):
         _check_unused(paths_of(settings))
@@ -72,12 +72,14 @@ def _replace(settings: Settings, new: Settings) -> None:
 
 
 def _verify(new: Settings) -> None:
-    """Raises Wrong, but not for a read model: what a projection made before it was mended is made anew."""
+    """Raises Wrong, but not for a read model: it is made anew, as far as its projection can apply the log."""
+    anew: set[str] = set()
     while True:
         try:
-            verify(new, quiet=True)
+            verify(new, quiet=True, but=anew)
         except WrongReadModel as wrong:
             typer.echo(f"cqrs: {wrong}: {wrong.name} will be made anew", err=True)
+            anew.add(wrong.name)
             _remove(sqlite.path_of(new.read_model_of(wrong.name)))
             init(new)
         else:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
@@ -22,6 +22,9 @@ from shared.messages import now, written
 SOURCE = "/events/"
 
 END = "LogExported"
+
+LONGEST = 2**20
+"""Bytes that a line may have."""
 
 
 class Damaged(Exception):
@@ -38,6 +41,16 @@ def lines(connection: Connection) -> Iterator[bytes]:
         count += 1
         yield line
     yield _end(count, digest.hexdigest())
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Raises Damaged at one that is too long, of which no more is read than a line may have."""
+    number = 0
+    while line := file.readline(LONGEST + 1):
+        number += 1
+        if len(line.rstrip(b"\n")) > LONGEST:
+            raise Damaged(f"line {number} is longer than 1 MiB")
+        yield line
 
 
 def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
@@ -82,7 +95,7 @@ def _end(count: int, digest: str) -> bytes:
 
 def _parsed(number: int, line: bytes) -> dict[str, Any]:
     try:
-        found = from_json(line)
+        found = from_json(line, allow_inf_nan=False)
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("specversion") != "1.0" or not isinstance(found.get("type"), str):
@@ -97,7 +110,7 @@ def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
             stream=_stream(found["subject"]),
             version=_number(str(found["streamversion"])),
             type=found["type"],
-            data_json=to_json(found["data"]).decode(),
+            data_json=_data(found["data"]),
             metadata_json=_metadata(found["metadata"]),
             recorded_at=_time(found["time"]),
             schema_version=_schema_version(found),
@@ -119,9 +132,20 @@ def _stream(name: str) -> str:
     return name
 
 
+def _data(data: Any) -> str:
+    """With numbers as JSON has them: what is beyond the largest has become an infinity by now."""
+    if not isinstance(data, dict):
+        raise TypeError(type(data))
+    written = to_json(data)
+    if b"Infinity" in written:
+        from_json(written, allow_inf_nan=False)
+    return written.decode()
+
+
 def _metadata(metadata: str) -> str:
-    if not isinstance(from_json(metadata), dict):
+    if not isinstance(found := from_json(metadata, allow_inf_nan=False), dict):
         raise TypeError(metadata)
+    _data(found)
     return metadata
 
 

@@ -21,6 +21,7 @@ class Event(BaseModel):
     """Something that happened, in the past tense. What was recorded stays as it is, in the shape it had then.
 
     For another shape raise `schema_version`, and add the upcaster that lifts what has the one before: a pure function.
+    `class UserCreated(Event, begins_stream=True)`: a stream begins with such an event, and has no other one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -28,6 +29,11 @@ class Event(BaseModel):
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
     """By the schema version that they lift to the next one: each below `schema_version`."""
+    begins_stream: ClassVar[bool] = False
+
+    def __init_subclass__(cls, *, begins_stream: bool = False, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.begins_stream = begins_stream
 
     @classmethod
     def recorded(cls, schema_version: int, data_json: str) -> Self:

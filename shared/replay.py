@@ -1,14 +1,16 @@
 """A read model made anew, and how another one differs from it."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, collate, select
 
-from shared import event_store, tables
+from shared import database, event_store, tables
+from shared.event_store import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection, metadata
+from shared.streams import WrongEvent, why
 
 PAGE = 5000
 """Events in one transaction, and rows read at once."""
@@ -34,16 +36,37 @@ def _told(row: tuple[Any, ...] | None) -> str:
     return "not there" if row is None else repr(row)
 
 
-def replay(log: Connection, into: Engine, which: Projection, *, upto: int) -> Iterator[int]:
-    """Make the projection's tables and fill them from the log, up to a position; yields as many events as it read."""
+def replay(log: Connection, into: Engine, which: Projection, *, after: int = 0, upto: int) -> Iterator[int]:
+    """Make the projection's tables, fill them from the log between two positions; yields as many events as it read.
+
+    Raises WrongEvent at the first event that it can't apply.
+    """
     metadata.create_all(into, tables=which.tables)
-    for page in pages(event_store.read_between(log, after=0, upto=upto), PAGE):
-        known = [each for each in page if each.type in which.events]
-        if known:
-            with into.begin() as connection:
-                models = (each.model(which.events) for each in known)
-                which.project(connection, zip(known, models, strict=True))
+    for page in pages(event_store.read_between(log, after=after, upto=upto), PAGE):
+        if known := [each for each in page if each.type in which.events]:
+            try:
+                _apply(into, which, known)
+            except Exception as error:
+                if database.is_trouble(error):
+                    raise
+                raise _first_wrong(into, which, known, error) from error
         yield len(page)
+
+
+def _apply(into: Engine, which: Projection, events: Sequence[RecordedEvent]) -> None:
+    with into.begin() as connection:
+        models = (each.model(which.events) for each in events)
+        which.project(connection, zip(events, models, strict=True))
+
+
+def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent], error: Exception) -> WrongEvent:
+    """Of events that can't be applied together: that which can't be by itself, or the first."""
+    for event in events:
+        try:
+            _apply(into, which, [event])
+        except Exception as its:
+            return WrongEvent(event, f"{which.name} can't apply it: {why(its)}")
+    return WrongEvent(events[0], f"{which.name} can't apply it with those behind it: {why(error)}")
 
 
 def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:

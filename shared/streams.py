@@ -1,29 +1,42 @@
-"""Every stream of the log, folded."""
+"""Every stream of the log, folded, and each event held to what its stream, its aggregate and its model ask of it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+from pydantic_core import from_json
 from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
 
 from shared import event_store
 from shared.decider import Decider, UniqueKey
 from shared.event_store import RecordedEvent
-from shared.messages import UnknownShape
+from shared.messages import Event, UnknownShape
 
-Aggregates = Mapping[str, Decider[Any, Any, Any]]
+Rules = Decider[Any, Any, Any]
+Aggregates = Mapping[str, Rules]
+
+NUMBER = re.compile("[1-9][0-9]*")
 
 
 class Wrong(Exception):
     """What is wrong with the stores, in one line."""
 
 
+class WrongEvent(Wrong):
+    def __init__(self, event: RecordedEvent, why: str) -> None:
+        super().__init__(f"event {event.position} of {event.stream}: {why}")
+
+
 class Folded(NamedTuple):
-    """A stream, and the keys that it holds."""
+    """A stream, its version, the position of its last event, and the keys that it holds."""
 
     stream: str
     version: int
+    position: int
     keys: frozenset[UniqueKey]
 
     @property
@@ -36,29 +49,72 @@ class Folded(NamedTuple):
 
 
 def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:
-    """In order of stream. Raises Wrong at one whose versions aren't dense, or that the rules can't read."""
-    for stream, events in groupby(event_store.read_by_stream(connection), key=attrgetter("stream")):
-        category, _, number = stream.rpartition("-")
-        if category not in aggregates or not number.isdecimal():
-            raise Wrong(f"{stream} is a stream of no aggregate that is known")
-        yield _fold(stream, events, aggregates[category])
+    """In order of stream. Raises WrongEvent at the first that doesn't belong where it is, or that can't be read."""
+    for _, events in groupby(event_store.read_by_stream(connection), key=attrgetter("stream")):
+        yield _fold(events, aggregates)
 
 
-def _fold(stream: str, events: Iterable[RecordedEvent], rules: Decider[Any, Any, Any]) -> Folded:
+def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
+    """Of the aggregate whose stream it is. Raises WrongEvent if there is none, or if the event is another's."""
+    category, _, number = event.stream.rpartition("-")
+    if category not in aggregates or not NUMBER.fullmatch(number):
+        raise WrongEvent(event, "no aggregate that is known has such a stream")
+    if event.type in (rules := aggregates[category]).events:
+        return rules
+    if any(event.type in each.events for each in aggregates.values()):
+        raise WrongEvent(event, f"no {category} has a {event.type}")
+    raise WrongEvent(event, str(UnknownShape(event.type, event.schema_version)))
+
+
+def check_version(event: RecordedEvent, before: int) -> None:
+    """Raises WrongEvent if its stream was not at the version before it."""
+    if event.version != before + 1:
+        raise WrongEvent(event, f"version {event.version} follows {before}")
+
+
+def why(error: Exception) -> str:
+    """In one line, without a value that it is about."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        return ": ".join([*map(str, first["loc"]), first["msg"]])
+    if isinstance(error, StatementError):
+        return type(error.orig or error).__name__  # what a driver says may have the row
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
     state, version = None, 0
     for event in events:
-        if event.version != version + 1:
-            raise Wrong(f"{stream}: version {event.version} follows {version} (event {event.position})")
+        rules = rules_of(event, aggregates)
+        check_version(event, version)
+        model = _model(event, rules)
         version = event.version
-        state = _evolve(state, event, rules)
-    return Folded(stream, version, rules.unique_keys(state))
+        try:
+            state = rules.evolve(state, model)
+        except Exception as error:
+            raise WrongEvent(event, f"the rules can't take this {event.type}: {why(error)}") from error
+    return Folded(event.stream, version, event.position, rules.unique_keys(state))
 
 
-def _evolve(state: Any, event: RecordedEvent, rules: Decider[Any, Any, Any]) -> Any:
+def _model(event: RecordedEvent, rules: Rules) -> Event:
     try:
-        return rules.evolve(state, event.model(rules.events))
+        model: Event = event.model(rules.events)
+        if "NaN" in event.data_json or "Infinity" in event.data_json:
+            from_json(event.data_json, allow_inf_nan=False)
     except UnknownShape as error:
-        raise Wrong(f"event {event.position} of {event.stream}: {error}") from error
+        raise WrongEvent(event, str(error)) from error
     except Exception as error:
-        why = " ".join(str(error).split())
-        raise Wrong(f"event {event.position} of {event.stream}: this {event.type} can't be read: {why}") from error
+        raise WrongEvent(event, f"this {event.type} can't be read: {why(error)}") from error
+    _check_place(event, model, rules)
+    return model
+
+
+def _check_place(event: RecordedEvent, model: Event, rules: Rules) -> None:
+    category, _, number = event.stream.rpartition("-")
+    its = getattr(model, name := f"{category}_id", None)
+    if its is not None and its != int(number):
+        raise WrongEvent(event, f"its {name} is another")
+    if model.begins_stream and event.version > 1:
+        raise WrongEvent(event, f"{event.type} begins a stream, and this one had begun")
+    if event.version == 1 and not model.begins_stream and any(each.begins_stream for each in rules.events.values()):
+        raise WrongEvent(event, f"{event.type} doesn't begin a stream")

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from shared import database
+from shared import database, projection, verification
 from shared.beside import beside, has_tables
+from shared.projection import Stop
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from tests.command_line import cqrs, told
@@ -194,3 +197,22 @@ def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_
     stands = told(restored, "projections", "status")
     assert (stands["emails"]["position"], stands["users"]["position"]) == (0, 3)
     assert told(restored, "verify")["well"]
+
+
+def test_a_projection_that_is_stopped_keeps_nobody_from_restoring_what_it_is_made_of(
+    used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def project(connection: Any, events: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with used.read_model.begin() as connection:
+        projection.move_stop(connection, "users", Stop(3, "ZeroDivisionError: a bug"))
+    monkeypatch.setattr(
+        verification, "PROJECTIONS", {**PROJECTIONS, "users": replace(PROJECTIONS["users"], project=project)}
+    )
+    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(restored, "restore", str(backup))
+    stands = told(restored, "projections", "status")
+    assert (stands["users"]["position"], stands["emails"]["position"]) == (0, 3)
+    assert "users can't apply it" in told(restored, "verify", code=1)["wrong"]

@@ -15,7 +15,7 @@ class UpdateUserEmail(Command):
     email: str
 
 
-class UserCreated(Event):
+class UserCreated(Event, begins_stream=True):
     user_id: int
     first_name: str
     last_name: str
