@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from cli.private import private
 from shared.cloud_events import Damaged
 from shared.schema import WrongSchema
 from shared.shapes import Unreadable
@@ -25,7 +26,8 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            return command(*args, **kwargs)
+            with private():
+                return command(*args, **kwargs)
         except ValidationError as error:
             first = error.errors()[0]
             name = "_".join(["CQRS", *map(str, first["loc"])]).upper()

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from cli.config import masked
 from cli.errors import Refused
+from cli.private import tighten
 from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables
 from shared.aggregates import EVENTS
 from shared.projection import Projection
@@ -34,6 +35,7 @@ def init(settings: Settings) -> None:
     for store, url in schema.stores(settings):
         if wrong := schema.look(settings, store, url, EVENTS):
             raise wrong
+    tighten(settings)
 
 
 def check(settings: Settings) -> list[str]:
@@ -69,7 +71,7 @@ def _place(url: str) -> str:
 
 def _make_writable(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()  # each has its own: several may start at once
     except OSError as error:
         raise Refused(f"{folder} can't be written: {error.strerror}") from None

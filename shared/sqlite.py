@@ -1,7 +1,8 @@
 """SQLite: a file for each store, which has one write lock."""
 
+import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
     path = path_of(url)
 
     def connect() -> Any:
+        if mode == "rwc":
+            _make(path)
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}",
             uri=True,
@@ -121,6 +124,12 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
             raise DisconnectionError
 
     return engine
+
+
+def _make(path: Path) -> None:
+    """Its owner's alone; SQLite gives what it makes beside it the same mode. If it can't be, SQLite says why."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # exclusive: to close a file drops SQLite's locks on it
 
 
 def _begin(busy: Histogram, connection: Any) -> None:

@@ -75,7 +75,7 @@ class FileNote:
 
     @cached_property
     def trace(self) -> int:
-        fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+        fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         os.lseek(fd, HEADER, os.SEEK_SET)
         return fd
 
