@@ -4,14 +4,14 @@ The commands that led to it stay where they were: what is imported are the facts
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.init import init
 from cli.rebuild import alone_at
-from shared import cloud_events, database, event_store, inbox, outcomes
+from shared import cloud_events, database, event_store, inbox, outcomes, unique_keys
 from shared.aggregates import AGGREGATES
 from shared.beside import beside
 from shared.event_store import PAGE, RecordedEvent
@@ -20,7 +20,7 @@ from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.replay import replay
 from shared.settings import Settings
-from shared.streams import check_version, folded, rules_of
+from shared.streams import Folded, check_version, fold, folded, rules_of
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
@@ -64,16 +64,23 @@ def _keep_keys(log: Connection) -> dict[str, int]:
     """Returns the highest number of each category."""
     numbers: dict[str, int] = defaultdict(int)
     for page in pages(folded(log, AGGREGATES), PAGE):
-        taken = outcomes.owners(log, {key for each in page for key in each.keys})
         for each in page:
             numbers[each.category] = max(numbers[each.category], each.number)
-            for key in each.keys:
-                if other := taken.get(key):
-                    last = f"{each.stream}, whose last event is {each.position}"
-                    raise Refused(f"this is no log: {other} has the {key.scope} of {last}")
-                taken[key] = each.stream
-        outcomes.keep_keys(log, [(key, each.stream) for each in page for key in each.keys])
+        _check_free(log, page)
+        unique_keys.keep(log, [(key, each.stream) for each in page for key in each.keys])
     return numbers
+
+
+def _check_free(log: Connection, page: Sequence[Folded]) -> None:
+    holders = unique_keys.holders(log, (key for each in page for key in each.keys))
+    for each in page:
+        for key, its in each.keys.items():
+            for stream in holders[key]:
+                other = fold(event_store.read_stream(log, stream), AGGREGATES).keys[key]
+                both = sorted([(other.since, stream), (its.since, each.stream)])
+                named = " and ".join(f"{stream} (event {position})" for position, stream in both)
+                raise Refused(f"this is no log: {named} hold the same {key.scope}")
+            holders[key] = (each.stream,)
 
 
 def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:

@@ -8,8 +8,9 @@ from sqlalchemy import text
 
 from cli.config import masked
 from cli.errors import Refused
+from cli.output import bar
 from cli.private import tighten
-from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables
+from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables, unique_keys
 from shared.aggregates import EVENTS
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
@@ -28,7 +29,7 @@ def init(settings: Settings) -> None:
             _make_writable(sqlite.path_of(url).parent)
         else:
             _check_it_takes_every_character(url)
-        migrations.upgrade(url, store)
+        migrations.upgrade(url, store, bar)
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
     _check_they_belong_together(settings)
@@ -56,6 +57,16 @@ def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
     if isinstance(wrong, Unreadable):
         return wrong.lines
     return [str(wrong)] if wrong else []
+
+
+def contested(settings: Settings) -> list[str]:
+    """A line for each two streams that hold one key, as they may have come to under older rules."""
+    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
+        found = unique_keys.contested(connection)
+    return [
+        f"{one} and {other} hold the same {scope}: it is kept for {one}, which held it first, until one changes its own"
+        for scope, one, other in found
+    ]
 
 
 def places(settings: Settings) -> list[str]:

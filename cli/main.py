@@ -46,10 +46,11 @@ def init(
     wrong = init_.check(settings) if check else []
     if not check:
         init_.init(settings)
+    contested = [] if wrong else init_.contested(settings)
     if as_json:
-        show_json({"well": not wrong, "wrong": wrong, "data": init_.places(settings)})
+        show_json({"well": not wrong, "wrong": wrong, "contested": contested, "data": init_.places(settings)})
     else:
-        for line in wrong:
+        for line in [*wrong, *contested]:
             typer.secho(f"cqrs: {line}", fg="red", err=True)
         if not wrong:
             typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")

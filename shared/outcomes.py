@@ -1,7 +1,6 @@
-"""What became of each command, kept beside the events and written with them; and the keys that are taken."""
+"""What became of each command, kept beside the events and written with them."""
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -21,8 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from shared.database import BigInt, entries, execute_rows, fetch, insert_rows, upsert_rows
-from shared.decider import UniqueKey
+from shared.database import BigInt, entries, fetch, insert_rows
 from shared.event_store import metadata
 from shared.inbox import Accepted
 
@@ -38,15 +36,6 @@ outcomes = Table(
     Column("problem", Text),
     Column("handled_at", String, nullable=False),
     Index("outcomes_failed", "seq", sqlite_where=FAILED, postgresql_where=FAILED),
-)
-
-unique_keys = Table(
-    "unique_keys",
-    metadata,
-    Column("scope", String, primary_key=True),
-    Column("value", String, primary_key=True),
-    Column("stream", String, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 aside = Table(
@@ -109,33 +98,6 @@ def last_seq(connection: Connection) -> int:
     return max(reached(connection))
 
 
-def owners(connection: Connection, keys: Collection[UniqueKey]) -> dict[UniqueKey, str]:
-    """The stream that holds each key, for those that are taken."""
-    values: dict[str, dict[str, None]] = defaultdict(dict)
-    for scope, value in keys:
-        values[scope][value] = None
-    return {
-        UniqueKey(scope, value): stream
-        for scope, its in values.items()
-        for value, stream in fetch(connection, _owners, scope=scope, values=_json(its))
-    }
-
-
-def move_keys(connection: Connection, to: Mapping[UniqueKey, str | None]) -> None:
-    """Give each key to its stream; to None: free it."""
-    execute_rows(connection, _free, [key for key, stream in to.items() if not stream])
-    upsert_rows(connection, unique_keys, [(*key, stream) for key, stream in to.items() if stream])
-
-
-def keep_keys(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
-    """For their streams. Raises IntegrityError if one is taken."""
-    insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])
-
-
-def count_keys(connection: Connection) -> int:
-    return int(fetch(connection, _count_keys)[0][0])
-
-
 def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
     """Keep commands to be taken up again."""
     insert_rows(connection, aside, new)
@@ -192,13 +154,7 @@ _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigI
 _aside = select(*(aside.c[name] for name in SetAside._fields))
 _aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
 _find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
-_count_keys = select(func.count()).select_from(unique_keys)
 _count_aside = select(func.count()).select_from(aside)
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _stuck_streams = select(aside.c.stream).distinct()
 _reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
-_values = entries(bindparam("values"))
-_owners = select(unique_keys.c.value, unique_keys.c.stream).where(
-    unique_keys.c.scope == bindparam("scope"), unique_keys.c.value.in_(select(_values.c.key))
-)
-_free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))

@@ -15,7 +15,7 @@ from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
-REVISIONS = {"inbox": "0002", "event_store": "0003", "read_model": "0002"}
+REVISIONS = {"inbox": "0002", "event_store": "0004", "read_model": "0003"}
 """The last one in each folder of shared/migrations: roles don't load Alembic. Projections' tables have none."""
 
 EVERY = 1.0
@@ -30,6 +30,7 @@ class WrongSchema(Exception):
 
     def __init__(self, store: str, found: str | None, needed: str) -> None:
         name = f"the {store.replace('_', ' ')}"
+        self.found = found
         self.is_newer = found is not None and found > needed
         if self.is_newer:
             what = f"is at revision {found}, which this version doesn't know: it is newer"

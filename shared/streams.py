@@ -31,13 +31,19 @@ class WrongEvent(Wrong):
         super().__init__(f"event {event.position} of {event.stream}: {why}")
 
 
+class Held(NamedTuple):
+    """A key as it was given, and the position of the event since which it is held."""
+
+    shown: str
+    since: int
+
+
 class Folded(NamedTuple):
     """A stream, its version, the position of its last event, and the keys that it holds."""
 
     stream: str
     version: int
-    position: int
-    keys: frozenset[UniqueKey]
+    keys: Mapping[UniqueKey, Held]
 
     @property
     def category(self) -> str:
@@ -51,7 +57,7 @@ class Folded(NamedTuple):
 def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:
     """In order of stream. Raises WrongEvent at the first that doesn't belong where it is, or that can't be read."""
     for _, events in groupby(event_store.read_by_stream(connection), key=attrgetter("stream")):
-        yield _fold(events, aggregates)
+        yield fold(events, aggregates)
 
 
 def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
@@ -82,8 +88,10 @@ def why(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
+def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
+    """All events of one stream. Raises WrongEvent."""
     state, version = None, 0
+    keys: Mapping[UniqueKey, Held] = {}
     for event in events:
         rules = rules_of(event, aggregates)
         check_version(event, version)
@@ -91,9 +99,11 @@ def _fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
         version = event.version
         try:
             state = rules.evolve(state, model)
+            held = rules.unique_keys(state)
         except Exception as error:
             raise WrongEvent(event, f"the rules can't take this {event.type}: {why(error)}") from error
-    return Folded(event.stream, version, event.position, rules.unique_keys(state))
+        keys = {key: Held(its, keys[key].since if key in keys else event.position) for key, its in held.items()}
+    return Folded(event.stream, version, keys)
 
 
 def _model(event: RecordedEvent, rules: Rules) -> Event:

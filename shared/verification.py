@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared import database, event_store, inbox, outcomes, projection
-from shared.decider import UniqueKey
+from shared import database, event_store, inbox, outcomes, projection, unique_keys
 from shared.event_store import PAGE, RecordedEvent
 from shared.inbox import Accepted
 from shared.outcomes import Outcome
@@ -19,7 +18,10 @@ from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.replay import differences, replay
 from shared.settings import Settings
-from shared.streams import Aggregates, Folded, Wrong, WrongEvent, folded
+from shared.streams import Aggregates, Wrong, WrongEvent, folded
+
+NAMED = 20
+"""Pairs of streams with the same key that are named in a line."""
 
 
 class WrongReadModel(Wrong):
@@ -28,6 +30,15 @@ class WrongReadModel(Wrong):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class Contested(Wrong):
+    """What comes last, and what the service works with: until one of two streams gives up the key that both hold."""
+
+    def __init__(self, contested: Sequence[tuple[str, str, str]]) -> None:
+        first = [f"{one} and {other} hold the same {scope}" for scope, one, other in contested[:NAMED]]
+        more = len(contested) - len(first)
+        super().__init__("; ".join([*first, *([f"and {more} more"] if more else [])]))
 
 
 class Stores(NamedTuple):
@@ -68,6 +79,7 @@ def checks(stores: Stores, aggregates: Aggregates, *, but: Collection[str] = ())
         "events and outcomes": _causes(stores),
         "versions and unique keys": _streams(stores.log, aggregates),
         **read_models,
+        "keys held once": _contested(stores.log),
     }
 
 
@@ -149,25 +161,22 @@ def _cause(event: RecordedEvent) -> str:
 def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
     held = 0
     for page in pages(folded(log, aggregates), PAGE):
-        keys = _keys(page)
-        owners = outcomes.owners(log, keys)
-        for key, stream in keys.items():
-            if owners.get(key) != stream:
-                raise Wrong(f"{key.scope} {key.value} is held by {stream}, and kept for {owners.get(key, 'nobody')}")
-        held += len(keys)
+        holders = unique_keys.holders(log, (key for each in page for key in each.keys))
+        for each in page:
+            for key, its in each.keys.items():
+                if each.stream not in holders[key]:
+                    other = next(iter(holders[key]), "nobody")
+                    raise Wrong(f"{key.scope} {its.shown} is held by {each.stream}, and kept for {other}")
+            held += len(each.keys)
         yield sum(each.version for each in page)
-    if (kept := outcomes.count_keys(log)) != held:
+    if (kept := unique_keys.count(log)) != held:
         raise Wrong(f"{kept} unique keys are kept, and {held} held")
 
 
-def _keys(streams: Sequence[Folded]) -> dict[UniqueKey, str]:
-    keys: dict[UniqueKey, str] = {}
-    for each in streams:
-        for key in each.keys:
-            if other := keys.get(key):
-                raise Wrong(f"{key.scope} {key.value} is held by {other} and by {each.stream}")
-            keys[key] = each.stream
-    return keys
+def _contested(log: Connection) -> Iterator[int]:
+    if contested := unique_keys.contested(log):
+        raise Contested(contested)
+    yield unique_keys.count(log)
 
 
 def _read_model(stores: Stores, which: Projection) -> Iterator[int]:

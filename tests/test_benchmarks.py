@@ -19,7 +19,7 @@ from benchmarks.journey import Wrong
 from benchmarks.pour import pour
 from benchmarks.rounds import Figures
 from cli.init import init
-from shared import database, event_store, outcomes, sqlite
+from shared import database, event_store, outcomes, sqlite, unique_keys
 from shared.decider import UniqueKey
 from shared.users import read_model
 from tests.helpers import Stores, accept, update
@@ -109,7 +109,7 @@ def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -
     assert _users(stores.read_model) == before
     with stores.events.begin() as connection:
         keys = [UniqueKey("email", email) for *_, email, _ in before]
-        assert set(outcomes.owners(connection, keys).values()) == {f"user-{user_id}" for user_id, *_ in before}
+        assert set(unique_keys.holders(connection, keys).values()) == {(f"user-{user_id}",) for user_id, *_ in before}
         versions = event_store.heads(connection, [f"user-{user_id}" for user_id, *_ in before]).versions
         assert list(versions.values()) == [version for *_, version in before]
 

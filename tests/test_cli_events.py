@@ -14,8 +14,8 @@ from cli.init import init
 from shared import cloud_events, database, event_store, outcomes
 from shared.cloud_events import Damaged
 from shared.event_store import RecordedEvent, events
-from shared.outcomes import unique_keys
 from shared.settings import Settings
+from shared.unique_keys import unique_keys
 from tests.command_line import cqrs, told
 from tests.helpers import JOHN, Stores, accept, create, new_handler, update
 from tests.service import Service, clean_environment, eventually

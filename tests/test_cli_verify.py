@@ -61,6 +61,7 @@ def test_what_is_well_is_gone_through(used: Stores) -> None:
         "events and outcomes": 6,
         "versions and unique keys": 6,
         **{f"read model {name}": 6 for name in PROJECTIONS},
+        "keys held once": 5,
     }
     assert "ok  positions: 6\n" in cqrs(used.settings, "verify")
 

@@ -44,6 +44,9 @@ BEFORE_REVISIONS = """
 """
 """An event store of the first days."""
 
+CREATED = """INSERT INTO events VALUES (1, 'user-1', 1, 'UserCreated',
+    '{"user_id"\\:1,"first_name"\\:"A","last_name"\\:"B","email"\\:"a@example.com"}', '{}', '2026')"""
+
 
 @pytest.fixture
 def another(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Settings:
@@ -177,7 +180,7 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
     settings.data_dir.mkdir()
     for store, url in schema.stores(settings):
         migrations.upgrade(url, store)
-    write(settings.event_store, "INSERT INTO unique_keys VALUES ('email', 'a@example.com', 'user-1')")
+    write(settings.event_store, CREATED, "INSERT INTO unique_keys VALUES ('email', 'a@example.com', 'user-1')")
     monkeypatch.undo()
     if half_way and database.is_local(settings.event_store):
         write(settings.event_store, "DELETE FROM event_store_schema", "DROP INDEX outcomes_failed")

@@ -2,18 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import reduce
 from typing import Any, Literal
 
 from pydantic_core import from_json
 
 from shared import logs
-from shared.decider import Decider, Rejected, UniqueKey
+from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import UnknownShape, now
 from shared.outcomes import Outcome, SetAside
+from shared.unique_keys import Holders
 from workers.errors import in_words
 from workers.folds import Fold
 
@@ -32,18 +32,18 @@ class Batch:
         heads: Heads,
         folds: Mapping[str, Fold],
         history: Sequence[RecordedEvent],
-        owners: Mapping[UniqueKey, str | None],
+        holders: Mapping[UniqueKey, Holders],
         stuck: Collection[str],
         tries: Mapping[int, int],
     ) -> None:
-        """`history` has the events past the folds, `owners` tells who is known to hold a key.
+        """`history` has the events past the folds, `holders` the keys that were looked up.
 
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
-        self.moved: dict[UniqueKey, str | None] = {}
-        self.assumed_free: set[UniqueKey] = set()
+        self.moved: dict[UniqueKey, Holders] = {}
+        self.assumed: dict[UniqueKey, Holders] = {}
         self.set_aside: list[SetAside] = []
         self._aggregates = aggregates
         self.heads = heads
@@ -53,7 +53,7 @@ class Batch:
         for event in history:
             self._history[event.stream].append(event)
         self._position = heads.position
-        self._owners = owners
+        self._known = holders
         self._stuck = set(stuck)
         self._tries = tries
         self._states: dict[str, Any] = {}
@@ -84,6 +84,10 @@ class Batch:
             detail = f"Gave up after {tries} tries. {in_words(error)}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
+    def contested(self) -> list[UniqueKey]:
+        """Of the keys that moved, those that several streams held."""
+        return [key for key in self.moved if len(self._known.get(key, ())) > 1]
+
     def folds(self) -> dict[str, Fold]:
         """The streams as they stand now."""
         return {stream: Fold(self._versions[stream], state) for stream, state in self._states.items()}
@@ -109,13 +113,22 @@ class Batch:
             self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 
-    def _move_keys(self, stream: str, before: AbstractSet[UniqueKey], after: AbstractSet[UniqueKey]) -> None:
-        for key in after - before:
-            if key not in self.moved and key not in self._owners:
-                self.assumed_free.add(key)
-            if self.moved.get(key, self._owners.get(key)):
-                raise Rejected(f"{key.scope}-taken", f"The {key.scope} {key.value} is taken.")
-        self.moved |= dict.fromkeys(before - after) | dict.fromkeys(after - before, stream)
+    def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
+        """A key that others hold too stays theirs."""
+        gained, left = after.keys() - before.keys(), before.keys() - after.keys()
+        for key in gained:
+            if self._holders(key, ()):
+                raise Rejected(f"{key.scope}-taken", f"The {key.scope} {after[key]} is taken.")
+        self.moved |= dict.fromkeys(gained, (stream,))
+        for key in left:
+            self.moved[key] = tuple(each for each in self._holders(key, (stream,)) if each != stream)
+
+    def _holders(self, key: UniqueKey, assumed: Holders) -> Holders:
+        if key in self.moved:
+            return self.moved[key]
+        if key in self._known:
+            return self._known[key]
+        return self.assumed.setdefault(key, assumed)
 
     def _succeed(self, command: Accepted, events: Sequence[NewEvent]) -> None:
         self._versions[command.stream] += len(events)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from shared import event_store, inbox, outcomes
+from shared import event_store, inbox, outcomes, unique_keys
 from shared.aggregates import AGGREGATES
 from shared.database import attempt, is_trouble
 from shared.decider import UniqueKey
@@ -16,6 +16,7 @@ from shared.event_store import Heads
 from shared.inbox import Accepted
 from shared.outcomes import SetAside
 from shared.taken import Taken
+from shared.unique_keys import Holders
 from workers import measures, trail, watch
 from workers.batch import Batch
 from workers.folds import Folds
@@ -130,11 +131,11 @@ class CommandHandler:
         return [batch]
 
     def _decide(self, connection: Connection, turn: Turn) -> Batch:
-        """Decide as if every key asked for were free, look them up at once, and decide again if one was taken."""
+        """Decide as if keys were free, or held by who gives them up; look them up at once, and decide again if not."""
         heads = event_store.heads(connection, {command.stream for command in turn.chunk})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
-        owners = dict[UniqueKey, str | None]()
-        new_batch = partial(Batch, AGGREGATES, heads, folds, history, owners, turn.stuck, turn.tries)
+        known = dict[UniqueKey, Holders]()
+        new_batch = partial(Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries)
         deadly = self._deadly(connection, turn, new_batch)
         exactly = self._is_careful() or bool(turn.tries)
         while True:
@@ -146,10 +147,10 @@ class CommandHandler:
                     else:
                         self._watch.on(connection, command.seq)
                         batch.handle(command)
-            taken = outcomes.owners(connection, batch.assumed_free)
-            if not taken:
+            found = unique_keys.holders(connection, batch.assumed)
+            if found == batch.assumed:
                 return batch
-            owners |= dict.fromkeys(batch.assumed_free) | taken
+            known |= found
 
     def _deadly(self, connection: Connection, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
         """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
@@ -204,5 +205,5 @@ def _committed(chunk: Sequence[Accepted], batches: Sequence[Batch], folds: Folds
 def _write(connection: Connection, batch: Batch) -> None:
     event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
-    outcomes.move_keys(connection, batch.moved)
+    unique_keys.move(connection, batch.moved, contested=batch.contested())
     outcomes.set_aside(connection, batch.set_aside)

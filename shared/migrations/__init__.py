@@ -1,15 +1,23 @@
 """The histories of the stores' schemas, and how a store is brought to the newest revision."""
 
+from contextlib import nullcontext
+
 from sqlalchemy import Connection
 
 from shared import database, schema, sqlite
+from shared.migrations import rekeying
+from shared.migrations.rekeying import Bar
+
+REKEYED = {"event_store": ("0004", rekeying.unique), "read_model": ("0003", rekeying.of_emails)}
+"""The revisions with which the rule of keys changed, and what makes them anew, once the tables are as the code's."""
 
 
-def upgrade(url: str, store: str) -> None:
+def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> None:
     """All or nothing; from an empty database, from tables that have no revision yet, or from an older revision.
 
     Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
     """
+    revision, make_anew = REKEYED.get(store, ("", None))
     with database.briefly(database.writer(url, lock=store, create=True)) as engine:
         if database.is_local(url):
             sqlite.keep_a_write_ahead_log(engine)
@@ -19,6 +27,8 @@ def upgrade(url: str, store: str) -> None:
                 raise wrong
             if wrong:
                 _upgrade(connection, store)
+            if wrong and make_anew and (wrong.found or "") < revision <= schema.REVISIONS[store]:
+                make_anew(connection, bar)
 
 
 def _upgrade(connection: Connection, store: str) -> None:

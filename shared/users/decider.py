@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from shared.decider import Decider, Rejected, UniqueKey
+from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.users import CreateUser, UpdateUserEmail, UserCommand, UserCreated, UserEmailUpdated, UserEvent, addresses
 
 
@@ -36,10 +36,8 @@ def evolve(user: User | None, event: UserEvent) -> User:
             return User(event.new_email)
 
 
-def unique_keys(user: User | None) -> frozenset[UniqueKey]:
-    if not user:
-        return frozenset()
-    return frozenset({UniqueKey("email", addresses.key(user.email))})
+def unique_keys(user: User | None) -> UniqueKeys:
+    return {UniqueKey("email", addresses.key(user.email)): user.email} if user else {}
 
 
 users = Decider[UserCommand, UserEvent, User](
