@@ -1,18 +1,17 @@
 """Users: the commands that change them, and what the read model shows of them."""
 
-import re
-import unicodedata
-from functools import lru_cache, partial
+from functools import partial
 from typing import Annotated
 
-from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from api import history
+from api.addresses import Email
 from api.commands import Command, IdempotencyKey, submit
 from api.documentation import AFTER_WAITING, COMMAND, PAST, QUERY, errors, headers
+from api.names import Name
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
@@ -26,42 +25,6 @@ router = APIRouter(tags=["users"], route_class=Route)
 PROJECTION = read_model.users.name
 BY_EMAIL = emails.emails.name
 
-
-ORDINARY = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
-"""What stands before the @ of nearly all addresses: of those only the domain is looked into, and it is remembered."""
-
-MAX_EMAIL = 254
-
-
-def _name(value: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
-        raise ValueError("must not contain control characters")
-    return value
-
-
-def _email(value: str) -> str:
-    local, _, domain = value.rpartition("@")
-    ordinary = ORDINARY.fullmatch(local) and domain.isascii() and len(value) <= MAX_EMAIL
-    if error := _wrong_in_domain(domain) if ordinary else _wrong(value):
-        raise ValueError(error)
-    return value
-
-
-@lru_cache(4096)
-def _wrong_in_domain(domain: str) -> str | None:
-    return _wrong(f"x@{domain}")
-
-
-def _wrong(email: str) -> str | None:
-    try:
-        validate_email(email, check_deliverability=False)
-    except EmailNotValidError as error:
-        return str(error)
-    return None
-
-
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
-Email = Annotated[str, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]
 UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's number")]
 
 
@@ -199,7 +162,7 @@ async def list_users(
     limit: Limit = 100,
     email: Annotated[
         Email | None,
-        Query(description="Only who holds this address, whatever its case", examples=["john.doe@example.com"]),
+        Query(description="Only who holds this address, however it is spelled", examples=["john.doe@example.com"]),
     ] = None,
     min_position: MinPosition = None,
 ) -> Response:

@@ -1,12 +1,14 @@
 """Which e-mail addresses are taken: those that the library email-validator takes."""
 
+import time
+
 import pytest
 from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from api.users import Email
+from api.addresses import MAX, Email
 
 EMAIL = TypeAdapter(Email)
 
@@ -30,3 +32,18 @@ def test_an_address_is_taken_if_the_library_takes_it(local: str, domain: str) ->
             EMAIL.validate_python(address)
     else:
         assert EMAIL.validate_python(address) == address
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("address", ["a{}@example.com", "{}@example.com", "a@{}.com", "{}"])
+def test_an_address_that_is_too_long_is_refused_in_no_time(address: str) -> None:
+    with pytest.raises(ValidationError, match="characters too many"):
+        EMAIL.validate_python(address.format("\u0315\u0300" * 500_000))
+
+
+def test_the_longest_address_takes_no_time() -> None:
+    for pair in ("\u0315\u0300", "\u0300\u0315", "@\u0338"):
+        began = time.perf_counter()
+        with pytest.raises(ValidationError):
+            EMAIL.validate_python(("a" + pair * MAX)[:MAX])
+        assert time.perf_counter() - began < 0.5
