@@ -20,11 +20,11 @@ from shared import cloud_events, database, event_store, projection, streams, ver
 from shared.aggregates import AGGREGATES
 from shared.cloud_events import LONGEST, Damaged
 from shared.event_store import RecordedEvent
-from shared.outcomes import unique_keys
 from shared.projection import Stop
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from shared.streams import Wrong
+from shared.unique_keys import unique_keys
 from tests.command_line import cqrs, told
 from tests.helpers import JOHN, Stores, accept, create
 from tests.service import clean_environment, environment, eventually
@@ -141,7 +141,7 @@ def test_verify_tells_it(stores: Stores) -> None:
 
 def test_an_address_that_two_hold_is_refused_by_stream_and_event(stores: Stores, tmp_path: Path) -> None:
     said = refused(stores, tmp_path / "log.jsonl", FIRST, created(2, "user-2", email="1@example.com"))
-    assert said == "cqrs: this is no log: user-1 has the email of user-2, whose last event is 2"
+    assert said == "cqrs: this is no log: user-1 (event 1) and user-2 (event 2) hold the same email"
 
 
 def test_what_only_a_projection_can_not_take_is_refused_and_found_too(

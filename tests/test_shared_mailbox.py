@@ -159,7 +159,7 @@ def test_a_log_in_which_two_hold_one_mailbox_is_refused(
     (tmp_path / "log.jsonl").write_text(cqrs(old.settings, "events", "export"))
     another = made(tmp_path / "another")
     said = cqrs(another, "events", "import", str(tmp_path / "log.jsonl"), code=1)
-    assert said == "cqrs: user-2 (event 2) and user-1 (event 4) hold the same email\n"
+    assert said == "cqrs: this is no log: user-2 (event 2) and user-1 (event 4) hold the same email\n"
     assert rows(another.event_store, "SELECT * FROM unique_keys") == rows(another.event_store, "SELECT * FROM events")
 
 
