@@ -10,7 +10,19 @@ from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
 from cli.private import tighten
-from shared import database, event_store, inbox, migrations, outcomes, projection, schema, sqlite, tables, unique_keys
+from shared import (
+    database,
+    event_store,
+    inbox,
+    migrations,
+    outcomes,
+    projection,
+    rights,
+    schema,
+    sqlite,
+    tables,
+    unique_keys,
+)
 from shared.aggregates import EVENTS
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
@@ -32,6 +44,9 @@ def init(settings: Settings) -> None:
         migrations.upgrade(url, store, bar)
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
+    for store, url in schema.stores(settings):
+        if not database.is_local(url):
+            _give_rights(settings, store, url)
     _check_they_belong_together(settings)
     for store, url in schema.stores(settings):
         if wrong := schema.look(settings, store, url, EVENTS):
@@ -102,6 +117,12 @@ def _make_read_model(url: str, which: Projection) -> None:
             projection.move_checkpoint(connection, which.name, 0)
         for other in projection.stops(connection).keys() - PROJECTIONS.keys():
             projection.move_stop(connection, other, None)
+
+
+def _give_rights(settings: Settings, store: str, url: str) -> None:
+    filled = [table for which in schema.projections(settings, store, url) for table in which.tables]
+    with database.briefly(database.writer(url, lock="rights")) as engine, engine.begin() as connection:
+        rights.give(connection, rights.of_store(store, filled))
 
 
 def _check_they_belong_together(settings: Settings) -> None:

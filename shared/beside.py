@@ -10,7 +10,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Table, make_url
 
-from shared import database, projection, sqlite
+from shared import database, projection, rights, sqlite
 from shared import tables as tables_
 from shared.taken import Taken
 
@@ -124,6 +124,7 @@ class Schema:
         with self._writing() as connection:
             connection.exec_driver_sql(f'CREATE SCHEMA "{self._name}"')
             projection.metadata.create_all(connection, tables=_all(tables))
+            rights.give(connection, rights.of_tables(tables))
 
     def remove(self) -> None:
         with self._writing() as connection:
@@ -142,6 +143,8 @@ class Schema:
             for schema in (self._serving, self._name):
                 if connection.dialect.has_table(connection, table.name, schema):
                     do(f'LOCK TABLE "{schema}"."{table.name}" IN SHARE UPDATE EXCLUSIVE MODE')
+            old, new = (f'"{schema}"."{table.name}"' for schema in (serving, self._name))
+            rights.copy(connection, old, new, table.columns.keys())
         do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
         do(f'CREATE SCHEMA "{self._before}"')
         for table in tables:

@@ -66,6 +66,11 @@ class Postgres:
         """Settings that put all three stores into one new database."""
         return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database(template))
 
+    def psql(self, url: str, script: str) -> None:
+        """Run a script in the server's own folder."""
+        url = url.replace("+psycopg", "")
+        self._run("psql", "--quiet", "--no-psqlrc", url, input=script.encode(), cwd=self.folder)
+
     def cut(self, *processes: psutil.Process) -> None:
         """End the connections of other processes, whatever goes on in them."""
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
@@ -109,6 +114,6 @@ class Postgres:
             package = self.folder / package.name
         return package / "pginstall" / "bin"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, **more: Any) -> None:
         command = [str(self._bin / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user)  # type: ignore[call-overload]
+        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)
