@@ -1,6 +1,6 @@
 """PostgreSQL: the users that API and workers are there, if there are such users, and what each of them may do."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Table
 
@@ -15,10 +15,10 @@ SET = "SELECT, INSERT, UPDATE"
 QUEUE = "SELECT, INSERT, DELETE"
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
-Rights = Mapping[str, Mapping[str, str]]
+Rights = dict[str, dict[str, str]]
 """By table, or sequence: what each role may do with it."""
 
-STORES: Mapping[str, Rights] = {
+STORES: dict[str, Rights] = {
     "inbox": {inbox.commands.name: {API: ADD, COMMANDS: READ}, inbox.sequences.name: {API: SET}},
     "event_store": {
         event_store.events.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
@@ -50,11 +50,8 @@ def give(connection: Connection, rights: Rights) -> None:
     users = _users(connection)
     if not users:
         return
-    do, quote, everybody = (
-        connection.exec_driver_sql,
-        connection.dialect.identifier_preparer.quote,
-        ", ".join(users.values()),
-    )
+    do, everybody = connection.exec_driver_sql, ", ".join(users.values())
+    quote = connection.dialect.identifier_preparer.quote
     [schema] = _column(connection, "SELECT quote_ident(current_schema())")
     do(f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {everybody}")
     do(f"GRANT USAGE ON SCHEMA {schema} TO {everybody}")

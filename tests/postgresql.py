@@ -116,4 +116,4 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str, **more: Any) -> None:
         command = [str(self._bin / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)
+        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)  # type: ignore[call-overload]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -190,7 +191,7 @@ def test_nobody_but_the_owner_gets_into_other_databases(installed: Installation)
 def test_all_tables_are_the_owner_s_and_it_is_said_who_may_do_what_with_each(installed: Installation) -> None:
     with installed.connect("cqrs") as connection:
         query = f"SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE {OURS} AND relkind IN ('r', 'S')"
-        owners = dict(connection.execute(query).fetchall())
+        owners: dict[str, str] = dict(connection.execute(query).fetchall())
     assert set(owners.values()) == {"cqrs"}
     tables = [table for which in PROJECTIONS.values() for table in which.tables]
     assert owners.keys() == set().union(*(rights.of_store(store, tables) for store in schema.REVISIONS))
@@ -207,7 +208,7 @@ def test_a_rebuild_keeps_what_the_owner_let_others_do(installed: Installation) -
         assert _acls(connection) == before
 
 
-def _acls(connection: psycopg.Connection) -> list[object]:
+def _acls(connection: psycopg.Connection) -> list[Any]:
     """Of tables and of their columns."""
     tables = f"SELECT relname, relacl::text FROM pg_class WHERE {OURS} AND relkind = 'r'"
     columns = f"""SELECT relname, attname, attacl::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
