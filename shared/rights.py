@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Table
 
-from shared import event_store, inbox, outcomes, projection
+from shared import event_store, inbox, outcomes, projection, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
 """The user of a role is named after who owns the tables and after the role: `cqrs_api`, say, beside `cqrs`."""
@@ -23,7 +23,8 @@ STORES: dict[str, Rights] = {
     "event_store": {
         event_store.events.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
         outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
-        outcomes.unique_keys.name: {COMMANDS: ALL},
+        unique_keys.unique_keys.name: {COMMANDS: ALL},
+        unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
         outcomes.aside.name: {API: READ, COMMANDS: QUEUE},
         event_store.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
     },
