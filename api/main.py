@@ -1,4 +1,4 @@
-"""The API: `uvicorn api.main:app`."""
+"""The API, an ASGI app; `python -m api` serves it."""
 
 import asyncio
 import signal
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Scope
 
 from api import metrics, problems
 from api.correlation import Correlation
+from api.door import Door
 from api.service import Service
 from shared import garbage, logs, schema, tracing
 from shared.listed import listed
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_telemetry(),
         routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
     )
+    app.add_middleware(Door, settings=settings)
     app.add_middleware(metrics.Timed)
     problems.install(app)
     return app

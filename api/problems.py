@@ -44,6 +44,7 @@ class Problem(HTTPException):
         self, type: str, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(status, detail, headers)
+        self.name = type
         self.document = document(type, status, detail, **more)
 
     def response(self) -> Response:

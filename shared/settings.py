@@ -47,6 +47,21 @@ class Settings(BaseSettings):
     """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks, with commas between, whose `X-Forwarded-For` names the client; from elsewhere it is ignored."""
+    max_connections: int = Field(4000, ge=1)
+    """Connections of one API process; beyond, those that have waited longest for a request are closed."""
+    max_head: int = Field(64 * 1024, ge=1024)
+    """Bytes of a request's line and headers together; of a chunked body, all that isn't its content."""
+    max_headers: int = Field(100, ge=1)
+    max_body: int = Field(64 * 1024, ge=1024)
+    """Bytes of a request's body."""
+    head_timeout: float = Field(10.0, gt=0, allow_inf_nan=False)
+    """Seconds from the first byte of a request to the end of its headers."""
+    body_timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
+    """Seconds from the end of the headers to the end of the body."""
+    idle_timeout: float = Field(15.0, gt=0, allow_inf_nan=False)
+    """Seconds that a connection may stay open without a request."""
+    allowed_hosts: str = ""
+    """What requests may name as their host besides this machine; unset, an API bound to more than it takes any."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Where a worker or beat shows its metrics; the API does so at `/metrics`."""
@@ -91,6 +106,14 @@ class Settings(BaseSettings):
             raise ValueError("redis://HOST:PORT/0 is what it looks like, for Valkey too")
         _check(lambda url: urlsplit(url).port, value)
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        hosts = [each.strip().lower() for each in value.split(",") if each.strip()]
+        if not all(re.fullmatch(r"\*|([\w.-]+|\[[\da-f:.]+\])(:\d+)?", each, re.ASCII) for each in hosts):
+            raise ValueError("names with commas between, as in example.org,example.org:8443, or *")
+        return ",".join(hosts)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

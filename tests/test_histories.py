@@ -115,7 +115,7 @@ class Stack:
         for engine in (self._log, self._read_model):
             self._open.callback(engine.dispose)
         app = create_app(settings)
-        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
+        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
         self._loop = self._open.enter_context(asyncio.Runner())
         lifespan = app.router.lifespan_context(app)
         self._loop.run(lifespan.__aenter__())

@@ -125,7 +125,7 @@ def test_every_error_has_the_id_of_its_request(tmp_path: Path, method: str, path
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, headers={"X-Request-ID": "mine"})
 
     answer = asyncio.run(ask())

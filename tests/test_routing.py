@@ -48,7 +48,7 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
 
     async def ask() -> None:
         app = httpx.ASGITransport(Starlette(routes=router.routes))
-        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=app, base_url="http://localhost") as client:
             await client.get("/1")
             headers = [("Prefer", "wait=1"), ("prefer", "respond-async"), ("X-Other", "x")]
             await client.get("/2?kind=a&kind=b&limit=3", headers=headers)
@@ -64,7 +64,7 @@ def test_a_router_of_fastapi_s_own_answers_problems_too(tmp_path: Any) -> None:
     async def show(number: int) -> None: ...
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.get("/plain/x")
 
     answer = asyncio.run(ask())
@@ -84,7 +84,7 @@ def test_a_signature_that_would_not_be_read_is_refused_at_the_start(needs: Any) 
 def test_a_path_or_a_query_with_a_character_that_no_store_holds_is_refused(tmp_path: Any) -> None:
     async def ask() -> list[httpx.Response]:
         app = httpx.ASGITransport(create_app(Settings(data_dir=tmp_path, _env_file=None)))
-        async with httpx.AsyncClient(transport=app, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=app, base_url="http://localhost") as client:
             return [await client.get(path) for path in ("/commands/%00", "/events/?stream=%00", "/events/?type=a%00")]
 
     answers = asyncio.run(ask())
