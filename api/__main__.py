@@ -2,20 +2,11 @@
 
 import os
 import signal
-import socket
-import sys
 
-import uvicorn
-
+from api import server
 from api.main import ROLE
 from shared import logs
 from shared.settings import Settings
-
-TAKES_WITHIN = 10
-"""Seconds in which the other end must take what it is sent; then the system ends the connection, buffers and all."""
-
-STOP_TIMEOUT = 5
-"""Seconds it gives open requests when it is told to stop."""
 
 
 def main() -> None:
@@ -25,26 +16,7 @@ def main() -> None:
         signal.signal(number, lambda *_: os._exit(0))
     settings = Settings()
     logs.set_up(ROLE, settings)
-    config = uvicorn.Config(
-        "api.main:app",
-        host=settings.api_host,
-        port=settings.api_port,
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        proxy_headers=bool(settings.trusted_proxies),  # by default uvicorn believes whoever is on this machine
-        forwarded_allow_ips=[str(each) for each in settings.trusted_proxies],
-        timeout_graceful_shutdown=STOP_TIMEOUT,
-    )
-    uvicorn.Server(config).run(sockets=[_impatient(config.bind_socket())])
-
-
-def _impatient(listening: socket.socket) -> socket.socket:
-    if sys.platform == "linux":
-        listening.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKES_WITHIN * 1000
-        )  # tcp(7); connections inherit it
-    return listening
+    server.serve(settings)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ from starlette.types import Receive, Scope, Send
 
 from api.problems import Problem, invalid
 
-MAX_BODY = 64 * 1024
-"""Bytes."""
-
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
 
 Errors = list[Any]
@@ -27,8 +24,8 @@ class Route(APIRoute):
     """For an endpoint that takes the request and what its signature names, and returns a Response.
 
     FastAPI's own route looks at the signature's types again for each request, which costs more than all the API does.
-    For what this one doesn't know, like `Depends`, a router without it will do; it has no `MAX_BODY`. Dependencies of
-    the app or of a router don't reach this one.
+    For what this one doesn't know, like `Depends`, a router without it will do. Dependencies of the app or of a router
+    don't reach this one.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
@@ -50,6 +47,8 @@ class Route(APIRoute):
         values = self._read_parameters(request, errors)
         if self._body:
             name, model = self._body
+            if errors and "expect" in request.headers:  # 100 Continue would ask for a body in vain
+                raise invalid(errors)
             values[name] = await _read_body(request, model, errors)
         if errors:
             raise invalid(errors)
@@ -105,16 +104,12 @@ def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
 
 
 async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) -> Any:
-    body = b""
+    if not JSON.match(request.headers.get("content-type", "")) and _has_content(request):
+        raise Problem("unsupported-media-type", 415, "The body must be application/json.")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise Problem("content-too-large", 413, f"A body is {MAX_BODY} bytes at most.")
+        body = await request.body()
     except ClientDisconnect:
         raise Problem("malformed-json", 400, "The body ended early.") from None
-    if body and not JSON.match(request.headers.get("content-type", "")):
-        raise Problem("unsupported-media-type", 415, "The body must be application/json.")
     try:
         return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null")
     except ValidationError as error:
@@ -122,6 +117,11 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
         if first["type"] == "json_invalid":
             raise Problem("malformed-json", 400, f"{first['ctx']['error']}.") from None
         errors += [{**each, "loc": ("body", *each["loc"])} for each in its]
+
+
+def _has_content(request: Request) -> bool:
+    """By its framing (RFC 9110, section 8.6), before any of it is read."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 def _asks_for_more(signature: Dependant) -> bool:

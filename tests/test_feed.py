@@ -281,7 +281,7 @@ def test_of_who_takes_nothing_nothing_is_left(stores: Stores, service: Callable[
 def stuck(port: int) -> Iterator[None]:
     """Somebody who asks for everything and reads nothing."""
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET /events/stream?after=0 HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.sendall(b"GET /events/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         yield
 
 
