@@ -1,21 +1,24 @@
 """`cqrs restore`: a backup in the place of what is there, once it is found to be whole."""
 
+import errno
 import hashlib
-import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
+from pydantic import AwareDatetime, BaseModel
 
+from cli import schemas
 from cli.alone import alone
 from cli.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.errors import Refused
 from cli.init import init
 from cli.output import bar
 from cli.verify import verify
-from shared import database, sqlite, tables
+from shared import database, schema, sqlite, tables
 from shared.beside import beside
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
@@ -27,6 +30,15 @@ STORES = "inbox.db", "events.db"
 
 BLOCK = 2**20
 """Bytes copied at once."""
+
+
+class Manifest(BaseModel):
+    """What `cqrs backup` noted."""
+
+    taken_at: AwareDatetime
+    last_command: int
+    last_event: int
+    sha256: dict[str, str]
 
 
 def restore(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -47,6 +59,9 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
                 if source.name in taken["sha256"] or source.name in STORES:
                     with bar(source.name) as show:
                         _copy(source, path, taken["sha256"].get(source.name), show)
+            for store, url in schema.stores(new):
+                if sqlite.path_of(url).exists():
+                    schemas.check_file(new, store, url)
             _remove_other_shapes(new)
             init(new)
             _verify(new)
@@ -116,10 +131,19 @@ def _check_unused(paths: list[Path]) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        taken = json.loads((folder / MANIFEST).read_text())
-        return {**taken, "sha256": dict(taken["sha256"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        with _open(folder / MANIFEST) as file:
+            return Manifest.model_validate_json(file.read(BLOCK)).model_dump(mode="json")
+    except (OSError, ValueError):
         raise Refused(f"{folder} is no backup: it has no {MANIFEST} that can be read") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    """A file: neither a link, which may lead anywhere, nor a pipe, which may have no end."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
 
 
 def _beside(settings: Settings) -> Settings:
@@ -129,10 +153,9 @@ def _beside(settings: Settings) -> Settings:
 
 
 def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int], None]) -> None:
-    total, done, found = source.stat().st_size if source.exists() else 0, 0, hashlib.sha256()
-    if not total:
-        raise Refused(f"{source} is missing")
-    with source.open("rb") as reading, path.open("wb") as writing:
+    done, found = 0, hashlib.sha256()
+    with _to_be_copied(source) as reading, path.open("wb") as writing:
+        total = os.fstat(reading.fileno()).st_size
         while block := reading.read(BLOCK):
             found.update(block)
             writing.write(block)
@@ -142,3 +165,12 @@ def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int
         os.fsync(writing.fileno())
     if found.hexdigest() != digest:
         raise Refused(f"{source} isn't what was backed up: its checksum is another")
+
+
+def _to_be_copied(source: Path) -> BinaryIO:
+    try:
+        return _open(source)
+    except FileNotFoundError:
+        raise Refused(f"{source} is missing") from None
+    except OSError as error:
+        raise Refused(f"{source} is no file of a backup: {error.strerror}") from None

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import typer
 
+from cli import schemas
 from cli.output import progress
 from shared.aggregates import AGGREGATES
 from shared.settings import Settings
@@ -15,7 +16,8 @@ def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()
     """How much each check went through; `but` these read models. Raises Wrong at the first thing that is wrong."""
     done: dict[str, int] = {}
     with snapshots(settings) as stores:
-        for what, check in checks(stores, AGGREGATES, but=but).items():
+        every = {"schemas": schemas.check(settings, stores)} | checks(stores, AGGREGATES, but=but)
+        for what, check in every.items():
             done[what] = sum(progress(check, what))
             if not quiet:
                 typer.echo(f"ok  {what}: {done[what]:,}")

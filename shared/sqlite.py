@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from prometheus_client import Histogram
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from shared import metrics
@@ -27,6 +27,9 @@ READ_BUSY_TIMEOUT = 0.25
 
 PAGES = 1000
 """Copied at once."""
+
+GUARDED = ("trusted_schema = OFF", "cell_size_check = ON")
+"""A file may come from anywhere: functions in its schema that have effects don't run, pages are looked at when read."""
 
 SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 """What a reader sees stays as it is from its first look on."""
@@ -45,6 +48,11 @@ def reader(url: str) -> Engine:
     return _engine(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
 
 
+def in_memory() -> Engine:
+    """A database that is gone with the engine."""
+    return create_engine("sqlite://", module=sqlite3, poolclass=StaticPool)
+
+
 def keep_a_write_ahead_log(engine: Engine) -> None:
     """From now on; the file remembers it."""
     with engine.connect() as connection:
@@ -55,13 +63,13 @@ def keep_a_write_ahead_log(engine: Engine) -> None:
 def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -> None:
     """What the connection sees into a new file; `show` gets the pages copied, and all."""
     source: Any = connection.connection.driver_connection
-    with closing(sqlite3.connect(str(path))) as target:
+    with closing(_open(str(path))) as target:
         source.backup(target, pages=PAGES, progress=lambda _, left, total: show(total - left, total))
 
 
 def is_used(path: Path) -> bool:
     """Whether another connection has the file open, even if it does nothing; if not, its log is folded into it."""
-    with closing(sqlite3.connect(str(path), timeout=0, isolation_level=None)) as connection:
+    with closing(_open(str(path), timeout=0)) as connection:
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE")
@@ -100,13 +108,7 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
     def connect() -> Any:
         if mode == "rwc":
             _make(path)
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}",
-            uri=True,
-            timeout=timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        connection = _open(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=timeout, check_same_thread=False)
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         return connection
@@ -124,6 +126,13 @@ def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) ->
             raise DisconnectionError
 
     return engine
+
+
+def _open(name: str, **how: Any) -> Any:
+    connection = sqlite3.connect(name, isolation_level=None, **how)
+    for pragma in GUARDED:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
 
 
 def _make(path: Path) -> None:

@@ -110,7 +110,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def begin_init(settings: Settings) -> "subprocess.Popen[str]":
-    settings.data_dir.mkdir(exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "cli", "init"],
         cwd=settings.data_dir,
