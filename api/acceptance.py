@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from api.problems import Problem, unavailable
 from api.reading import within
 from shared import bus, inbox, logs, metrics
-from shared.database import is_trouble
+from shared.database import in_words, is_trouble
 from shared.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission
 
 BATCH = 500
@@ -21,6 +21,9 @@ BATCH = 500
 
 WITHIN = 15.0
 """Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
+
+RECENT = 10.0
+"""Seconds for which a failure to write counts, unless something is written."""
 
 log = logs.logger()
 
@@ -38,6 +41,13 @@ class Acceptor:
         self._thread = ThreadPoolExecutor(1, "inbox")
         self._waiting: list[Waiting] = []
         self._commits: asyncio.Task[None] | None = None
+        self._failed_at = -RECENT
+        self._failed = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the store took nothing when it was last asked to, if that was a moment ago; else ""."""
+        return self._failed if time.monotonic() < self._failed_at + RECENT else ""
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted.
@@ -78,10 +88,12 @@ class Acceptor:
         except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
+                self._failed_at, self._failed = time.monotonic(), in_words(error)
             for _, answer in batch:
                 if not answer.cancelled():
                     answer.set_exception(error)
             return
+        self._failed = ""
         for (_, answer), its in zip(batch, answers, strict=True):
             if not answer.cancelled():
                 answer.set_result(its)

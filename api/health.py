@@ -1,24 +1,18 @@
 """Whether the service is alive, and whether it can work."""
 
-import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
-from sqlalchemy.exc import DBAPIError
 
 from api.documentation import headers
 from api.problems import RETRY_AFTER
 from api.routing import Route
 from api.service import Service
-from shared import bus, event_store, inbox, projection
-from shared.projection import Stands
 
 router = APIRouter(tags=["health"], route_class=Route)
-
-T = TypeVar("T")
 
 Status = Literal["ready", "degraded", "unavailable"]
 
@@ -36,11 +30,12 @@ class Lag(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: commands wait until Redis is back, or a projection stands still, or its database is down."""
+    """`degraded`: something keeps commands from being accepted, handled or shown; what there is can be read."""
 
     status: Status
     dependencies: dict[str, str] = Field(
-        examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}]
+        examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok", "workers": "ok"}],
+        description="`ok`, or what is wrong; `workers`: what has waited for 10 s",
     )
     projections: dict[str, Lag] = Field(
         examples=[{"users": {"position": 2, "lag": 0, "paused": False, "stopped": None}}]
@@ -64,24 +59,11 @@ async def livez(request: Request) -> Response:
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
-    service = Service.of(request)
-    stands = await _stands(service)
-    accepted, last, broker = await asyncio.gather(
-        _told(service.inbox.read(inbox.last_seq)),
-        _told(service.log.read(event_store.last_position)),  # after the projections: none is ahead of it
-        asyncio.to_thread(bus.ping, service.bus),
-    )
-    dependencies = {
-        "inbox": _state(accepted),
-        "event_store": _state(last),
-        "read_model": _state_of_all(stands),
-        "redis": "ok" if broker else "down",
-    }
-    shown = {name: each for name, each in stands.items() if isinstance(each, Stands)}
-    lags = {name: each.shown(last) for name, each in shown.items()} if isinstance(last, int) else {}
-    if not (shown and dependencies["inbox"] == dependencies["event_store"] == "ok"):
+    stands, last, waiting, dependencies = await Service.of(request).conditions.now()
+    lags = {name: each.shown(last) for name, each in stands.items()} if last is not None else {}
+    if not stands or last is None or waiting is None:
         return _answer("unavailable", dependencies, lags)
-    well = set(dependencies.values()) == {"ok"} and not any(each.stopped or each.paused for each in shown.values())
+    well = set(dependencies.values()) == {"ok"} and not any(each.stopped or each.paused for each in stands.values())
     return _answer("ready" if well else "degraded", dependencies, lags)
 
 
@@ -90,27 +72,3 @@ def _answer(status: Status, dependencies: Mapping[str, str], lags: Mapping[str, 
     if status == "unavailable":
         return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
     return Response(to_json(body), 200, media_type="application/json")
-
-
-async def _stands(service: Service) -> dict[str, Stands | DBAPIError]:
-    looks = [_told(store.read(projection.stands, name)) for name, store in service.read_models.items()]
-    return dict(zip(service.read_models, await asyncio.gather(*looks), strict=True))
-
-
-async def _told(answer: Awaitable[T]) -> T | DBAPIError:
-    try:
-        return await answer
-    except DBAPIError as error:
-        return error
-
-
-def _state(answer: object) -> str:
-    return f"down: {answer.orig}" if isinstance(answer, DBAPIError) else "ok"
-
-
-def _state_of_all(answers: Mapping[str, object]) -> str:
-    """Of databases that may be several: what is wrong with each, unless it is the same with all."""
-    states = {name: _state(answer) for name, answer in answers.items()}
-    if len(set(states.values())) == 1:
-        return next(iter(states.values()))
-    return "; ".join(f"{name} {state}" for name, state in states.items() if state != "ok")

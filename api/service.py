@@ -9,6 +9,7 @@ from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
 from api.acceptance import Acceptor, Announcer
+from api.condition import Conditions
 from api.feed import INTERVAL, Feed
 from api.problems import unavailable
 from api.reading import Store
@@ -16,6 +17,7 @@ from api.streaming import Streams
 from api.waiting import Poll
 from shared import bus, database, event_store, inbox, outcomes, projection
 from shared.outcomes import Outcome
+from shared.probes import Probes
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
@@ -42,6 +44,15 @@ class Service:
         self._handled: int | None = None
         self._known = False
         self._ask_again = 0.0
+        self._probes = Probes(settings)
+        self.conditions = Conditions(
+            self.inbox,
+            self.log,
+            self.read_models,
+            stores=self._probes.troubles,
+            redis=partial(bus.trouble, self.bus),
+            acceptor=lambda: self.acceptor.trouble,
+        )
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.followed = Poll[int, Outcome](self._outcomes, every=INTERVAL)
         self.feed = Feed(self.log)
@@ -60,6 +71,7 @@ class Service:
         await self.announcer.close()
         for store in {self.inbox, self.log, *self.read_models.values()}:
             store.close()
+        self._probes.close()
 
     async def require(self, which: str, position: int | None) -> None:
         """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""

@@ -1,8 +1,12 @@
 """What is wrong with the surroundings is told in one line, and exit code 1."""
 
+import os
+import signal
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 import typer
 from pydantic import ValidationError
@@ -27,16 +31,41 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             with private():
-                return command(*args, **kwargs)
+                _flushed(command, *args, **kwargs)
+        except BrokenPipeError:
+            end_as_others_do()
         except ValidationError as error:
             first = error.errors()[0]
             name = "_".join(["CQRS", *map(str, first["loc"])]).upper()
             message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
         except DBAPIError as error:
             message = f"a store can't be used: {' '.join(str(error.orig).split())}"
+        except UnicodeDecodeError:
+            message = "a setting is not UTF-8: look at .env, and at the files in CQRS_SECRETS_DIR"
+        except UnicodeEncodeError:
+            message = "what was given is not UTF-8"
         except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
             message = str(error)
+        else:
+            return
         typer.secho(f"cqrs: {message}", fg="red", err=True)
         raise typer.Exit(1)
 
     return wrapped
+
+
+def end_as_others_do() -> NoReturn:
+    """Whoever read the output has enough: by the signal that ends `cat` and `grep` then, without a word."""
+    with suppress(OSError):  # what is left of it must not be tried once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    raise typer.Exit(128 + signal.SIGPIPE)  # where it is blocked
+
+
+def _flushed(command: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """What is written at the very end would fail where nobody can tell of it."""
+    try:
+        command(*args, **kwargs)
+    finally:
+        sys.stdout.flush()

@@ -1,7 +1,7 @@
 """The `cqrs` command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,17 @@ from cli import status as status_
 from cli import up as up_
 from cli import verify as verify_
 from cli.errors import in_one_line
-from cli.output import AsJson, console, example, show_json, table
+from cli.output import AsJson, console, example, print_anything, show_json, table
 from shared.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
+
+class App(typer.Typer):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        print_anything()
+        return super().__call__(*args, **kwargs)
+
+
+app = App(no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
 app.add_typer(commands.app, name="commands")
 app.add_typer(events.app, name="events")
 app.add_typer(projections.app, name="projections")
@@ -66,6 +73,7 @@ def status(
 ) -> None:
     """Who is alive, what waits, how far each projection is. Exit code 1 if a role or a projection is not."""
     settings = Settings()
+    api = status_.checked(api) if api else settings.api
     if watch:
         status_.watch(settings, api, as_json=as_json)
         return

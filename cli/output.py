@@ -1,8 +1,10 @@
 """What commands print: tables for people, JSON for programs."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from socket import gethostname
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +20,13 @@ from shared.settings import Settings
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
+
+
+def print_anything() -> None:
+    """What an encoding lacks is written as its number: in ASCII an ü is a backslash and `xfc`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show_json(value: Any) -> None:
@@ -40,9 +49,15 @@ def table(*columns: str) -> Table:
     return Table(*columns, box=None, pad_edge=False)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process, and in another thread not even that."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Values are shown as they are: no markup, no line broken."""
-    return Console(soft_wrap=True, markup=False, highlight=False)
+    return _Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def example(line: str) -> str:

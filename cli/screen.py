@@ -35,7 +35,7 @@ class Screen:
 
     def _write(self) -> None:
         while (text := self._lines.get()) is not None:
-            rest = f"{text}\n".encode(errors="replace")
+            rest = f"{text}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
             with suppress(OSError):
                 while rest:
                     rest = rest[os.write(sys.stdout.fileno(), rest) :]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, nullcontext, suppress
@@ -15,66 +16,100 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from sqlalchemy.exc import DBAPIError
 
+from cli.errors import Refused
 from cli.output import console, show_line, table
 from shared import backlog, bus, database, event_store, outcomes, projection
+from shared.backlog import Backlog
+from shared.probes import Probes
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 
 WITHIN = 1.0
 """Seconds in which roles must answer; commands are counted meanwhile."""
 
+NOT_ASKED = "unknown: they are asked through Redis"
+
 
 def status(settings: Settings, api: str = "") -> dict[str, Any]:
     """As it is shown; takes a second. `api` is where one listens, if not where the settings say."""
     before, started = _handled(settings), time.monotonic()
-    roles = {"api": _api(api or settings.api), **_workers(settings)}
+    dependencies = _dependencies(settings)
+    answering, unasked = _workers(settings)
+    if unasked and dependencies["redis"] == "ok":
+        dependencies["redis"] = unasked
+    roles = {"api": _api(api or settings.api), **answering}
     time.sleep(max(0.0, started + WITHIN - time.monotonic()))
     handled, seconds = _handled(settings) - before, time.monotonic() - started
-    projections = _projections(settings)
+    projections, commands = _projections(settings), _commands(settings)
+    if set(dependencies.values()) == {"ok"}:  # else it is known already why something waits
+        dependencies["workers"] = _overdue(commands, projections) or "ok"
     return {
-        "well": all(roles.values()) and not any(map(stands_still, projections.values())),
+        "well": all(roles.values())
+        and set(dependencies.values()) == {"ok"}
+        and not any(map(stands_still, projections.values())),
+        "dependencies": dependencies,
         "roles": roles,
         "queues": _queues(settings),
-        "commands": _commands(settings) | {"per_second": round(handled / seconds, 1)},
+        "commands": commands | {"per_second": round(handled / seconds, 1)},
         "projections": projections,
     }
 
 
+def checked(api: str) -> str:
+    """Raises Refused if it is no URL of an API."""
+    with suppress(ValueError):
+        where = urlsplit(api)
+        of_an_api = where.scheme in {"http", "https"} and where.hostname and not where.username and where.port != 0
+        if of_an_api and api.isascii() and api.isprintable() and " " not in api:
+            return api
+    raise Refused(f"--api takes a URL like http://127.0.0.1:8000, and {api!r} is none")
+
+
 def shown(status: Mapping[str, Any]) -> RenderableType:
     commands, queues = status["commands"], status["queues"]
+    causes = table("dependency", "state")
+    for name, each in status["dependencies"].items():
+        causes.add_row(name, each)
     overview = table("role", "alive")
+    asked = status["dependencies"]["redis"] == "ok"
     for role, alive in status["roles"].items():
-        overview.add_row(role, ", ".join(alive) or "none answers")
+        overview.add_row(role, ", ".join(alive) or ("none answers" if asked or role == "api" else NOT_ASKED))
     facts = table("commands", "")
     facts.add_row("accepted", f"{commands['accepted']:,}")
     facts.add_row("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}")
     facts.add_row("set aside", f"{commands['set_aside']:,}")
     facts.add_row("handled", f"{commands['per_second']:,} a second")
-    facts.add_row("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or "Redis doesn't answer")
+    facts.add_row("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or NOT_ASKED)
     progress = table("projection", "position", "events behind", "seconds behind", "state")
     for name, each in status["projections"].items():
         progress.add_row(name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
-    return Group(overview, "", facts, "", progress)
+    return Group(causes, "", overview, "", facts, "", progress)
 
 
 def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
-    """Show it over and over until Ctrl-C."""
+    """Show it over and over until Ctrl-C; in a terminal in one place, else one after another."""
     # Another thread asks, and this one waits for the signal: amid a talk to Redis it would become an error.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     failed: list[Exception] = []
-    live = Live(console=console(), screen=True, auto_refresh=False)
+    screen = console()
+    live = Live(console=screen, screen=True, auto_refresh=False)
+    in_place = screen.is_terminal and not as_json
 
     def show() -> None:
         try:
-            while as_json:
-                show_line(status(settings, api))
             while True:
-                live.update(_shown_or_why(settings, api), refresh=True)
+                if as_json:
+                    show_line(status(settings, api))
+                elif in_place:
+                    live.update(_shown_or_why(settings, api), refresh=True)
+                else:
+                    screen.print(_shown_or_why(settings, api), "")
+                sys.stdout.flush()
         except Exception as error:
             failed.append(error)
             os.kill(os.getpid(), signal.SIGINT)
 
-    with nullcontext() if as_json else live:
+    with live if in_place else nullcontext():
         Thread(target=show, daemon=True).start()
         signal.sigwait({signal.SIGINT})
     if failed:
@@ -87,7 +122,7 @@ def _shown_or_why(settings: Settings, api: str) -> RenderableType:
         return shown(status(settings, api))
     except DBAPIError as error:
         time.sleep(WITHIN)
-        return f"a store can't be used: {error.orig}"
+        return f"a store can't be used: {database.in_words(error)}"
 
 
 def state(progress: Mapping[str, Any]) -> str:
@@ -115,13 +150,35 @@ def _api(url: str) -> list[str]:
     return []
 
 
-def _workers(settings: Settings) -> dict[str, list[str]]:
-    """Those that answer, by role. A worker answers from the loop that runs its tasks: a frozen one doesn't."""
+def _dependencies(settings: Settings) -> dict[str, str]:
+    """Each store and Redis: `ok`, or why it can't be written."""
+    with closing(Probes(settings)) as probes:
+        troubles = probes.troubles()
+    told = {name: f"can't be written: {why}" for name, why in troubles.items()}
+    redis = bus.trouble(bus.celery(settings, socket_timeout=WITHIN))
+    return {name: told.get(name, "ok") for name in ("inbox", "event_store", "read_model")} | {"redis": redis or "ok"}
+
+
+def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
+    """Those that answer, by role, and why they can't be asked, if they can't.
+
+    A worker answers from the loop that runs its tasks: a frozen one doesn't.
+    """
     alive: dict[str, list[str]] = {}
-    with suppress(*bus.BrokerDown):
+    unasked = ""
+    try:
         alive = bus.alive(bus.celery(settings, socket_timeout=WITHIN + 1), within=WITHIN)
+    except bus.BrokerDown as error:
+        unasked = bus.in_words(error)
     queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS, "beat": bus.BEAT}
-    return {role: alive.get(queue, []) for role, queue in queues.items()}
+    return {role: alive.get(queue, []) for role, queue in queues.items()}, unasked
+
+
+def _overdue(commands: Mapping[str, Any], projections: Mapping[str, Mapping[str, Any]]) -> str:
+    waiting = Backlog(commands["accepted"], commands["waiting"], commands["oldest_seconds"])
+    return backlog.overdue(
+        waiting, {name: each["seconds"] for name, each in projections.items() if not stands_still(each)}
+    )
 
 
 def _queues(settings: Settings) -> dict[str, int]:

@@ -38,9 +38,12 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     screen = Screen()
     with alone(settings), _socket_folder(settings), _memory() as counts, contextlib.closing(screen):
         _check_port(settings)
-        if settings.redis_url and not bus.ping(bus.celery(settings, socket_timeout=2)):
+        if settings.redis_url and (trouble := bus.trouble(bus.celery(settings, socket_timeout=2))):
             where = maybe_sanitize_url(settings.redis_url)
-            screen.say(line(settings, f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"))
+            told = f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"
+            if trouble != "down":
+                told = f"Redis at CQRS_REDIS_URL, {where}, takes no message ({trouble}): commands wait until it does"
+            screen.say(line(settings, told))
         for pair in contested(settings):
             screen.say(line(settings, pair))
         stages = _stages(settings, counts, screen, command_workers, projection_workers)

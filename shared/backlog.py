@@ -1,5 +1,6 @@
 """What waits, and for how long: commands to be handled, of which two stores know, and events to be projected."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ from sqlalchemy import Connection
 
 from shared import event_store, inbox, outcomes
 from shared.messages import moment
+
+LATE = 10.0
+"""Seconds after which what waits is a sign that something is wrong, whatever it is."""
 
 
 class Handled(NamedTuple):
@@ -43,6 +47,15 @@ def waiting(inbox_: Connection, upto: Handled) -> Backlog:
 def behind(log: Connection, position: int) -> float:
     """Seconds since the first event past the position was recorded; 0 if there is none."""
     return next((age(each.recorded_at) for each in event_store.read_all(log, after=position, limit=1)), 0.0)
+
+
+def overdue(waiting: Backlog, behind: Mapping[str, float | None]) -> str:
+    """What waits for too long, "" if nothing does; `behind` is the seconds by projection that should go on."""
+    if (waiting.oldest or 0) >= LATE:
+        what = "the oldest command" if waiting.waiting else "a command that was set aside"
+        return f"{what} has waited for {waiting.oldest:.0f} s"
+    late = {name: seconds for name, seconds in behind.items() if (seconds or 0) >= LATE}
+    return "; ".join(f"{name} is {seconds:.0f} s behind the log" for name, seconds in late.items())
 
 
 def age(time: str) -> float:

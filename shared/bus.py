@@ -1,6 +1,7 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
 from collections import defaultdict
+from contextlib import suppress
 from functools import cache
 from socket import gethostname
 from typing import Any
@@ -11,11 +12,22 @@ from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
-from kombu.utils.json import dumps
+from kombu.transport import redis
+from kombu.utils.json import dumps, loads
 from redis import RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from shared import logs
+from shared.remote import ReadOnlyControl
 from shared.settings import Settings
+from shared.transport import Transport
 
 COMMANDS = "commands"
 PROJECTIONS = "projections"
@@ -37,14 +49,59 @@ _ID = str(UUID(int=0))
 
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
+_TRY = f"{_SEND.removesuffix(' end')} else redis.call('LINSERT', KEYS[1], 'BEFORE', '', '') end"
+"""The same, and a write where none is due: nothing in a queue is empty, so nothing is inserted."""
+
+_WORDS = {
+    "READONLY": "read-only, as a replica is",
+    "OOM": "out of memory",
+    "MISCONF": "read-only, since it can't save to its disk (MISCONF)",
+    "WRONGTYPE": "a key has another type than that of a queue (WRONGTYPE)",
+    "NOPERM": "this user may not do what he must (NOPERM)",
+    "NOREPLICAS": "read-only, for want of replicas (NOREPLICAS)",
+    "MASTERDOWN": "a replica without its master (MASTERDOWN)",
+    "NOAUTH": "it refuses the password (NOAUTH)",
+    "LOADING": "loading its data",
+}
+"""By Redis' own word."""
+
+_KINDS = {
+    ReadOnlyError: "READONLY",
+    OutOfMemoryError: "OOM",
+    NoPermissionError: "NOPERM",
+    AuthenticationError: "NOAUTH",
+    BusyLoadingError: "LOADING",
+}
+"""The words that the client takes for itself."""
+
 log = logs.logger()
+
+
+class _Transport(Transport):
+    def expected(self, queue: str) -> dict[str, Any] | None:
+        """Whatever stands in one of our queues wakes: it has no task, no time and no code of its own."""
+        task = next((task for task, its in QUEUES.items() if its == queue), None)
+        return loads(_message(task).replace(_ID, str(uuid4()))) if task else None
 
 
 class _Connection(Connection):
     """Celery waits up to 30 s between its tries to reach a lost broker, and has no setting for it."""
 
+    def get_transport_cls(self) -> Any:
+        known = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _Transport if known is redis.Transport else known
+
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         return super().ensure_connection(*args, interval_start=0.2, interval_step=0.2, interval_max=1, **kwargs)  # type: ignore[no-untyped-call]
+
+
+_TASKS = {
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "task_queues": [Queue(COMMANDS), Queue(PROJECTIONS)],
+    "task_default_queue": COMMANDS,
+    "task_routes": {task: {"queue": queue} for task, queue in QUEUES.items()},
+}
 
 
 class _AMQP(AMQP):  # type: ignore[misc]
@@ -53,14 +110,10 @@ class _AMQP(AMQP):  # type: ignore[misc]
 
 def celery(settings: Settings, *, socket_timeout: float) -> Celery:
     """The Celery app. `socket_timeout` (s) bounds every wait for a broker that hangs; a consumer's must be over 1 s."""
-    app = Celery("cqrs", amqp=_AMQP, broker=settings.redis, set_as_current=False)
+    app = Celery("cqrs", amqp=_AMQP, control=ReadOnlyControl, broker=settings.redis, set_as_current=False)
     app.conf.update(
-        task_ignore_result=True,
-        task_serializer="json",
+        _TASKS,
         accept_content=["json"],
-        task_queues=[Queue(COMMANDS), Queue(PROJECTIONS)],
-        task_default_queue=COMMANDS,
-        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
         task_publish_retry=False,
         worker_pool="solo",
         worker_prefetch_multiplier=1,
@@ -76,6 +129,7 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,
             "health_check_interval": STALE,
+            "global_keyprefix": f"cqrs:{settings.installed_as}:",
         },
     )
     return app
@@ -86,9 +140,15 @@ def wake(app: Celery, task: str) -> None:
 
     Raises BrokerDown; blocks for the app's socket timeout at most.
     """
-    message = _message(app, task).replace(_ID, str(uuid4()))
+    message = _message(task).replace(_ID, str(uuid4()))
     with app.producer_pool.acquire(block=True) as producer:
-        producer.channel.client.eval(_SEND, 1, QUEUES[task], message)
+        producer.channel.client.eval(_SEND, 1, key(app, QUEUES[task]), message)
+
+
+def key(app: Celery, name: str) -> str:
+    """As it stands in Redis. Celery puts the prefix before the keys of some commands by itself, not before these."""
+    prefix: str = app.conf.broker_transport_options["global_keyprefix"]
+    return prefix + name
 
 
 class Waker:
@@ -110,13 +170,27 @@ class Waker:
             self._down = False
 
 
-def ping(app: Celery) -> bool:
-    """Does the broker answer? Blocks for the app's socket timeout at most."""
+def trouble(app: Celery) -> str:
+    """Why no worker could be woken; "" if one could, and may have been. Blocks for the app's socket timeout at most."""
     try:
         with app.producer_pool.acquire(block=True) as producer:
-            return bool(producer.channel.client.ping())
-    except BrokerDown:
-        return False
+            for task, queue in QUEUES.items():
+                message = _message(task).replace(_ID, str(uuid4()))
+                producer.channel.client.eval(_TRY, 1, key(app, queue), message)
+    except BrokerDown as error:
+        return in_words(error)
+    return ""
+
+
+def in_words(error: BaseException) -> str:
+    """What is the matter with Redis, without anything that it said."""
+    told = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error  # Celery's around it
+    if kind := next((word for kind, word in _KINDS.items() if isinstance(told, kind)), None):
+        return _WORDS[kind]
+    if not isinstance(told, ResponseError):
+        return "down"
+    said = str(told)
+    return next((words for word, words in _WORDS.items() if word in said), "it refuses what it is asked")
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
@@ -124,8 +198,9 @@ def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
         channel: Any = connection.default_channel
-        if beat := channel.client.get(BEAT):
-            found[BEAT].append(beat.decode())
+        with suppress(ResponseError):  # of another type: beat will replace it
+            if beat := channel.client.get(key(app, BEAT)):
+                found[BEAT].append(beat.decode(errors="replace"))
         workers = app.control.inspect(timeout=within, connection=connection).active_queues()
     for worker, queues in sorted((workers or {}).items()):
         for queue in queues:
@@ -146,8 +221,10 @@ def waiting(app: Celery) -> dict[str, int]:
 
 
 @cache
-def _message(app: Celery, task: str) -> str:
+def _message(task: str) -> str:
     """As Celery sends it, to a queue in memory. To make it anew each time takes Celery a millisecond."""
+    app = Celery("cqrs", set_as_current=False)
+    app.conf.update(_TASKS)
     with Connection("memory://") as memory:
         channel: Any = memory.default_channel
         with app.amqp.Producer(channel) as producer:

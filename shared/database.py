@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +23,7 @@ from sqlalchemy import (
     event,
     insert,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -120,7 +120,7 @@ def attempt(connection: Connection) -> Iterator[None]:
     execute(connection, "RELEASE SAVEPOINT attempt")
 
 
-def is_trouble(error: BaseException) -> bool:
+def is_trouble(error: BaseException) -> TypeGuard[DBAPIError]:
     """Full, locked, read-only, corrupt, silent, gone: the store's fault, not that of what was to be written."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
@@ -135,6 +135,14 @@ def is_full(error: DBAPIError) -> bool:
 def is_busy(error: DBAPIError) -> bool:
     """Another one's lock was waited for in vain."""
     return any(each.is_busy(error.orig) for each in (sqlite, postgresql))
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """What is the matter with a store, without anything that its driver says."""
+    told = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(told, TimeoutError):
+        return str(told)  # our own words
+    return sqlite.in_words(told) or postgresql.in_words(told) or "it does not answer"
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:

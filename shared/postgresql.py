@@ -49,6 +49,16 @@ FORBIDDEN = "42501"
 FULL = "53100"
 BUSY = "55P03"
 
+_WORDS = {
+    FORBIDDEN: "its user may not do what he must",
+    FULL: "its disk is full",
+    BUSY: "locked",
+    "25006": "read-only",
+    "57P03": "not ready yet",
+    "53300": "it takes no more connections",
+}
+"""By SQLSTATE."""
+
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Under another level, which a database may have as its default, what is read is older than the lock."""
 
@@ -57,7 +67,7 @@ SNAPSHOT = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SET LOCAL statement_timeou
 
 
 def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
-    engine = _engine(
+    engine = engine_of(
         url,
         lock_timeout=int(LOCK_TIMEOUT * 1000),
         idle_in_transaction_session_timeout=int(IDLE_TIMEOUT * 1000),
@@ -65,13 +75,13 @@ def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
     )
     # Who has the lock computes the next positions, and lets go of it when what it wrote can be seen by all. (A second
     # one would fail on the primary key, since positions are dense: none is ever passed over.)
-    number = crc32(f"cqrs {lock}".encode())
-    engine.dialect.do_begin = partial(_begin if waits else _begin_at_once, number)  # type: ignore[method-assign]
+    begin = partial(_begin if waits else _begin_at_once, number_of(lock))
+    engine.dialect.do_begin = begin  # type: ignore[method-assign]
     return engine
 
 
 def reader(url: str) -> Engine:
-    return _engine(url, default_transaction_read_only="on", statement_timeout=int(STATEMENT_TIMEOUT * 1000))
+    return engine_of(url, default_transaction_read_only="on", statement_timeout=int(STATEMENT_TIMEOUT * 1000))
 
 
 def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
@@ -79,6 +89,11 @@ def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> Non
     with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def number_of(lock: str) -> int:
+    """Of the advisory lock."""
+    return crc32(f"cqrs {lock}".encode())
 
 
 def _begin(number: int, connection: Any) -> None:
@@ -104,6 +119,12 @@ def is_trouble(error: BaseException) -> bool:
     return state[:2] in STORE_S_FAULT or state == FORBIDDEN
 
 
+def in_words(error: BaseException | None) -> str | None:
+    """None if it isn't what a server says."""
+    state = getattr(error, "sqlstate", None)
+    return state and _WORDS.get(state, f"it fails with SQLSTATE {state}")
+
+
 def is_full(error: BaseException | None) -> bool:
     return getattr(error, "sqlstate", None) == FULL
 
@@ -112,7 +133,7 @@ def is_busy(error: BaseException | None) -> bool:
     return getattr(error, "sqlstate", None) == BUSY
 
 
-def _engine(url: str, **settings: object) -> Engine:
+def engine_of(url: str, **settings: object) -> Engine:
     """Outside of a writer's transactions each statement is one of its own."""
     parsed = make_url(url)
     client = {name: value for name, value in CLIENT.items() if name not in parsed.query}

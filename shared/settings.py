@@ -34,6 +34,8 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     redis_url: str = ""
+    installation: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """What this installation's keys in Redis are named after; by default, where its event store is."""
     inbox_url: str = ""
     event_store_url: str = ""
     read_model_url: str = ""
@@ -161,6 +163,21 @@ class Settings(BaseSettings):
         if not self.redis_url and (folder := self.redis_socket.parent) != self.data_dir:
             check_socket_folder(folder, self.data_dir)
         return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"
+
+    @property
+    def installed_as(self) -> str:
+        """The same for all roles, also if each is a user of its own in the database."""
+        return self.installation or hashlib.sha256(_place(self.event_store).encode()).hexdigest()[:12]
+
+
+def _place(url: str) -> str:
+    """A store's URL without who asks, and how."""
+    if url.startswith("sqlite:"):
+        return url
+    parsed = make_url(url)
+    hosts = parsed.normalized_query.get("host") or (parsed.host or "localhost",)
+    ports = parsed.normalized_query.get("port") or (str(parsed.port or 5432),)
+    return f"{','.join(hosts)}:{','.join(ports)}/{parsed.database or parsed.username}"
 
 
 def check_socket_folder(folder: Path, data_dir: Path) -> None:

@@ -25,6 +25,16 @@ WRITER_CACHE = 16_384
 READ_BUSY_TIMEOUT = 0.25
 """Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
 
+_WORDS = {
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_FULL: "its disk is full",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "no database",
+    sqlite3.SQLITE_CANTOPEN: "its file can't be opened",
+    sqlite3.SQLITE_IOERR: "its disk fails",
+}
+
 PAGES = 1000
 """Copied at once."""
 
@@ -38,14 +48,14 @@ SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
     synchronous = "FULL" if durable else "NORMAL"
     pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
-    engine = _engine(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
+    engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
     begin = partial(_begin, metrics.BUSY.labels(path_of(url).stem)) if waits else _begin_at_once
     engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
     return engine
 
 
 def reader(url: str) -> Engine:
-    return _engine(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
+    return engine_of(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
 
 
 def in_memory() -> Engine:
@@ -93,6 +103,11 @@ def is_busy(error: BaseException | None) -> bool:
     return bool(_code(error) == sqlite3.SQLITE_BUSY)
 
 
+def in_words(error: BaseException | None) -> str | None:
+    """None if it isn't SQLite's."""
+    return _WORDS.get(_code(error), "it fails") if isinstance(error, sqlite3.Error) else None
+
+
 def _code(error: BaseException | None) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
@@ -102,7 +117,7 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
-def _engine(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+def engine_of(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
     path = path_of(url)
 
     def connect() -> Any:

@@ -490,5 +490,5 @@ def test_alive_and_ready(shared_service: Service) -> None:
     position = len(http.get("/events/", params={"limit": 1000}).json())
     ready = eventually(lambda: (body := http.get("/readyz").json())["projections"]["users"]["lag"] == 0 and body)
     assert ready["status"] == "ready"
-    assert ready["dependencies"] == {"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok"}
+    assert ready["dependencies"] == dict.fromkeys(("inbox", "event_store", "read_model", "redis", "workers"), "ok")
     assert ready["projections"]["users"]["position"] >= position

@@ -181,7 +181,7 @@ def test_p8_pages_may_be_corrupt(running: Service, folder: Path, store: str) -> 
             assert answers[0].status_code == 202
             assert is_refused(running.http.get("/events/" if store == "event_store" else "/users/"))
         ready = running.http.get("/readyz")
-        down = "down: database disk image is malformed"
+        down = "down: corrupt"
         expected = (200, f"users {down}") if store == "read_model" else (503, down)  # other projections are well
         assert (ready.status_code, ready.json()["dependencies"][store]) == expected
 

@@ -1,0 +1,30 @@
+"""One answer for everybody who asks at the same time: many who ask cost what one does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """One look at a time. Its answer is for all who come while it is under way, and for `lasts` seconds after."""
+
+    def __init__(self, look: Callable[[], Awaitable[T]], *, lasts: float = 0.0) -> None:
+        self._look = look
+        self._lasts = lasts
+        self._looking: asyncio.Task[T] | None = None
+        self._good_until = 0.0
+
+    async def get(self) -> T:
+        """Raises what the look raises."""
+        if not self._looking or (self._looking.done() and time.monotonic() >= self._good_until):
+            self._looking = asyncio.create_task(self._run(), context=Context())  # it is no one request's
+        return await asyncio.shield(self._looking)
+
+    async def _run(self) -> T:
+        answer = await self._look()
+        self._good_until = time.monotonic() + self._lasts
+        return answer
