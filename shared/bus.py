@@ -1,5 +1,6 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
+import re
 from collections import defaultdict
 from contextlib import suppress
 from functools import cache
@@ -73,6 +74,9 @@ _KINDS = {
     BusyLoadingError: "LOADING",
 }
 """The words that the client takes for itself."""
+
+_IN_A_SCRIPT = re.compile("ACL failure in script|can't run this command")
+"""How Redis 7 and 8, and Valkey, say there that a right is missing."""
 
 log = logs.logger()
 
@@ -189,7 +193,7 @@ def in_words(error: BaseException) -> str:
         return _WORDS[kind]
     if not isinstance(told, ResponseError):
         return "down"
-    said = str(told)
+    said = _IN_A_SCRIPT.sub("NOPERM", str(told))
     return next((words for word, words in _WORDS.items() if word in said), "it refuses what it is asked")
 
 

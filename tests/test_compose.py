@@ -258,10 +258,12 @@ def operators_have_a_container_of_their_own(stack: Stack) -> None:
 def the_api_may_only_enqueue(stack: Stack, password: str) -> None:
     ask = partial(stack.inside, "redis", "redis-cli", "--user", "api", "--no-auth-warning", REDISCLI_AUTH=password)
     assert ask("ping") == "PONG\n"
-    for command in ("lrange commands 0 -1", "rpop commands", "del commands", "get any", "keys *", "config get *"):
+    queue = "cqrs:any:commands"
+    for command in (f"lrange {queue} 0 -1", f"rpop {queue}", f"del {queue}", "get any", "keys *", "config get *"):
         assert ask(*command.split()).startswith("NOPERM"), command
     assert ask("llen", "projections").startswith("NOPERM")
-    by_script = ask("eval", "return redis.call('LRANGE', KEYS[1], 0, -1)", "1", "commands")
+    assert ask("llen", queue) == "0\n"
+    by_script = ask("eval", "return redis.call('LRANGE', KEYS[1], 0, -1)", "1", queue)
     assert re.search("can't run this command|ACL failure in script", by_script), by_script  # Redis 7, Redis 8
     assert stack.inside("redis", "redis-cli", "ping").startswith("NOAUTH")
 

@@ -115,7 +115,7 @@ def up(running: Service, dependency: str) -> str:
 
 def says(running: Service, dependency: str, why: str) -> bool:
     ready = running.http.get("/readyz")
-    return ready.json()["dependencies"][dependency] == why and ready.json()["status"] == "degraded"
+    return bool(ready.json()["dependencies"][dependency] == why) and ready.json()["status"] == "degraded"
 
 
 def told_everywhere(running: Service, redis: ValkeyServer, dependency: str, why: str) -> None:
@@ -157,13 +157,14 @@ def test_p8_a_store_that_another_process_locks_is_named(running: Service, redis:
     well_again(running)
 
 
-def test_p8_a_read_model_that_can_not_be_written_is_named(running: Service, redis: ValkeyServer) -> None:
+def test_p8_a_read_model_that_can_not_be_written_is_named(running: Service) -> None:
     file = running.data_dir / "read-users.db"
     file.chmod(0o444)
     try:
-        told_everywhere(running, redis, "read_model", "can't be written: users read-only")
+        eventually(lambda: says(running, "read_model", "can't be written: users read-only"), within=15)
+        assert up(running, "read_model") == "0.0"
     finally:
-        file.chmod(0o644)
+        file.chmod(0o600)
     well_again(running)
 
 
@@ -191,12 +192,13 @@ def busy(file: Path) -> Iterator[None]:
 
 def test_a_store_that_is_busy_is_ready(running: Service) -> None:
     with busy(running.data_dir / "inbox.db"):
-        looks = [running.http.get("/readyz").json()["dependencies"]["inbox"] for _ in range(20) if not time.sleep(0.1)]
-    assert set(looks) == {"ok"}
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert running.http.get("/readyz").json()["dependencies"]["inbox"] == "ok"
 
 
 def overdue(told: dict[str, Any]) -> bool:
-    return told["dependencies"]["workers"].startswith("the oldest command has waited")
+    return str(told["dependencies"]["workers"]).startswith("the oldest command has waited")
 
 
 def test_p8_a_command_that_waits_for_too_long_is_told_whatever_the_cause(running: Service, redis: ValkeyServer) -> None:
