@@ -24,6 +24,7 @@ from shared import (
     unique_keys,
 )
 from shared.aggregates import EVENTS
+from shared.beside import beside
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
 from shared.schema import WrongSchema
@@ -41,7 +42,9 @@ def init(settings: Settings) -> None:
             _make_writable(sqlite.path_of(url).parent)
         else:
             _check_it_takes_every_character(url)
-        migrations.upgrade(url, store, bar)
+        if migrations.upgrade(url, store, bar):
+            for which in schema.projections(settings, store, url):  # what an older version's rebuild left has its keys
+                beside(url, which.name).remove()
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
     for store, url in schema.stores(settings):

@@ -322,6 +322,16 @@ def test_an_address_is_stored_as_given_and_compared_without_case(http: httpx.Cli
     problem(http.post("/users/", json={**JOHN, "email": email.lower()}, headers=WAIT), 409, "email-taken")
 
 
+def test_an_address_is_found_and_refused_however_its_domain_is_spelled(http: httpx.Client) -> None:
+    local = secrets.token_hex(4)
+    user = created(http, email=f"{local}@bücher.example.org")
+    other = f"{local.upper()}@XN--BCHER-kva.example.org"
+    body = problem(http.post("/users/", json={**JOHN, "email": other}, headers=WAIT), 409, "email-taken")
+    assert body["detail"] == f"The email {other} is taken."
+    for spelling in (user["email"], other, f"{local}@ｂｕ\u0308cher。example.org"):  # noqa: RUF001
+        eventually(lambda spelling=spelling: http.get("/users/", params={"email": spelling}).json() == [user])
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "9223372036854775808", "1" * 30])
 def test_a_number_that_no_user_can_have_is_refused(http: httpx.Client, number: str) -> None:
     for answer in (http.get(f"/users/{number}"), http.put(f"/users/{number}", json={"email": address()})):

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from cli.init import contested, init
 from shared import database, outcomes
+from shared.beside import beside
 from shared.read_models import PROJECTIONS
 from shared.settings import Settings
 from shared.users import addresses, emails
@@ -106,6 +107,19 @@ def test_keys_are_made_anew_and_who_shares_a_mailbox_is_told(old: Stores) -> Non
     verdict = told(old.settings, "verify", code=1)
     assert verdict["wrong"] == "user-2 and user-3 hold the same email; user-2 and user-1 hold the same email"
     assert contested(old.settings) == [first, second]
+
+
+def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old: Stores) -> None:
+    url = old.settings.read_model_of("emails")
+    place = beside(url, "emails")
+    place.make(emails.emails.tables)
+    with database.briefly(database.writer(place.url, lock=place.url)) as anew:
+        while projections.catch_up(old.events, anew, emails.emails):
+            pass
+    change(place.url, "UPDATE emails SET key = 'old'")
+    init(old.settings)
+    assert told(old.settings, "projections", "rebuild", "emails", "--resume")["from"] == 0
+    assert rows(url, "SELECT key FROM emails WHERE user_id = 2") == {(MAILBOX,)}
 
 
 def test_an_init_that_is_killed_leaves_everything_as_it_was_and_runs_again(old: Stores) -> None:

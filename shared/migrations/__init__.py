@@ -17,10 +17,10 @@ REKEYED = {"event_store": ("0004", rekeying.unique), "read_model": ("0003", reke
 """The revisions with which the rule of keys changed, and what makes them anew, once the tables are as the code's."""
 
 
-def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> None:
+def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
     """All or nothing; from an empty database, from tables that have no revision yet, or from an older revision.
 
-    Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
+    Returns whether there was anything to do. Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
     """
     revision, make_anew = REKEYED.get(store, ("", None))
     with database.briefly(database.writer(url, lock=store, create=True)) as engine:
@@ -34,6 +34,7 @@ def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done,
                 _upgrade(connection, store, schema.REVISIONS[store])
             if wrong and make_anew and (wrong.found or "") < revision <= schema.REVISIONS[store]:
                 make_anew(connection, bar)
+    return bool(wrong)
 
 
 def at_each_revision(store: str) -> Iterator[Connection]:

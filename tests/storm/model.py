@@ -61,7 +61,9 @@ def fold(evidence: Evidence) -> Fold:
 
 
 def key_of(email: str | None) -> str:
-    return unicodedata.normalize("NFC", email or "").casefold()
+    """Of the storm's addresses, whose domain is always the same one."""
+    folded = unicodedata.normalize("NFD", email or "").casefold()
+    return unicodedata.normalize("NFC", folded)
 
 
 def due(row: Row, version: int, email: str) -> str | list[tuple[str, str, Any]]:
