@@ -20,7 +20,8 @@ REKEYED = {"event_store": ("0004", rekeying.unique), "read_model": ("0003", reke
 def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
     """All or nothing; from an empty database, from tables that have no revision yet, or from an older revision.
 
-    Returns whether there was anything to do. Safe to run again, and from several processes at once. Raises WrongSchema if the schema is newer.
+    Returns whether there was anything to do. Safe to run again, and from several processes at once.
+    Raises WrongSchema if the schema is newer.
     """
     revision, make_anew = REKEYED.get(store, ("", None))
     with database.briefly(database.writer(url, lock=store, create=True)) as engine:
