@@ -1,12 +1,13 @@
 """A read model made anew, and how another one differs from it."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, collate, select
 
-from shared import database, event_store, tables
+from shared import database, event_store, sqlite, tables
 from shared.event_store import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection, metadata
@@ -55,8 +56,12 @@ def replay(log: Connection, into: Engine, which: Projection, *, after: int = 0, 
 
 def _apply(into: Engine, which: Projection, events: Sequence[RecordedEvent]) -> None:
     with into.begin() as connection:
-        models = (each.model(which.events) for each in events)
-        which.project(connection, zip(events, models, strict=True))
+        _project(connection, which, events)
+
+
+def _project(connection: Connection, which: Projection, events: Sequence[RecordedEvent]) -> None:
+    models = (each.model(which.events) for each in events)
+    which.project(connection, zip(events, models, strict=True))
 
 
 def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent], error: Exception) -> WrongEvent:
@@ -67,6 +72,20 @@ def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent
         except Exception as its:
             return WrongEvent(event, f"{which.name} can't apply it: {why(its)}")
     return WrongEvent(events[0], f"{which.name} can't apply it with those behind it: {why(error)}")
+
+
+@contextmanager
+def alone(which: Projection) -> Iterator[Connection]:
+    """The projection's tables, empty and in memory, for what it makes of some events alone."""
+    with _memory().connect() as connection:
+        metadata.create_all(connection, tables=which.tables)
+        yield connection
+
+
+def project(into: Connection, which: Projection, page: Sequence[RecordedEvent]) -> None:
+    """Apply those events that are the projection's."""
+    if known := [each for each in page if each.type in which.events]:
+        _project(into, which, known)
 
 
 def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:
@@ -108,6 +127,12 @@ def differences(found: Connection, expected: Connection, table: Table) -> Genera
             if mine[1] != its[1]:
                 yield Difference(mine[0], mine[1], its[1])
             mine, its = next(ours, None), next(theirs, None)
+
+
+@cache
+def _memory() -> Engine:
+    """One, since statements are compiled for each engine."""
+    return sqlite.in_memory_each()
 
 
 def _rows(connection: Connection, table: Table) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from prometheus_client import Histogram
-from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from shared import metrics
@@ -61,6 +61,15 @@ def reader(url: str) -> Engine:
 def in_memory() -> Engine:
     """A database that is gone with the engine."""
     return create_engine("sqlite://", module=sqlite3, poolclass=StaticPool)
+
+
+def in_memory_each() -> Engine:
+    """Each connection has an empty database of its own, which ends with it."""
+
+    def connect() -> Any:
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+    return create_engine("sqlite://", module=sqlite3, creator=connect, poolclass=NullPool, hide_parameters=True)
 
 
 def keep_a_write_ahead_log(engine: Engine) -> None:

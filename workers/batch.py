@@ -13,6 +13,7 @@ from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
 from shared.messages import UnknownShape, now
 from shared.outcomes import Outcome, SetAside
+from shared.preconditions import Precondition
 from shared.unique_keys import Holders
 from workers.errors import in_words
 from workers.folds import Fold
@@ -96,6 +97,9 @@ class Batch:
         stream, version = command.stream, self._versions[command.stream]
         if command.expected_version not in (None, version):
             detail = f"{stream} is at version {version}, not at {command.expected_version}."
+            raise Rejected("version-conflict", detail, status=412)
+        if command.precondition and not Precondition.stored(command.precondition).holds(version):
+            detail = f"{stream} is at version {version}, which isn't one that was asked for."
             raise Rejected("version-conflict", detail, status=412)
         rules = self._aggregates[stream.rpartition("-")[0]]
         before = self._state(stream, rules)

@@ -1,0 +1,40 @@
+"""Times as people and other programs write them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+MINUTE = r"(?:[01]\d|2[0-3]):[0-5]\d"
+
+RFC_3339 = re.compile(rf"(\d{{4}}-\d\d-\d\d)[Tt]({MINUTE}):(\d\d)(\.\d+)?([Zz]|[+-]{MINUTE})", re.ASCII)
+
+LEAP_SECOND = "60"
+
+
+def parsed(text: str) -> datetime:
+    """A time as in RFC 3339, in UTC. Raises ValueError, whose message says what it must be.
+
+    A leap second is the one after it, as for most clocks: there is no 60 in theirs.
+    """
+    match = RFC_3339.fullmatch(text)
+    if not match:
+        raise ValueError("must be a time as in RFC 3339: 2026-01-31T12:00:00Z")
+    day, minute, second, fraction, offset = match.groups()
+    is_leap = second == LEAP_SECOND
+    try:
+        moment = datetime.fromisoformat(
+            f"{day}T{minute}:{'59' if is_leap else second}{(fraction or '')[:7]}{offset.upper()}"
+        )
+        moment = moment.astimezone(UTC)
+        return _behind_leap_second(moment) if is_leap else moment
+    except OverflowError:
+        raise ValueError("must be a time that UTC has, too") from None
+    except ValueError as error:
+        raise ValueError(f"must be a time that there is: {error}") from None
+
+
+def _behind_leap_second(moment: datetime) -> datetime:
+    """They are at the end of a month in UTC, whatever the offset (RFC 3339, section 5.7)."""
+    after = moment + timedelta(seconds=1)
+    if (after.day, after.hour, after.minute, after.second) != (1, 0, 0, 0):
+        raise ValueError("leap seconds end a month in UTC")
+    return after

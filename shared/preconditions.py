@@ -1,0 +1,31 @@
+"""What a request asks of a stream's version, to be looked at when its command is decided."""
+
+from typing import NamedTuple, Self
+
+from pydantic_core import from_json, to_json
+
+
+class Precondition(NamedTuple):
+    """The version must be among `versions` or, if they are `excluded`, not among them. 0: there is no such stream."""
+
+    versions: frozenset[int]
+    excluded: bool = False
+
+    @classmethod
+    def stored(cls, text: str) -> Self:
+        [(kind, versions)] = from_json(text).items()
+        return cls(frozenset(versions), kind == "none_of")
+
+    def holds(self, version: int) -> bool:
+        return (version in self.versions) is not self.excluded
+
+    def and_(self, other: "Precondition") -> "Precondition":
+        if self.excluded and other.excluded:
+            return Precondition(self.versions | other.versions, excluded=True)
+        if self.excluded or other.excluded:
+            wanted, unwanted = (other, self) if self.excluded else (self, other)
+            return Precondition(wanted.versions - unwanted.versions)
+        return Precondition(self.versions & other.versions)
+
+    def as_json(self) -> str:
+        return to_json({"none_of" if self.excluded else "one_of": sorted(self.versions)}).decode()
