@@ -1,27 +1,40 @@
 """Commands as resources: what was accepted, and what became of it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from api import correlation, problems
+from api import correlation, history, problems
 from api.documentation import STREAM, errors, headers, stream_of
+from api.preconditions import conditional
+from api.preferences import Prefer, applied, wait_of
 from api.problems import Details, Problem
 from api.routing import Route
 from api.service import Service
 from api.streaming import LAST_EVENT_ID, EventStream, message, persist
-from api.waiting import Prefer, applied, wait_of
 from shared import inbox, outcomes, tracing
 from shared.inbox import Acceptance, Accepted, Submission
+from shared.messages import UnknownShape
 from shared.outcomes import Outcome
 
 router = APIRouter(tags=["commands"], route_class=Route)
+
+
+class Versioned(Protocol):
+    """A row of a projection that tells which version of its stream it shows."""
+
+    @property
+    def version(self) -> int: ...
+
+
+R = TypeVar("R", bound=Versioned)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -97,21 +110,26 @@ async def submit(
     prefer: str | None,
     *,
     projection: str,
-    done: Callable[[int, dict[str, str]], Awaitable[Response]],
+    query: Callable[[Connection, int], R | None],
+    done: Callable[[R, dict[str, str]], Response],
 ) -> Response:
-    """Accept a command and answer 202; or, asked to wait, what `done` makes of its number once it is visible."""
+    """Accept a command and answer 202; or, asked to wait, what `done` makes of what it led to, once that is visible.
+
+    `query` finds that in the projection by the aggregate's number. `If-Match` and `If-None-Match` are heeded.
+    """
     service = Service.of(request)
+    submission = conditional(request, submission)
     command, replayed = await _accept(service, submission, correlation.metadata_of(request))
     extra = {"Idempotency-Replayed": "true"} if replayed else {}
     wait = wait_of(prefer, longest=service.settings.max_wait)
     if wait is not None:
         extra |= applied(wait)
-        with suppress(DBAPIError):  # accepted it is, whatever the other stores do
+        with suppress(DBAPIError, UnknownShape):  # accepted it is, whatever the other stores do
             visible = service.visible[projection].get(command.seq, within=wait, later=not replayed)
             if outcome := await visible:
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
-                return await done(_number(command), extra)
+                return done(await _left(service, command, outcome, projection, query), extra)
     extra["Location"] = f"/commands/{command.command_id}"
     return Response(to_json(resource(command, None)), 202, extra, "application/json")
 
@@ -142,6 +160,19 @@ async def _accept(service: Service, submission: Submission, metadata: dict[str, 
         return await service.acceptor.accept(submission.with_metadata({**metadata, "traceparent": traceparent}))
 
 
+async def _left(
+    service: Service, command: Accepted, outcome: Outcome, projection: str, query: Callable[[Connection, int], R | None]
+) -> R:
+    """What the command left, however much came after it."""
+    version = outcome.version or 0
+    found = await service.read_models[projection].read(query, history.number_of(command.stream))
+    if found and found.version > version:
+        found = await history.as_projected(service, projection, command.stream, query, version=version)
+    if not found:
+        raise history.nothing(*command.stream.rsplit("-", 1))
+    return found
+
+
 async def _find(service: Service, command_id: str) -> Accepted:
     command = await service.inbox.read(inbox.find, command_id)
     if not command:
@@ -154,7 +185,3 @@ async def _becomes(service: Service, command: Accepted, outcome: Outcome | None)
         yield message("accepted", resource(command, None))
         outcome = await persist(partial(service.followed.wait, command.seq))
     yield message(outcome.status, resource(command, outcome))
-
-
-def _number(command: Accepted) -> int:
-    return int(command.stream.rpartition("-")[2])

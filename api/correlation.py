@@ -16,6 +16,9 @@ TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 HEADERS = {"correlation_id": b"x-request-id", "traceparent": b"traceparent"}
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""A browser is to take an answer for what it says it is."""
+
 Metadata = dict[str, str]
 
 
@@ -35,6 +38,7 @@ class Correlation:
         def giving_back(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message["headers"] += [(HEADERS[name], value.encode()) for name, value in metadata.items()]
+                message["headers"].append(NOSNIFF)
             return send(message)
 
         await self._app(scope, receive, giving_back)

@@ -34,6 +34,11 @@ def errors(*headers_: str, **problems: str) -> Responses:
     return {int(status[1:]): _error(int(status[1:]), names.split(), headers_) for status, names in problems.items()}
 
 
+def _condition(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "example": '"1", "2"'}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
 def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str, Any]:
     examples = {name: {"value": document(name, status, "…")} for name in names}
     return {
@@ -53,11 +58,23 @@ def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
     }
 
 
-QUERY = errors(_422="invalid-request", _503="store-unavailable read-model-behind")
+INVALID = errors(_422="invalid-request")
 
-PAST = errors(_422="invalid-request", _503="store-unavailable read-model-behind newer-event")
+QUERY = errors(_422="invalid-request position-unknown", _503="store-unavailable read-model-behind")
 
-STREAM = errors(_422="invalid-request", _503="store-unavailable too-many-streams")
+LOG = errors(_422="invalid-request position-unknown", _503="store-unavailable")
+
+PAST = errors(_422="invalid-request position-unknown", _503="store-unavailable read-model-behind newer-event")
+
+STREAM = errors(_503="store-unavailable too-many-streams")
+
+CONDITIONS: dict[str, Any] = {
+    "parameters": [
+        _condition("If-Match", "Only if it is at one of these versions, or is there at all: `*`"),
+        _condition("If-None-Match", "Only if it is at none of these versions, or isn't there: `*`"),
+    ]
+}
+"""What `openapi_extra` says of conditional requests (RFC 9110, section 13.1)."""
 
 COMMAND: Responses = {
     202: {
@@ -65,11 +82,11 @@ COMMAND: Responses = {
         **headers("Location", *AFTER_WAITING),
     },
     **errors(
-        _400="malformed-json",
+        _400="malformed-json malformed-header",
         _413="content-too-large",
         _415="unsupported-media-type",
         _422="invalid-request idempotency-key-reused",
         _503="store-unavailable backlog-full",
     ),
-    **errors(*AFTER_WAITING, _500="command-failed internal-server-error"),
+    **errors(*AFTER_WAITING, _412="version-conflict", _500="command-failed internal-server-error"),
 }

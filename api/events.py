@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.documentation import QUERY, STREAM, TYPES, headers, stream_of
+from api.documentation import LOG, STREAM, TYPES, headers, stream_of
 from api.feed import Wanted
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.routing import Route
-from api.service import Service
+from api.service import Service, unknown
 from api.streaming import LAST_EVENT_ID, EventStream
 from shared import event_store
 
@@ -32,7 +32,7 @@ class Event(BaseModel):
     metadata: dict[str, Any] = Field(examples=[{"command_id": "019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}])
 
 
-@router.get("/events/", response_model=list[Event], responses={200: headers("Link"), **QUERY})
+@router.get("/events/", response_model=list[Event], responses={200: headers("Link"), **LOG})
 async def list_events(
     request: Request,
     after: After = 0,
@@ -52,7 +52,7 @@ async def list_events(
     "/events/stream",
     status_code=200,
     response_class=EventStream,
-    responses={200: stream_of(Event, id="position"), **STREAM},
+    responses={200: stream_of(Event, id="position"), **LOG, **STREAM},
 )
 async def follow_events(
     request: Request,
@@ -70,4 +70,6 @@ async def follow_events(
     service = Service.of(request)
     last = await service.feed.last()
     position = next((each for each in (last_event_id, after) if each is not None), last)
+    if position > last:  # it was another log's: what this one has up to there would never be seen
+        raise unknown(position)
     return service.streams.answer(service.feed.follow(position, Wanted(type, stream)))

@@ -1,48 +1,38 @@
 """An aggregate as it was, and how it came to be what it is: folded from the log, whatever the aggregate."""
 
 import asyncio
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
+from sqlalchemy import Connection
 
 from api.documentation import TYPES
 from api.paging import MAX_INTEGER, page
 from api.problems import Problem, invalid
 from api.reading import Store
 from api.service import Service
-from shared import event_store
+from shared import clock, event_store, replay
 from shared.event_store import RecordedEvent
 from shared.messages import written
+from shared.read_models import PROJECTIONS
 
 PAGE = 500
 """Events folded at once: between two pages others have their turn."""
 
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
-
 T = TypeVar("T")
+R = TypeVar("R")
 
 Fold = Callable[[T | None, Sequence[RecordedEvent]], T | None]
 
 
-def _written_well(value: str) -> str:
-    value = value.replace(" ", "+")  # as it was typed: in a query a plus means a space
-    if not RFC_3339.fullmatch(value):
-        raise ValueError("must be a time as in RFC 3339: 2026-01-31T12:00:00Z")
-    return value
+def _moment(value: str) -> datetime:
+    return clock.parsed(value.replace(" ", "+"))  # as it was typed: in a query a plus means a space
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be a time that UTC has, too") from None
-
-
-Moment = Annotated[datetime, BeforeValidator(_written_well), AfterValidator(_in_utc)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 Version = Annotated[
     int | None, Query(ge=1, le=MAX_INTEGER, description="As it was at this version, by the log", examples=[1])
@@ -111,17 +101,38 @@ async def show_changes(
     return page(request, shown, limit=limit, key="version")
 
 
-def nothing(category: str, number: int) -> Problem:
+def number_of(stream: str) -> int:
+    return int(stream.rpartition("-")[2])
+
+
+def nothing(category: str, number: int | str) -> Problem:
     return Problem(f"{category}-not-found", 404, f"There is no {category} {number}.")
 
 
+async def as_projected(
+    service: Service, which: str, stream: str, query: Callable[[Connection, int], R | None], *, version: int
+) -> R | None:
+    """What the query would have found in the projection once it had applied the stream up to the version."""
+    with replay.alone(PROJECTIONS[which]) as alone:
+        async for events in _pages(service.log, stream, upto=version):
+            await asyncio.to_thread(replay.project, alone, PROJECTIONS[which], events)
+        return query(alone, number_of(stream))
+
+
 async def _folded(log: Store, stream: str, fold: Fold[T], *, upto: int) -> T | None:
-    state, version = None, 0
-    while version < upto:
-        events = await log.read(event_store.read_stream, stream, after=version, upto=upto, limit=PAGE)
-        state, version = fold(state, events), events[-1].version
+    state = None
+    async for events in _pages(log, stream, upto=upto):
+        state = fold(state, events)
         await asyncio.sleep(0)
     return state
+
+
+async def _pages(log: Store, stream: str, *, upto: int) -> AsyncIterator[Sequence[RecordedEvent]]:
+    version = 0
+    while version < upto:
+        events = await log.read(event_store.read_stream, stream, after=version, upto=upto, limit=PAGE)
+        yield events
+        version = events[-1].version
 
 
 def _change(event: RecordedEvent, path: str, changed: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Scope
 from api import metrics, problems
 from api.correlation import Correlation
 from api.door import Door
+from api.head import Head
 from api.service import Service
 from shared import garbage, logs, schema, tracing
 from shared.listed import listed
@@ -32,6 +33,8 @@ ROUTERS = [
     "api.events:router",
     "api.health:router",
     "api.metrics:router",
+    "api.home:router",
+    "api.docs:router",
 ]
 
 ROLE = f"api@{gethostname()}"
@@ -40,7 +43,7 @@ ROLE = f"api@{gethostname()}"
 class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """What is added as middleware doesn't see the answer to a bug."""
-        return Correlation(super().build_middleware_stack())
+        return Correlation(Head(super().build_middleware_stack()))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -60,8 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
     app = App(
         title="Users, event-sourced",
         summary="Commands are accepted at once, handled in order, and visible milliseconds later.",
+        description="HEAD is answered wherever GET is. A query parameter that isn't listed is refused by its name.",
         version="0.1.0",
         lifespan=lifespan,
+        openapi_url=None,  # ours are in api.docs
+        redirect_slashes=False,
         telemetry=_telemetry(),
         routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
     )

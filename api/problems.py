@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -97,6 +98,8 @@ async def _http(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if error.status_code == 404:
+        if other := _with_or_without_slash(request):
+            return Response(status_code=307, headers={"Location": other})
         detail = f"There is nothing at {request.url.path}."
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "GET")
@@ -107,9 +110,19 @@ async def _http(request: Request, error: Exception) -> Response:
     return Problem(name, error.status_code, detail, headers=headers).response()
 
 
+def _with_or_without_slash(request: Request) -> str | None:
+    """The path beside the one asked for, if there is something. It doesn't name the host, which anybody may make up."""
+    path = request.url.path
+    other = path.rstrip("/") if path.endswith("/") else f"{path}/"
+    if not any(r.matches({**request.scope, "path": other})[0] is not Match.NONE for r in request.app.routes):
+        return None
+    return f"{quote(other)}?{request.url.query}" if request.url.query else quote(other)
+
+
 def _methods(request: Request) -> list[str]:
     """Every method the path takes: the router itself names only those of the first route that fits."""
-    return sorted({m for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods})
+    found = {m for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 async def _store(request: Request, error: Exception) -> Response:

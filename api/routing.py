@@ -2,7 +2,8 @@
 
 import codecs
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from inspect import iscoroutinefunction
 from typing import Any, get_origin
 
@@ -13,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from api.documentation import INVALID
 from api.problems import Problem, invalid
 
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
@@ -29,12 +31,18 @@ class Route(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
+        options["responses"] = {**INVALID, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
         if not iscoroutinefunction(endpoint) or _asks_for_more(self.dependant):
             raise TypeError(f"{endpoint.__name__} takes what a {type(self).__name__} doesn't read")
         self.app = self._serve
         self._headers = {each.alias.lower().encode(): each.alias for each in self.dependant.header_params}
-        self._lists = [each.alias for each in self.dependant.query_params if _is_list(each.field_info.annotation)]
+        self._lists = {each.alias for each in self.dependant.query_params if _is_list(each.field_info.annotation)}
+        self._numbers = {
+            "path": _integers(self.dependant.path_params),
+            "query": _integers(self.dependant.query_params),
+            "header": _integers(self.dependant.header_params),
+        }
         self._parameters = self._model_of_parameters()
         self._body = self._model_of_body()
 
@@ -61,8 +69,9 @@ class Route(APIRoute):
         models: dict[str, Any] = {}
         for where, fields in parts.items():
             its: dict[str, Any] = {each.name: (each.field_info.annotation, each.field_info) for each in fields}
-            aliases = ConfigDict(alias_generator={each.name: each.alias for each in fields}.__getitem__)
-            models[where] = (create_model(where, __config__=aliases, **its), ...)
+            aliases = {each.name: each.alias for each in fields}.__getitem__
+            config = ConfigDict(alias_generator=aliases, extra="forbid" if where == "query" else "ignore")
+            models[where] = (create_model(where, __config__=config, **its), ...)
         return TypeAdapter(create_model("parameters", **models))
 
     def _model_of_body(self) -> tuple[str, TypeAdapter[Any]] | None:
@@ -72,19 +81,34 @@ class Route(APIRoute):
         return None
 
     def _read_parameters(self, request: Request, errors: Errors) -> dict[str, Any]:
-        raw = {"path": request.path_params, "query": self._query(request), "header": self._header(request)}
+        raw = {"path": self._path(request), "query": self._query(request, errors), "header": self._header(request)}
         try:
             read = self._parameters.validate_python(raw)
         except ValidationError as error:
-            errors += error.errors()
+            errors += map(_in_our_words, error.errors())
             return {}
         return {**vars(read.path), **vars(read.query), **vars(read.header)}
 
-    def _query(self, request: Request) -> dict[str, Any]:
+    def _path(self, request: Request) -> dict[str, str]:
+        """Raises Problem for what can't be the number that it has to be."""
+        path = request.path_params
+        for name in self._numbers["path"]:
+            if not _is_number(path[name]):
+                raise Problem("not-found", 404, f"There is nothing at {request.url.path}.")
+        return path
+
+    def _query(self, request: Request, errors: Errors) -> dict[str, Any]:
         if not request.scope["query_string"]:
             return {}
-        query = request.query_params
-        return dict(query) | {name: query.getlist(name) for name in self._lists if name in query}
+        pairs = request.query_params.multi_items()
+        query: dict[str, Any] = dict(pairs)
+        if len(query) < len(pairs):
+            for name, times in Counter(name for name, _ in pairs).items():
+                if times > 1 and name not in self._lists:
+                    errors.append({"loc": ("query", name), "type": "repeated", "msg": "Came more than once"})
+        for name in self._lists & query.keys():
+            query[name] = [value for its, value in pairs if its == name]
+        return _without_numbers_in_other_ways(query, self._numbers["query"])
 
     def _header(self, request: Request) -> dict[str, str]:
         """A header that comes in several lines is one: RFC 9110, section 5.3."""
@@ -93,7 +117,10 @@ class Route(APIRoute):
             if alias := self._headers.get(name):
                 line = value.decode("latin-1")
                 found[alias] = f"{found[alias]}, {line}" if alias in found else line
-        return found
+        for alias in self._numbers["header"]:
+            if found.get(alias) == "":  # an EventSource that has seen nothing yet
+                del found[alias]
+        return _without_numbers_in_other_ways(found, self._numbers["header"])
 
 
 def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
@@ -111,7 +138,7 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
     except ClientDisconnect:
         raise Problem("malformed-json", 400, "The body ended early.") from None
     try:
-        return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null")
+        return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null", strict=True)
     except ValidationError as error:
         first, *_ = its = error.errors()
         if first["type"] == "json_invalid":
@@ -130,6 +157,27 @@ def _asks_for_more(signature: Dependant) -> bool:
     )
     injected = signature.response_param_name or signature.background_tasks_param_name
     return bool(signature.dependencies or signature.cookie_params or several or injected)
+
+
+def _integers(fields: Iterable[Any]) -> list[str]:
+    annotations = {each.alias: each.field_info.annotation for each in fields}
+    return [alias for alias, its in annotations.items() if int in {its, *getattr(its, "__args__", ())}]
+
+
+def _is_number(text: str) -> bool:
+    return text.isdigit() and text.isascii()
+
+
+def _without_numbers_in_other_ways(values: dict[str, Any], numbers: Iterable[str]) -> dict[str, Any]:
+    """To Pydantic 1_0, +1, 1.0 and what has spaces around it are numbers, too: it gets what is none."""
+    for name in numbers:
+        if name in values and not _is_number(values[name]):
+            values[name] = ""
+    return values
+
+
+def _in_our_words(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**error, "msg": "There is no such parameter"} if error["type"] == "extra_forbidden" else error
 
 
 def _is_list(annotation: Any) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from api.acceptance import Acceptor, Announcer
 from api.condition import Conditions
 from api.feed import INTERVAL, Feed
-from api.problems import unavailable
+from api.problems import Problem, unavailable
 from api.reading import Store
 from api.streaming import Streams
 from api.waiting import Poll
@@ -29,6 +29,11 @@ REST = 5
 
 MIN_POSITION_WAIT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
+
+
+def unknown(position: int) -> Problem:
+    """Whoever names it has it from another log: this one had none of its positions when it gave it away."""
+    return Problem("position-unknown", 422, f"The log ends before position {position}.")
 
 
 class Service:
@@ -75,13 +80,16 @@ class Service:
 
     async def require(self, which: str, position: int | None) -> None:
         """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""
-        if position and not await self.reached[which].get(position, within=MIN_POSITION_WAIT):
+        if not position or await self._reached(which, [position]):
+            return
+        await self.require_logged(position)
+        if not await self.reached[which].get(position, within=MIN_POSITION_WAIT, later=True):
             raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
 
     async def require_logged(self, position: int | None) -> None:
         """Raises Problem if the log has not reached the position, if one is asked for."""
         if position and await self.log.read(event_store.last_position) < position:
-            raise unavailable("read-model-behind", f"The log has not reached position {position} yet.")
+            raise unknown(position)
 
     def _upto(self, seq: int) -> int:
         """The seq at which the backlog is full: by what was known last, if that is enough or all there is."""

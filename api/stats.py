@@ -1,16 +1,27 @@
 """Users by day."""
 
+import re
 from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from api.documentation import QUERY, headers
 from api.paging import Limit, MinPosition, page
 from api.routing import Route
 from api.service import Service
 from shared.users import stats
+
+ISO_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _date(value: str) -> str:
+    """Pydantic takes a time and seconds since 1970, too."""
+    if not ISO_DATE.fullmatch(value):
+        raise ValueError("must be a date: 2026-01-31")
+    return value
+
 
 router = APIRouter(tags=["stats"], route_class=Route)
 
@@ -27,7 +38,8 @@ class Day(BaseModel):
 async def list_days(
     request: Request,
     after: Annotated[
-        date | None, Query(description="Start behind this day: where the last page ended", examples=["2026-01-31"])
+        Annotated[date, BeforeValidator(_date)] | None,
+        Query(description="Start behind this day: where the last page ended", examples=["2026-01-31"]),
     ] = None,
     limit: Limit = 100,
     min_position: MinPosition = None,

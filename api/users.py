@@ -3,19 +3,20 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from api import history
 from api.addresses import Email
 from api.commands import Command, IdempotencyKey, submit
-from api.documentation import AFTER_WAITING, COMMAND, PAST, QUERY, errors, headers
+from api.documentation import AFTER_WAITING, COMMAND, CONDITIONS, PAST, QUERY, errors, headers
 from api.names import Name
 from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
+from api.preconditions import tag_of, unmet
+from api.preferences import Prefer
 from api.routing import Route
 from api.service import Service
-from api.waiting import Prefer
 from shared.inbox import Submission
 from shared.users import CreateUser, UpdateUserEmail, emails, read_model
 from shared.users import history as past
@@ -69,7 +70,7 @@ async def create_user(
 ) -> Response:
     """Accept a new user. The number in the answer is good at once: commands to it are handled after this one."""
     submission = Submission(CreateUser.__name__, "user", None, body.model_dump(), idempotency_key=idempotency_key)
-    return await submit(request, submission, prefer, projection=PROJECTION, done=partial(_created, request))
+    return await submit(request, submission, prefer, projection=PROJECTION, query=read_model.user, done=_created)
 
 
 @router.put(
@@ -83,30 +84,17 @@ async def create_user(
             "description": "Changed and visible, for `Prefer: wait`",
             **headers("ETag", *AFTER_WAITING),
         },
-        **errors(*AFTER_WAITING, _404="user-not-found", _409="email-taken", _412="version-conflict"),
+        **errors(*AFTER_WAITING, _404="user-not-found", _409="email-taken"),
     },
+    openapi_extra=CONDITIONS,
 )
 async def update_user_email(
-    request: Request,
-    user_id: UserId,
-    body: NewEmail,
-    if_match: Annotated[
-        str | None,
-        Header(pattern=r'^("\d{1,18}"|\*)$', description="The version the user must be at", examples=['"1"']),
-    ] = None,
-    idempotency_key: IdempotencyKey = None,
-    prefer: Prefer = None,
+    request: Request, user_id: UserId, body: NewEmail, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:
     """Accept a new e-mail address for a user."""
-    submission = Submission(
-        UpdateUserEmail.__name__,
-        "user",
-        user_id,
-        body.model_dump(),
-        expected_version=None if if_match in (None, "*") else int(if_match.strip('"')),
-        idempotency_key=idempotency_key,
-    )
-    return await submit(request, submission, prefer, projection=PROJECTION, done=partial(_updated, request))
+    name = UpdateUserEmail.__name__
+    submission = Submission(name, "user", user_id, body.model_dump(), idempotency_key=idempotency_key)
+    return await submit(request, submission, prefer, projection=PROJECTION, query=read_model.user, done=_updated)
 
 
 @router.get(
@@ -115,9 +103,10 @@ async def update_user_email(
     responses={
         200: headers("ETag"),
         304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
-        **errors(_404="user-not-found version-not-found"),
+        **errors(_400="malformed-header", _404="user-not-found version-not-found", _412="version-conflict"),
         **PAST,
     },
+    openapi_extra=CONDITIONS,
 )
 async def show_user(
     request: Request,
@@ -125,7 +114,6 @@ async def show_user(
     version: history.Version = None,
     at: history.At = None,
     min_position: MinPosition = None,
-    if_none_match: Annotated[str | None, Header(examples=['"2"'])] = None,
 ) -> Response:
     """One user, as it is or as it was."""
     service = Service.of(request)
@@ -135,11 +123,7 @@ async def show_user(
     else:
         await service.require(PROJECTION, min_position)
         user = await _find(service, user_id)
-    etag = f'"{user.version}"'
-    known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
-    if known & {etag, "*"}:
-        return Response(status_code=304, headers={"ETag": etag})
-    return _response(user, 200, {})
+    return unmet(request, user.version) or _response(user, 200, {})
 
 
 @router.get(
@@ -178,13 +162,12 @@ async def list_users(
     return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
 
 
-async def _created(request: Request, user_id: int, extra: dict[str, str]) -> Response:
-    user = await _find(Service.of(request), user_id)
-    return _response(user, 201, extra | {"Location": f"/users/{user_id}"})
+def _created(user: read_model.User, extra: dict[str, str]) -> Response:
+    return _response(user, 201, extra | {"Location": f"/users/{user.user_id}"})
 
 
-async def _updated(request: Request, user_id: int, extra: dict[str, str]) -> Response:
-    return _response(await _find(Service.of(request), user_id), 200, extra)
+def _updated(user: read_model.User, extra: dict[str, str]) -> Response:
+    return _response(user, 200, extra)
 
 
 async def _find(service: Service, user_id: int) -> read_model.User:
@@ -195,5 +178,5 @@ async def _find(service: Service, user_id: int) -> read_model.User:
 
 
 def _response(user: read_model.User, status: int, extra: dict[str, str]) -> Response:
-    headers = extra | {"ETag": f'"{user.version}"'}
+    headers = extra | {"ETag": tag_of(user.version)}
     return Response(to_json(user._asdict()), status, headers, "application/json")

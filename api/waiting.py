@@ -1,12 +1,9 @@
 """Waiting for what workers do: one poll of a store serves every request that waits for it."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Annotated, Generic, TypeVar
-
-from fastapi import Header
+from typing import Generic, TypeVar
 
 INTERVAL = 0.0005
 """Seconds between two looks, while anybody waits."""
@@ -16,11 +13,6 @@ REST = 7
 
 LONGEST = 0.05
 """Seconds, however long a look took: it may have been the machine that stood still."""
-
-Prefer = Annotated[
-    str | None,
-    Header(description="`wait=N`: answer when the work is done, or after N seconds (RFC 7240)", examples=["wait=5"]),
-]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,15 +69,3 @@ class Poll(Generic[K, V]):
                     answer.set_exception(error)
         finally:
             self._polling = None
-
-
-def wait_of(prefer: str | None, *, longest: float) -> float | None:
-    """The seconds of `wait=N`, `longest` at most; None if it is not asked for, or not as RFC 7240 has it."""
-    for preference in (prefer or "").split(","):
-        if match := re.fullmatch(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?', preference, re.IGNORECASE):
-            return min(float(match[1]), longest)
-    return None
-
-
-def applied(wait: float | None) -> dict[str, str]:
-    return {} if wait is None else {"Preference-Applied": f"wait={wait:g}"}

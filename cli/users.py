@@ -1,5 +1,6 @@
 """`cqrs users`: a user as the log has it, now or as it was."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused, in_one_line
 from cli.output import AsJson, console, example, show_json, table
-from shared import database, event_store
+from shared import clock, database, event_store
 from shared.messages import written
 from shared.settings import Settings
 from shared.users.history import fold
@@ -61,6 +62,8 @@ def _user(connection: Connection, stream: str, version: int | None, at: datetime
 
 
 def _moment(text: str) -> datetime:
+    with suppress(ValueError):
+        return clock.parsed(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

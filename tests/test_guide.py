@@ -18,6 +18,9 @@ FILE = re.compile(r"`((?:shared|api|tests)/\S+\.py)`(?:(?!```).)*?```python\n(.*
 LINE = re.compile(r"^\| \[(\S+)\]\(\S+\) \| `(.+)` \|$", re.MULTILINE)
 
 
+WAIT = {"Prefer": "wait=20"}
+
+
 class Guide(NamedTuple):
     """Files to be added, by path, and lines, each with the file that it goes into."""
 
@@ -119,3 +122,32 @@ def test_an_account_is_opened_paid_into_and_drawn_from_but_never_below_zero(runn
     assert post(running, "/accounts/", {"owner": "Jane Doe"}, wait=20).headers["Location"] == "/accounts/2"
     said = run(project, sys.executable, "-m", "cli", "verify", data_dir=running.data_dir)
     assert "ok  read model accounts: 4" in said
+
+
+def test_a_replay_shows_the_account_as_its_command_left_it(running: Service) -> None:
+    def opened() -> Any:
+        return running.http.post("/accounts/", json={"owner": "Ann"}, headers={"Idempotency-Key": "o", **WAIT})
+
+    number = opened().json()["account_id"]
+
+    def paid_in(key: str) -> Any:
+        headers = {"Idempotency-Key": key, **WAIT}
+        return running.http.post(f"/accounts/{number}/deposits", json={"amount": 100}, headers=headers)
+
+    firsts = [opened().json(), paid_in("a").json(), paid_in("b").json()]
+    assert [each["balance"] for each in firsts] == [0, 100, 200]
+    assert [opened().json(), paid_in("a").json(), paid_in("b").json()] == firsts
+    assert opened().status_code == 201
+
+
+def test_a_command_to_an_account_may_name_its_version(running: Service) -> None:
+    number = post(running, "/accounts/", {"owner": "Bob"}, wait=20).json()["account_id"]
+    for version, status in {'"1"': 200, '"1", "3"': 412, '"1", "2"': 200, '"x"': 412}.items():
+        headers = {"If-Match": version, **WAIT}
+        answer = running.http.post(f"/accounts/{number}/deposits", json={"amount": 100}, headers=headers)
+        assert answer.status_code == status, version
+
+
+@pytest.mark.parametrize("amount", ["100", 100.0, True, "1_0"])
+def test_an_amount_is_a_number_of_digits(running: Service, amount: Any) -> None:
+    assert post(running, "/accounts/1/deposits", {"amount": amount}).status_code == 422

@@ -181,6 +181,17 @@ def test_what_is_no_version_and_no_time_is_refused(http: httpx.Client, query: st
     assert [(each["in"], each["field"]) for each in body["errors"]] == [("query", field)]
 
 
+@pytest.mark.parametrize("time", ["2999-12-31T23:59:60Z", "2999-06-30t23:59:60.5z", "3000-01-01T05:29:60.5+05:30"])
+def test_a_leap_second_is_a_time(http: httpx.Client, time: str) -> None:
+    path, _ = changed_twice(http)
+    assert http.get(path, params={"at": time}).json()["version"] == 3
+
+
+@pytest.mark.parametrize("time", ["2999-12-31T12:00:60Z", "2999-12-30T23:59:60Z", "2999-12-31T23:59:61Z"])
+def test_a_second_that_can_be_no_leap_second_is_refused(http: httpx.Client, time: str) -> None:
+    problem(http.get("/users/1", params={"at": time}), 422, "invalid-request")
+
+
 def test_a_time_may_have_a_plus_as_it_was_typed(http: httpx.Client) -> None:
     path, _ = changed_twice(http)
     time = "9999-01-31t12:00:00.5+01:00"
@@ -209,7 +220,7 @@ def test_a_long_history_comes_in_pages(http: httpx.Client) -> None:
     assert http.get(f"{path}/history", params={"after": 3}).json() == []
 
 
-def test_a_past_that_the_log_has_not_reached_is_503(http: httpx.Client) -> None:
+def test_a_past_beyond_the_log_is_refused(http: httpx.Client) -> None:
     path, _ = changed_twice(http)
     for query in ("?version=1", "/history?"):
-        problem(http.get(f"{path}{query}&min_position=999999999"), 503, "read-model-behind")
+        problem(http.get(f"{path}{query}&min_position=999999999"), 422, "position-unknown")

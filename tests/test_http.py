@@ -1,19 +1,25 @@
 """Every row of the HTTP contract, and every error, against a live service."""
 
+import itertools
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from api.service import MIN_POSITION_WAIT
 from tests.helpers import JOHN
 from tests.service import Service, eventually
 
 WAIT = {"Prefer": "wait=10"}
+
+HIDDEN = {"/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc"}
 
 OWN_HEADERS = {"location", "etag", "link", "retry-after", "idempotency-replayed", "preference-applied"}
 
@@ -33,11 +39,13 @@ def http(shared_service: Service, contract: Any) -> Iterator[httpx.Client]:
 
 def assert_documented(contract: Any, answer: httpx.Response) -> None:
     path, method, status = answer.url.path, answer.request.method.lower(), str(answer.status_code)
+    if method == "head":  # as the page has it, it is answered wherever GET is
+        return
     said = [
         its for template, its in contract["paths"].items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path)
     ]
     if not said or method not in said[0]:
-        assert status in ("404", "405")
+        assert status in ("404", "405", "307") or path in HIDDEN
         return
     responses = said[0][method]["responses"]
     assert status in responses
@@ -142,6 +150,13 @@ def test_an_unknown_command_is_not_found(http: httpx.Client) -> None:
     problem(http.get("/commands/other"), 404, "command-not-found")
 
 
+def test_a_command_s_id_may_be_in_capitals(http: httpx.Client) -> None:
+    command = http.post("/users/", json={**JOHN, "email": address()}).json()
+    shouted = f"/commands/{command['command_id'].upper()}"
+    assert http.get(shouted).json()["command_id"] == command["command_id"]
+    assert http.head(f"{shouted}/stream").status_code == 200
+
+
 # Waiting
 
 
@@ -218,6 +233,31 @@ def test_the_same_key_and_request_may_wait(http: httpx.Client) -> None:
     assert (again.status_code, again.json()["user_id"], again.headers["idempotency-replayed"]) == (201, number, "true")
 
 
+def test_a_replay_shows_the_user_as_its_command_left_it_however_much_came_after(http: httpx.Client) -> None:
+    user, keys = {**JOHN, "email": address()}, [{"Idempotency-Key": secrets.token_hex(), **WAIT} for _ in range(3)]
+    firsts = [http.post("/users/", json=user, headers=keys[0])]
+    path = firsts[0].headers["location"]
+    bodies = [{"email": address()} for _ in range(2)]
+    firsts += [http.put(path, json=body, headers=key) for body, key in zip(bodies, keys[1:], strict=True)]
+    http.put(path, json={"email": address()}, headers=WAIT)
+    again = [http.post("/users/", json=user, headers=keys[0])]
+    again += [http.put(path, json=body, headers=key) for body, key in zip(bodies, keys[1:], strict=True)]
+    for version, (first, second) in enumerate(zip(firsts, again, strict=True), 1):
+        assert (second.status_code, second.content) == (first.status_code, first.content)
+        assert second.headers["etag"] == first.headers["etag"] == f'"{version}"'
+        assert second.headers.get("location") == first.headers.get("location")
+        assert second.headers["idempotency-replayed"] == "true"
+
+
+def test_a_replay_of_a_change_that_changed_nothing_shows_what_it_found(http: httpx.Client) -> None:
+    user = created(http)
+    key = {"Idempotency-Key": secrets.token_hex(), **WAIT}
+    path, body = f"/users/{user['user_id']}", {"email": user["email"]}
+    first = http.put(path, json=body, headers=key)
+    http.put(path, json={"email": address()}, headers=WAIT)
+    assert http.put(path, json=body, headers=key).json() == first.json() == user
+
+
 def test_the_same_key_with_another_request_is_refused(http: httpx.Client) -> None:
     key = {"Idempotency-Key": secrets.token_hex()}
     user = http.post("/users/", json={**JOHN, "email": address()}, headers=key).json()
@@ -246,10 +286,70 @@ def test_a_change_of_the_version_named_is_made(http: httpx.Client) -> None:
         assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("value", ["1", '"one"', 'W/"1"', '"1", "2"', "", '"-1"', '"99999999999999999999"'])
-def test_an_if_match_that_names_no_version_is_refused(http: httpx.Client, value: str) -> None:
-    body = problem(http.put("/users/1", json={"email": address()}, headers={"If-Match": value}), 422, "invalid-request")
-    assert (body["errors"][0]["in"], body["errors"][0]["field"]) == ("header", "if-match")
+NEVER = ['"one"', 'W/"1"', "", '"-1"', '"0"', '"01"', '"99999999999999999999"', '"1,2"', '"xyzzy", "r2d2xxxx", W/"1"']
+
+
+@pytest.mark.parametrize("value", NEVER)
+def test_an_if_match_that_names_no_version_never_matches_whoever_waits(http: httpx.Client, value: str) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    last = len(http.get("/events/", params={"limit": 1000}).json())
+    for more in ({}, WAIT):
+        change = http.put(path, json={"email": address()}, headers={"If-Match": value, **more})
+        problem(change, 412, "version-conflict")
+        problem(http.get(path, headers={"If-Match": value}), 412, "version-conflict")
+    assert len(http.get("/events/", params={"limit": 1000}).json()) == last
+
+
+@pytest.mark.parametrize("value", ['"1", "2"', '"x", "2"', ',, "9" ,"2",', '"2",W/"2"'])
+def test_a_change_is_made_if_the_version_is_among_several(http: httpx.Client, value: str) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    http.put(path, json={"email": address()}, headers=WAIT)
+    again = {**WAIT, "If-Match": value, "Idempotency-Key": secrets.token_hex()}
+    body = {"email": address()}
+    for _ in range(2):
+        answer = http.put(path, json=body, headers=again)
+        assert (answer.status_code, answer.json()["version"]) == (200, 3)
+    problem(http.put(path, json=body, headers={**again, "If-Match": '"2", "4"'}), 422, "idempotency-key-reused")
+    problem(http.put(path, json={"email": address()}, headers={**WAIT, "If-Match": value}), 412, "version-conflict")
+
+
+def test_a_version_among_several_is_looked_at_when_the_command_is_decided(http: httpx.Client) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    commands = [http.put(path, json={"email": address()}, headers={"If-Match": '"1", "2"'}) for _ in range(4)]
+    ends = [http.get(each.headers["location"], headers=WAIT).json()["status"] for each in commands]
+    assert ends == ["succeeded", "succeeded", "rejected", "rejected"]
+
+
+def test_whichever_version_needs_one_that_is_there(http: httpx.Client) -> None:
+    answer = http.put("/users/999999999", json={"email": address()}, headers={**WAIT, "If-Match": "*"})
+    problem(answer, 412, "version-conflict")
+
+
+def test_a_change_may_ask_for_any_other_version(http: httpx.Client) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    for value, status in {'"1"': 412, 'W/"1"': 412, "*": 412, '"2", "x"': 200, '"3"': 200, '"3", "1"': 412}.items():
+        answer = http.put(path, json={"email": address()}, headers={**WAIT, "If-None-Match": value})
+        assert answer.status_code == status, value
+
+
+def test_what_is_added_to_has_no_tag_and_is_there(http: httpx.Client) -> None:
+    for name, value, status in (
+        ("If-Match", "*", 201), ("If-Match", '"1"', 412), ("If-None-Match", '"1"', 201), ("If-None-Match", "*", 412),
+    ):  # fmt: skip
+        answer = http.post("/users/", json={**JOHN, "email": address()}, headers={**WAIT, name: value})
+        assert answer.status_code == status, (name, value)
+
+
+@pytest.mark.parametrize("value", ["1", '"1', '"1" "2"', '"1", *', "*, *", "'1'", 'w/"1"', 'W/ "1"', '"a b"', '"1";'])
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+def test_what_is_no_list_of_tags_is_refused(http: httpx.Client, name: str, value: str) -> None:
+    user = created(http)
+    for answer in (
+        http.get(f"/users/{user['user_id']}", headers={name: value}),
+        http.put(f"/users/{user['user_id']}", json={"email": address()}, headers={name: value}),
+        http.post("/users/", json={**JOHN, "email": address()}, headers={name: value}),
+    ):
+        assert name in problem(answer, 400, "malformed-header")["detail"]
 
 
 # Input
@@ -336,7 +436,14 @@ def test_an_address_is_found_and_refused_however_its_domain_is_spelled(http: htt
         eventually(partial(found, spelling))
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "9223372036854775808", "1" * 30])
+@pytest.mark.parametrize("number", ["1_0", "+1", "-1", "1.0", " 1", "1 ", "x", "1.5", "\u0661", "\u00b2"])
+def test_what_is_no_number_is_nowhere(http: httpx.Client, number: str) -> None:
+    path = f"/users/{quote(number)}"
+    for answer in (http.get(path), http.put(path, json={"email": address()}), http.get(f"{path}/history")):
+        problem(answer, 404, "not-found")
+
+
+@pytest.mark.parametrize("number", ["0", "9223372036854775808", "1" * 30, "1" * 5000])
 def test_a_number_that_no_user_can_have_is_refused(http: httpx.Client, number: str) -> None:
     for answer in (http.get(f"/users/{number}"), http.put(f"/users/{number}", json={"email": address()})):
         body = problem(answer, 422, "invalid-request")
@@ -396,10 +503,13 @@ def test_an_idempotency_key_that_is_empty_or_too_long_is_refused(http: httpx.Cli
 
 def test_a_user_that_is_known_is_not_sent_again(http: httpx.Client) -> None:
     path = f"/users/{created(http)['user_id']}"
-    for known in ('"1"', 'W/"1"', '"7", "1"', "*"):
+    for known in ('"1"', 'W/"1"', '"7", "1"', "*", '"a,b" ,, "1"'):
         answer = http.get(path, headers={"If-None-Match": known})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"1"')
-    assert http.get(path, headers={"If-None-Match": '"2"'}).status_code == 200
+    for other in ('"2"', '"a,*,b"', '"x,1"', "", '"01"'):
+        assert http.get(path, headers={"If-None-Match": other}).status_code == 200
+    assert http.get(path, headers={"If-Match": '"1"', "If-None-Match": '"1"'}).status_code == 304
+    problem(http.get(path, headers={"If-Match": '"2"', "If-None-Match": '"1"'}), 412, "version-conflict")
 
 
 def test_a_user_that_is_not_there_is_not_found(http: httpx.Client) -> None:
@@ -448,18 +558,58 @@ def test_the_log_is_in_the_order_of_positions(http: httpx.Client) -> None:
         *((path, "limit", value) for path in ("/users/", "/events/") for value in ("0", "1001", "x", "")),
         *((path, "after", value) for path in ("/users/", "/events/") for value in ("-1", "x", "9223372036854775808")),
         *((path, "min_position", "x") for path in ("/users/", "/events/", "/users/1")),
+        *(("/users/", "limit", value) for value in ("1_0", "+1", "1.0", " 1", "1 ", "\u0661", "-0")),
+        *(("/events/stream", "after", value) for value in ("1_0", "+1", "", "1.0")),
+        *(("/users/1", name, "1.0") for name in ("version", "min_position")),
+        *(
+            ("/stats", "after", value)
+            for value in ("0", "1769860800", "2026-01-31T00:00:00", "2026-1-31", "20260131", "2026-02-30", "")
+        ),
+        *((path, name, "1") for path in ("/users/", "/stats", "/livez", "/users/1") for name in ("Email", "offset")),
+        ("/commands/x/stream", "after", "1"),
+        *((path, "limit", ["1", "2"]) for path in ("/users/", "/events/", "/stats")),
     ],
 )
-def test_a_parameter_that_is_not_right_is_named(http: httpx.Client, path: str, name: str, value: str) -> None:
+def test_a_parameter_that_is_not_right_is_named(
+    http: httpx.Client, path: str, name: str, value: str | list[str]
+) -> None:
     body = problem(http.get(path, params={name: value}), 422, "invalid-request")
     assert [(error["in"], error["field"]) for error in body["errors"]] == [("query", name)]
 
 
-@pytest.mark.parametrize("path", ["/users/", "/events/", "/users/1"])
-def test_p7_a_query_for_a_position_that_is_not_reached_says_so(http: httpx.Client, path: str) -> None:
-    answer = http.get(path, params={"min_position": 10**9})
-    problem(answer, 503, "read-model-behind")
-    assert int(answer.headers["retry-after"]) >= 1
+def test_a_post_s_parameters_are_none(http: httpx.Client) -> None:
+    answer = http.post("/users/?dry_run=1", json={**JOHN, "email": address()})
+    assert problem(answer, 422, "invalid-request")["errors"][0]["field"] == "dry_run"
+
+
+@pytest.mark.parametrize("path", ["/users/", "/users/?email=x@example.com", "/users/1", "/users/1/history", "/stats"])
+@pytest.mark.parametrize("position", [10**9, 2**63 - 1])
+def test_p7_a_position_beyond_the_log_is_refused_at_once(http: httpx.Client, path: str, position: int) -> None:
+    created(http)
+    for each in (path, "/events/", "/users/1?version=1"):
+        began = time.monotonic()
+        problem(http.get(httpx.URL(each).copy_merge_params({"min_position": position})), 422, "position-unknown")
+        assert time.monotonic() - began < MIN_POSITION_WAIT
+
+
+@pytest.mark.parametrize(("query", "headers"), [("after=1000000000", {}), ("after=0", {"Last-Event-ID": "1000000000"})])
+def test_a_stream_from_a_position_beyond_the_log_is_refused(
+    http: httpx.Client, query: str, headers: dict[str, str]
+) -> None:
+    problem(http.get(f"/events/stream?{query}", headers=headers), 422, "position-unknown")
+
+
+@pytest.mark.parametrize("last", ["1_0", "+1", "1.0", "x", "1, 2"])
+def test_a_last_event_id_that_is_no_number_is_refused(http: httpx.Client, last: str) -> None:
+    body = problem(http.get("/events/stream", headers={"Last-Event-ID": last}), 422, "invalid-request")
+    assert (body["errors"][0]["in"], body["errors"][0]["field"]) == ("header", "last-event-id")
+
+
+def test_an_empty_last_event_id_is_none(shared_service: Service, http: httpx.Client) -> None:
+    created(http)
+    with shared_service.http.stream("GET", "/events/stream?after=0", headers={"Last-Event-ID": ""}) as answer:
+        assert answer.status_code == 200
+        assert "id: 0" in list(itertools.islice(answer.iter_lines(), 3))
 
 
 def test_p7_a_query_for_a_position_shows_what_it_brought(http: httpx.Client) -> None:
@@ -476,18 +626,83 @@ def test_p7_a_query_for_a_position_shows_what_it_brought(http: httpx.Client) -> 
 
 
 def test_a_path_that_is_not_there_is_not_found(http: httpx.Client) -> None:
-    for path in ("/", "/nothing", "/users/1/other"):
+    for path in ("/nothing", "/users/1/other", "/users//", "/users/1//x"):
         problem(http.get(path), 404, "not-found")
+
+
+def test_the_way_in_links_to_what_there_is(http: httpx.Client) -> None:
+    body = http.get("/").json()
+    assert {"/users/", "/events/", "/stats", "/docs", "/openapi.json", "/readyz"} <= set(body["links"].values())
+    for path in set(body["links"].values()) - {"/events/stream", "/redoc"}:
+        assert http.get(path).status_code == 200, path
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [("/users?limit=1", "/users/?limit=1"), ("/stats/", "/stats"), ("/users/1/", "/users/1"), ("/events", "/events/")],
+)
+def test_a_slash_too_many_or_too_few_leads_to_a_path_whatever_host_was_asked_for(
+    http: httpx.Client, path: str, where: str
+) -> None:
+    for method in ("GET", "POST", "HEAD"):
+        answer = http.request(method, path)
+        assert (answer.status_code, answer.headers["location"]) == (307, where)
+
+
+EVERYWHERE = [
+    "/", "/livez", "/users/", "/users/1", "/users/1?version=1", "/users/1/history", "/users/999999999", "/users/x",
+    "/stats", "/events/", "/commands/x", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc", "/nothing",
+    "/users/?x=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_head_is_answered_as_get_without_its_body(http: httpx.Client, path: str) -> None:
+    created(http)
+
+    def said(answer: httpx.Response) -> tuple[int, dict[str, str]]:
+        own = {"date", "x-request-id"}
+        return answer.status_code, {name: value for name, value in answer.headers.items() if name not in own}
+
+    eventually(lambda: said(http.head(path)) == said(http.get(path)))  # meanwhile there may be one more
+    head = http.head(path)
+    assert "content-length" in head.headers
+    assert head.content == b""
+
+
+def test_head_of_what_changes_meanwhile_is_answered_too(http: httpx.Client) -> None:
+    for path in ("/readyz", "/metrics"):
+        assert (http.head(path).status_code, http.head(path).content) == (200, b"")
+
+
+def test_head_of_a_stream_ends(http: httpx.Client) -> None:
+    command = http.post("/users/", json={**JOHN, "email": address()}).headers["location"]
+    for path in ("/events/stream", "/events/stream?after=0", f"{command}/stream"):
+        answer = http.head(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert answer.content == b""
+    eventually(lambda: "cqrs_feed_clients 0.0" in http.get("/metrics").text)
+
+
+def test_head_is_conditional_too(http: httpx.Client) -> None:
+    path = f"/users/{created(http)['user_id']}"
+    assert http.head(path, headers={"If-None-Match": '"1"'}).status_code == 304
+
+
+def test_every_answer_says_that_it_is_what_it_says(http: httpx.Client) -> None:
+    for path in ("/livez", "/nothing", "/docs", "/users/?x", "/openapi.json"):
+        assert http.get(path).headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", "/users/", "GET, POST"),
-        ("POST", "/users/1", "GET, PUT"),
-        ("PUT", "/commands/x", "GET"),
-        ("POST", "/events/", "GET"),
-        ("DELETE", "/livez", "GET"),
+        ("DELETE", "/users/", "GET, HEAD, POST"),
+        ("POST", "/users/1", "GET, HEAD, PUT"),
+        ("PUT", "/commands/x", "GET, HEAD"),
+        ("POST", "/events/", "GET, HEAD"),
+        ("DELETE", "/livez", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_there_is_told_those_that_are(

@@ -114,7 +114,13 @@ def test_two_requests_have_different_ids(running: Service) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing", 404), ("DELETE", "/users/", 405), ("GET", "/users/x", 422), ("GET", "/bug", 500)],
+    [
+        ("GET", "/nothing", 404),
+        ("DELETE", "/users/", 405),
+        ("GET", "/users/x", 404),
+        ("GET", "/users/?x", 422),
+        ("GET", "/bug", 500),
+    ],
 )
 def test_every_error_has_the_id_of_its_request(tmp_path: Path, method: str, path: str, status: int) -> None:
     app = create_app(Settings(data_dir=tmp_path, _env_file=None))

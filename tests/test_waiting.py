@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
-from api.waiting import Poll, wait_of
+from api.waiting import Poll
 
 
 def test_all_who_wait_are_answered_by_the_same_looks() -> None:
@@ -66,25 +66,3 @@ def test_a_look_that_took_long_holds_up_the_next_ones_for_a_moment_only() -> Non
 
     assert asyncio.run(Poll[int, str](look).get(1, within=5)) == "there"
     assert looks[-1] - looks[0] < 1.5
-
-
-@pytest.mark.parametrize(
-    ("prefer", "wait"),
-    [
-        ("wait=5", 5),
-        ("respond-async, wait=5", 5),
-        ("respond-async, Wait = 5", 5),
-        ('wait="5"', 5),
-        ("wait=5; note=x", 5),
-        ("wait=5, wait=7", 5),
-        ("wait=99", 30),
-        ("wait=0", 0),
-        ("wait=-1", None),
-        ("wait=soon", None),
-        ("await=5", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_prefer_is_read_as_rfc_7240_has_it(prefer: str | None, wait: float | None) -> None:
-    assert wait_of(prefer, longest=30) == wait
