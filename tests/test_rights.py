@@ -208,6 +208,16 @@ def test_a_rebuild_keeps_what_the_owner_let_others_do(installed: Installation) -
         assert _acls(connection) == before
 
 
+def test_a_rebuild_gives_roles_their_rights_on_a_table_that_was_lost(later: Installation) -> None:
+    later.make_users()
+    init(later.owner)
+    with later.connect("cqrs") as connection:
+        before = _acls(connection)
+        connection.execute("DROP TABLE daily")
+        rebuild(later.owner, PROJECTIONS["stats"], check=False, resume=False, pause=False)
+        assert _acls(connection) == before
+
+
 def _acls(connection: psycopg.Connection) -> list[Any]:
     """Of tables and of their columns."""
     tables = f"SELECT relname, relacl::text FROM pg_class WHERE {OURS} AND relkind = 'r'"
