@@ -22,7 +22,7 @@ BATCH = 500
 WITHIN = 15.0
 """Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
 
-RECENT = 10.0
+RECENT = 3.0
 """Seconds for which a failure to write counts, unless something is written."""
 
 log = logs.logger()
