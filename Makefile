@@ -1,7 +1,8 @@
-.PHONY: help up test storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
+.PHONY: help up test test-fast test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 
 help: ## This list
@@ -11,7 +12,16 @@ up: .venv/up ## Run the whole service; Ctrl-C stops it
 	@exec .venv/bin/cqrs up
 
 test: .venv/dev ## Run the tests
-	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@.venv/bin/python $(PYTEST)
+
+FAST := $(patsubst %,tests/test_%.py,addresses cli_help cli_users cli_verify database event_store folds handling inbox \
+	listed projections reading reasons refusals routing settings shapes tables users_rules visible waiting)
+
+test-fast: .venv/dev ## Those of the tests that need no running service, in a minute
+	@.venv/bin/python $(PYTEST) $(FAST)
+
+test-pythons: .venv/dev ## The same on every other Python there is: python3.X on the PATH, or one of pyenv's
+	@.ci/pythons $(PYTEST) $(FAST)
 
 storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command; STORE=postgresql
 	@.venv/bin/python -m tests.storm --store $(or $(STORE),sqlite) $(ARGS)
@@ -49,7 +59,7 @@ lock: ## Pin every dependency anew; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the virtual environment and the caches, never the data
-	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/up: requirements.txt pyproject.toml

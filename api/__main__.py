@@ -5,8 +5,7 @@ import signal
 
 from api import server
 from api.main import ROLE
-from shared import logs
-from shared.settings import Settings
+from shared import logs, refusal
 
 
 def main() -> None:
@@ -14,9 +13,12 @@ def main() -> None:
     # the process as one that was killed. Python would wait for threads, and they may wait for a store that hangs.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
-    settings = Settings()
+    settings = refusal.settings()
     logs.set_up(ROLE, settings)
-    server.serve(settings)
+    try:
+        server.serve(settings)
+    except SystemExit as its:  # uvicorn says 3 if it could not start
+        raise SystemExit(its.code and refusal.CODE) from None
 
 
 if __name__ == "__main__":

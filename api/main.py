@@ -18,7 +18,7 @@ from api.correlation import Correlation
 from api.door import Door
 from api.head import Head
 from api.service import Service
-from shared import garbage, logs, schema, tracing
+from shared import garbage, logs, refusal, schema, tracing
 from shared.listed import listed
 from shared.settings import Settings
 
@@ -108,4 +108,4 @@ def calling_on_stop(do: Callable[[], None]) -> Iterator[None]:
         signal.signal(number, its)
 
 
-app = create_app(Settings())
+app = create_app(refusal.settings())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -14,11 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from shared.messages import UnknownShape
+from shared.reasons import reason_of
+from shared.visible import shortened
 
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "1"
 """Seconds."""
+
+MAX_FIELD, MAX_DETAIL, MAX_ERRORS = 100, 500, 20
+"""Characters of what names a field, and of what says what is wrong with it or with all; fields that are named."""
 
 
 class FieldError(BaseModel):
@@ -53,7 +59,8 @@ class Problem(HTTPException):
 
 
 def document(type: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
-    title = type.replace("-", " ").capitalize()
+    """However long what it tells of was: its detail has an end."""
+    title, detail = type.replace("-", " ").capitalize(), shortened(detail, MAX_DETAIL)
     return {"type": f"/problems/{type}", "title": title, "status": status, "detail": detail, **more}
 
 
@@ -63,7 +70,7 @@ def unavailable(type: str, detail: str) -> Problem:
 
 def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
     """Of Pydantic's errors, each with the part of the request that it is in before its field."""
-    shown = [_field_error(each) for each in errors]
+    shown = [_field_error(each) for each in islice(errors, MAX_ERRORS)]
     detail = "; ".join(f"{each['field'] or each['in']}: {each['detail']}" for each in shown)
     return Problem("invalid-request", 422, detail, errors=shown)
 
@@ -85,7 +92,8 @@ async def _problem(request: Request, problem: Exception) -> Response:
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
     where, *path = error["loc"]
-    return {"in": where, "field": ".".join(map(str, path)), "detail": error["msg"].removeprefix("Value error, ")}
+    field, detail = ".".join(map(str, path)), error["msg"].removeprefix("Value error, ")
+    return {"in": where, "field": shortened(field, MAX_FIELD), "detail": shortened(detail, MAX_DETAIL)}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -127,7 +135,7 @@ def _methods(request: Request) -> list[str]:
 
 async def _store(request: Request, error: Exception) -> Response:
     assert isinstance(error, DBAPIError)
-    return unavailable("store-unavailable", f"A store does not answer: {error.orig}.").response()
+    return unavailable("store-unavailable", f"A store does not answer: {reason_of(error)}.").response()
 
 
 async def _newer(request: Request, error: Exception) -> Response:

@@ -11,13 +11,18 @@ from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.documentation import INVALID
 from api.problems import Problem, invalid
+from shared.messages import has_numbers_only
 
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
+
+NO_NUMBERS = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
+"""What they may look like: Pydantic reads them as floats."""
 
 Errors = list[Any]
 
@@ -137,6 +142,8 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
         body = await request.body()
     except ClientDisconnect:
         raise Problem("malformed-json", 400, "The body ended early.") from None
+    if NO_NUMBERS.search(body) and not _has_numbers_only(body):
+        raise Problem("malformed-json", 400, "NaN, infinities, and numbers beyond 1.8e308 are none in JSON.")
     try:
         return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null", strict=True)
     except ValidationError as error:
@@ -149,6 +156,13 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
 def _has_content(request: Request) -> bool:
     """By its framing (RFC 9110, section 8.6), before any of it is read."""
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _has_numbers_only(body: bytes) -> bool:
+    try:
+        return has_numbers_only(from_json(body))
+    except ValueError:
+        return True  # what it is, Pydantic says
 
 
 def _asks_for_more(signature: Dependant) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import uvicorn
 
 from api.connection import Bounds, Connection
-from shared import logs
+from shared import logs, refusal
 from shared.settings import Settings
 
 TAKES_WITHIN = 10
@@ -64,7 +64,14 @@ def serve(settings: Settings) -> None:
         forwarded_allow_ips=[str(each) for each in settings.trusted_proxies],
         timeout_graceful_shutdown=STOP_TIMEOUT,
     )
-    Server(config, bounds).run(sockets=[_impatient(config.bind_socket())])
+    Server(config, bounds).run(sockets=[_impatient(_listening(config))])
+
+
+def _listening(config: uvicorn.Config) -> socket.socket:
+    try:
+        return config.bind_socket()
+    except SystemExit:
+        refusal.end(f"port {config.port} on {config.host} can't be had: CQRS_API_PORT and CQRS_API_HOST name another")
 
 
 def _raise_files(connections: int) -> int:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.problems import unavailable
 from shared import logs, metrics
+from shared.reasons import reason_of
 
 HEARTBEAT = 15.0
 """Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
@@ -46,7 +47,7 @@ async def persist(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except DBAPIError as error:
-            log.debug("a stream waits for the store", error=repr(error.orig))
+            log.debug("a stream waits for the store", error=reason_of(error))
             await asyncio.sleep(1)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import Refused, in_one_line
-from cli.output import AsJson, example, show_json
+from cli.output import AsJson, example, say, show_json
 from shared import database, event_store, inbox, outcomes
 from shared.inbox import Accepted
 from shared.settings import Settings
@@ -38,7 +38,7 @@ def list_(
     for each in shown:
         at = f"{each['accepted_at'][:19]}Z"
         line = f"{each['command_id']}  {at}  {each['status']:<9}  {each['type']} {each['stream']}  {_why(each)}"
-        typer.echo(line.rstrip())
+        say(line.rstrip())
 
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
@@ -63,7 +63,7 @@ def retry(command_id: CommandId) -> None:
                 f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only what failed is retried"
             )
         outcomes.begin_again(connection, command)
-    typer.echo(f"cqrs: {command.type} on {command.stream} is taken up again within seconds")
+    say(f"cqrs: {command.type} on {command.stream} is taken up again within seconds")
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:

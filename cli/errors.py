@@ -12,8 +12,11 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from cli.output import complain
 from cli.private import private
 from shared.cloud_events import Damaged
+from shared.reasons import reason_of
+from shared.refusal import wrong_setting
 from shared.schema import WrongSchema
 from shared.shapes import Unreadable
 from shared.streams import Wrong
@@ -35,11 +38,9 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             end_as_others_do()
         except ValidationError as error:
-            first = error.errors()[0]
-            name = "_".join(["CQRS", *map(str, first["loc"])]).upper()
-            message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
+            message = wrong_setting(error)
         except DBAPIError as error:
-            message = f"a store can't be used: {' '.join(str(error.orig).split())}"
+            message = f"a store can't be used: {reason_of(error)}"
         except UnicodeDecodeError:
             message = "a setting is not UTF-8: look at .env, and at the files in CQRS_SECRETS_DIR"
         except UnicodeEncodeError:
@@ -48,7 +49,7 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             message = str(error)
         else:
             return
-        typer.secho(f"cqrs: {message}", fg="red", err=True)
+        complain(message)
         raise typer.Exit(1)
 
     return wrapped

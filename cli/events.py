@@ -9,7 +9,7 @@ import typer
 
 from cli import importing
 from cli.errors import Refused, in_one_line
-from cli.output import AsJson, example, progress, show_json, show_line
+from cli.output import AsJson, example, progress, say, show_json, show_line
 from shared import cloud_events, database, event_store
 from shared.settings import Settings
 
@@ -72,10 +72,10 @@ def export() -> None:
 def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="As exported; - is stdin")]) -> None:
     """Bring an exported log into empty stores: the same positions, versions and times. All of it, or nothing."""
     count = importing.import_(Settings(), progress(cloud_events.read_lines(file), "imported"))
-    typer.echo(f"cqrs: {count} events are in the log; read models follow as soon as the service runs")
+    say(f"cqrs: {count} events are in the log; read models follow as soon as the service runs")
 
 
 def _show(event: dict[str, Any]) -> None:
     data = " ".join(f"{name}={value}" for name, value in event["data"].items())
     at = f"{event['recorded_at'][:19]}Z"
-    typer.echo(f"{event['id']:>8}  {at}  {event['type']:<18} {event['stream']}@{event['version']}  {data}")
+    say(f"{event['id']:>8}  {at}  {event['type']:<18} {event['stream']}@{event['version']}  {data}")

@@ -14,7 +14,7 @@ from cli import status as status_
 from cli import up as up_
 from cli import verify as verify_
 from cli.errors import in_one_line
-from cli.output import AsJson, console, example, print_anything, show_json, table
+from cli.output import AsJson, complain, console, example, print_anything, say, show_json, table
 from shared.settings import Settings
 
 
@@ -58,9 +58,9 @@ def init(
         show_json({"well": not wrong, "wrong": wrong, "contested": contested, "data": init_.places(settings)})
     else:
         for line in [*wrong, *contested]:
-            typer.secho(f"cqrs: {line}", fg="red", err=True)
+            complain(line)
         if not wrong:
-            typer.echo(f"cqrs: the data is in {' and '.join(init_.places(settings))}")
+            say(f"cqrs: the data is in {' and '.join(init_.places(settings))}")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -95,7 +95,7 @@ def config(as_json: AsJson = False) -> None:
         return
     rows = table("setting", "value", "from")
     for name, each in shown.items():
-        rows.add_row(name, "" if each["value"] is None else str(each["value"]), each["from"])
+        rows.add(name, "" if each["value"] is None else str(each["value"]), each["from"])
     console().print(rows)
 
 
@@ -119,7 +119,7 @@ def backup(folder: Annotated[Path, typer.Argument(help="To be made")], as_json: 
     if as_json:
         show_json(taken)
     else:
-        typer.echo(f"cqrs: {taken['last_event']} events and {taken['last_command']} commands are in {folder}")
+        say(f"cqrs: {taken['last_event']} events and {taken['last_command']} commands are in {folder}")
 
 
 @app.command(epilog=example("cqrs restore /backups/monday"))
@@ -130,4 +130,4 @@ def restore(folder: Annotated[Path, typer.Argument(help="As `cqrs backup` made i
     if as_json:
         show_json(taken)
     else:
-        typer.echo(f"cqrs: the stores are as they were at {taken['taken_at']}: {taken['last_event']} events")
+        say(f"cqrs: the stores are as they were at {taken['taken_at']}: {taken['last_event']} events")

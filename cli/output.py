@@ -16,6 +16,7 @@ from rich.text import Text
 
 from shared import logs
 from shared.settings import Settings
+from shared.visible import visible, visible_json
 
 T = TypeVar("T")
 
@@ -29,24 +30,40 @@ def print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def say(line: str) -> None:
+    """One line on stdout, whatever is in it."""
+    typer.echo(visible(line))
+
+
+def complain(line: str) -> None:
+    """What is wrong, in one line on stderr."""
+    typer.secho(f"cqrs: {visible(line)}", fg="red", err=True)
+
+
 def show_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    typer.echo(visible_json(json.dumps(value, indent=2)))
 
 
 def show_line(value: Any) -> None:
     """As one line, for what has no end."""
-    typer.echo(json.dumps(value, separators=(",", ":")))
+    typer.echo(visible_json(json.dumps(value, separators=(",", ":"))))
 
 
 def line(settings: Settings, event: str, **more: str) -> str:
     """What is told beside the lines of roles, in their format."""
     if settings.log_format == "json":
         return logs.in_json(f"cqrs@{gethostname()}", "info", {"event": event, **more})
-    return " ".join([f"cqrs: {event}", *(f"{name}={value}" for name, value in more.items())])
+    return visible(" ".join([f"cqrs: {event}", *(f"{name}={value}" for name, value in more.items())]))
 
 
-def table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
+class Rows(Table):
+    def add(self, *cells: str) -> None:
+        """A row; a cell's text is one line of it, whatever is in it."""
+        self.add_row(*map(visible, cells))
+
+
+def table(*columns: str) -> Rows:
+    return Rows(*columns, box=None, pad_edge=False)
 
 
 class _Console(Console):
@@ -56,7 +73,7 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Values are shown as they are: no markup, no line broken."""
+    """No markup, no line broken."""
     return _Console(soft_wrap=True, markup=False, highlight=False)
 
 
@@ -68,7 +85,7 @@ def example(line: str) -> str:
 def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
     """The items, with a bar on stderr of how many went by, how fast, and the time left; none where nobody looks."""
     screen = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,}"), Rate(), TimeRemainingColumn())
+    columns = (_label(what), BarColumn(), TextColumn("{task.completed:,}"), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         for count, item in enumerate(items, 1):
@@ -81,10 +98,15 @@ def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iter
 def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
     """The same, for who tells how much is done of how much; with more columns, if any are given."""
     screen = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), *columns, TimeRemainingColumn())
+    columns = (_label(what), BarColumn(), TaskProgressColumn(), *columns, TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def _label(what: str) -> TextColumn:
+    """A file's name may have anything in it, braces too."""
+    return TextColumn(visible(what).replace("{", "{{").replace("}", "}}"), markup=False)
 
 
 class Rate(ProgressColumn):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import Refused, in_one_line
-from cli.output import AsJson, console, example, show_json, table
+from cli.output import AsJson, console, example, say, show_json, table
 from cli.rebuild import rebuild as rebuild_
 from cli.status import stands_still, state
 from shared import database, event_store, projection
@@ -29,7 +29,7 @@ def status(as_json: AsJson = False) -> None:
     else:
         rows = table("projection", "position", "lag", "state")
         for name, each in progress.items():
-            rows.add_row(name, str(each["position"]), str(each["lag"]), state(each))
+            rows.add(name, str(each["position"]), str(each["lag"]), state(each))
         console().print(rows)
     raise typer.Exit(1 if any(map(stands_still, progress.values())) else 0)
 
@@ -52,7 +52,7 @@ def rebuild(
         show_json(done)
     else:
         for line in _told(done):
-            typer.echo(line)
+            say(line)
     raise typer.Exit(1 if check and done["differ"] else 0)
 
 
@@ -79,7 +79,7 @@ def _pause(name: str, *, paused: bool, as_json: bool) -> None:
     if as_json:
         show_json(now)
     else:
-        typer.echo(f"cqrs: {name} is {state(now)}, at event {now['position']}")
+        say(f"cqrs: {name} is {state(now)}, at event {now['position']}")
 
 
 def _projection(name: str) -> Projection:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import typer
 from pydantic import AwareDatetime, BaseModel
 
 from cli import schemas
@@ -16,7 +15,7 @@ from cli.alone import alone
 from cli.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.errors import Refused
 from cli.init import init
-from cli.output import bar
+from cli.output import bar, complain
 from cli.verify import verify
 from shared import database, schema, sqlite, tables
 from shared.beside import beside
@@ -96,12 +95,12 @@ def _verify(new: Settings) -> None:
         try:
             verify(new, quiet=True, but=anew)
         except WrongReadModel as wrong:
-            typer.echo(f"cqrs: {wrong}: {wrong.name} will be made anew", err=True)
+            complain(f"{wrong}: {wrong.name} will be made anew")
             anew.add(wrong.name)
             _remove(sqlite.path_of(new.read_model_of(wrong.name)))
             init(new)
         except Contested as wrong:
-            typer.echo(f"cqrs: {wrong}", err=True)
+            complain(str(wrong))
             return
         else:
             return

@@ -22,6 +22,7 @@ from shared import backlog, bus, database, event_store, outcomes, projection
 from shared.backlog import Backlog
 from shared.probes import Probes
 from shared.read_models import PROJECTIONS
+from shared.reasons import reason_of
 from shared.settings import Settings
 
 WITHIN = 1.0
@@ -69,20 +70,20 @@ def shown(status: Mapping[str, Any]) -> RenderableType:
     commands, queues = status["commands"], status["queues"]
     causes = table("dependency", "state")
     for name, each in status["dependencies"].items():
-        causes.add_row(name, each)
+        causes.add(name, each)
     overview = table("role", "alive")
     asked = status["dependencies"]["redis"] == "ok"
     for role, alive in status["roles"].items():
-        overview.add_row(role, ", ".join(alive) or ("none answers" if asked or role == "api" else NOT_ASKED))
+        overview.add(role, ", ".join(alive) or ("none answers" if asked or role == "api" else NOT_ASKED))
     facts = table("commands", "")
-    facts.add_row("accepted", f"{commands['accepted']:,}")
-    facts.add_row("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}")
-    facts.add_row("set aside", f"{commands['set_aside']:,}")
-    facts.add_row("handled", f"{commands['per_second']:,} a second")
-    facts.add_row("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or NOT_ASKED)
+    facts.add("accepted", f"{commands['accepted']:,}")
+    facts.add("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}")
+    facts.add("set aside", f"{commands['set_aside']:,}")
+    facts.add("handled", f"{commands['per_second']:,} a second")
+    facts.add("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or NOT_ASKED)
     progress = table("projection", "position", "events behind", "seconds behind", "state")
     for name, each in status["projections"].items():
-        progress.add_row(name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
+        progress.add(name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
     return Group(causes, "", overview, "", facts, "", progress)
 
 
@@ -122,7 +123,7 @@ def _shown_or_why(settings: Settings, api: str) -> RenderableType:
         return shown(status(settings, api))
     except DBAPIError as error:
         time.sleep(WITHIN)
-        return f"a store can't be used: {database.in_words(error)}"
+        return f"a store can't be used: {reason_of(error)}"
 
 
 def state(progress: Mapping[str, Any]) -> str:

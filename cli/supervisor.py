@@ -16,6 +16,8 @@ import typer
 
 from cli.screen import Screen
 from shared import logs, metrics
+from shared.reasons import reason_of
+from shared.visible import visible
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 """Seconds before a role that died is started again; the delay doubles each time it died young."""
@@ -61,7 +63,7 @@ class Role:
             try:
                 end = f"ended with {await self._run_once()}"
             except OSError as error:
-                end = f"can't start: {error}"
+                end = f"can't start: {reason_of(error)}"
             if self._stopping:
                 return
             delay = FIRST_DELAY if time.monotonic() - started > YOUNG else min(delay * 2, LONGEST_DELAY)
@@ -101,7 +103,7 @@ class Role:
         )
         assert process.stdout
         while line := await _line(process.stdout):
-            self.say(line.decode(errors="replace").rstrip())
+            self.say(visible(line.decode(errors="backslashreplace").rstrip()))
         return await process.wait()
 
 

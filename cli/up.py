@@ -25,7 +25,9 @@ from cli.private import is_ours
 from cli.screen import Screen
 from cli.supervisor import Role, run
 from shared import bus, metrics
+from shared.reasons import reason_of
 from shared.settings import Settings, check_socket_folder
+from shared.visible import visible
 
 LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
 """What one that was killed leaves, with its process's number."""
@@ -157,7 +159,7 @@ async def _greet(settings: Settings, screen: Screen) -> None:
     if settings.log_format == "json":
         screen.say(line(settings, "is up", **where))
         return
-    lines = [*(f"{name:<7} {value}" for name, value in where.items()), "", "Ctrl-C stops it"]
+    lines = [*(f"{name:<7} {visible(value)}" for name, value in where.items()), "", "Ctrl-C stops it"]
     panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
     console = Console(width=max(map(len, lines)) + 4)  # so that a long path is not broken
     with console.capture() as captured:
@@ -172,6 +174,6 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.api_host, settings.api_port))
         except OSError as error:
-            reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be had: {error.strerror}"
+            reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be had: {reason_of(error)}"
             where = f"port {settings.api_port} on {settings.api_host}"
             raise Refused(f"{where} {reason}. CQRS_API_PORT and CQRS_API_HOST name another") from None

@@ -44,7 +44,7 @@ def show(
         return
     rows = table("field", "value")
     for name, value in user._asdict().items():
-        rows.add_row(name, str(value))
+        rows.add(name, str(value))
     console().print(rows)
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection
 
-import typer
-
 from cli import schemas
-from cli.output import progress
+from cli.output import progress, say
 from shared.aggregates import AGGREGATES
 from shared.settings import Settings
 from shared.streams import Wrong
@@ -20,7 +18,7 @@ def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()
         for what, check in every.items():
             done[what] = sum(progress(check, what))
             if not quiet:
-                typer.echo(f"ok  {what}: {done[what]:,}")
+                say(f"ok  {what}: {done[what]:,}")
     return done
 
 

@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from shared import logs
+from shared.reasons import reason_of
 from shared.remote import ReadOnlyControl
 from shared.settings import Settings
 from shared.transport import Transport
@@ -168,7 +169,7 @@ class Waker:
             wake(self._app, task)
         except BrokerDown as error:
             if not self._down:
-                log.warning("no message can be sent, work waits", error=str(error))
+                log.warning("no message can be sent, work waits", error=reason_of(error))
             self._down = True
         else:
             self._down = False

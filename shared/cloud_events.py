@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from shared import event_store
 from shared.event_store import RecordedEvent
 from shared.messages import now, written
+from shared.visible import visible_json
 
 SOURCE = "/events/"
 
@@ -85,7 +86,8 @@ def _line(event: RecordedEvent) -> bytes:
         "datacontenttype": "application/json",
         "dataschema": _schema(event.type, event.schema_version),
     }
-    return b'%s,"data":%s}\n' % (to_json(attributes)[:-1], event.data_json.encode())
+    line = f'{to_json(attributes)[:-1].decode()},"data":{event.data_json}}}'
+    return f"{visible_json(line)}\n".encode()
 
 
 def _end(count: int, digest: str) -> bytes:

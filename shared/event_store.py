@@ -28,6 +28,7 @@ from sqlalchemy import Sequence as NumberSequence
 
 from shared.database import BigInt, entries, fetch, insert_rows
 from shared.messages import Event, UnknownShape, now
+from shared.reasons import Plain
 
 E = TypeVar("E", bound=Event)
 
@@ -132,7 +133,7 @@ class Heads(NamedTuple):
     position: int
 
 
-class WrongExpectedVersion(Exception):
+class WrongExpectedVersion(Plain):
     def __init__(self, stream: str, expected: int | None, found: int) -> None:
         super().__init__(f"{stream} is at version {found}, not at {expected}")
         self.stream, self.expected, self.found = stream, expected, found

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -14,13 +15,15 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
-from structlog.dev import ConsoleRenderer, plain_traceback
-from structlog.processors import format_exc_info
+from structlog.dev import ConsoleRenderer
 from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from shared.messages import now
+from shared.reasons import reason_of
 from shared.settings import Settings
+from shared.tracebacks import traceback_of
+from shared.visible import visible, visible_json
 
 T = TypeVar("T")
 
@@ -42,6 +45,10 @@ class Handler(logging.Handler):
     """For the lines of libraries."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.msg, BaseException):
+            record.msg = reason_of(record.msg)
+        if isinstance(record.args, tuple):
+            record.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
         try:
             Stderr().say(self.format(record))
         except Exception:
@@ -59,6 +66,20 @@ def set_up(role: str, settings: Settings) -> None:
         processors=_processors,
     )
     _set_up_libraries(max(level, logging.WARNING), render)
+    _say_what_ends_a_process_or_a_thread()
+
+
+def _say_what_ends_a_process_or_a_thread() -> None:
+    """As other lines, unless somebody else has it said already."""
+
+    def say(error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            logger().critical("ended by a bug", thread=threading.current_thread().name, exc_info=error)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda _, error, __: say(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda its: say(its.exc_value)
 
 
 def logger() -> FilteringBoundLogger:
@@ -86,25 +107,40 @@ def silence() -> None:
 
 
 def in_json(role: str, level: str, fields: Mapping[str, Any]) -> str:
-    return json.dumps({"timestamp": now(), "level": level, "role": role, **fields}, default=str)
+    return visible_json(json.dumps({"timestamp": now(), "level": level, "role": role, **fields}, default=str))
 
 
 def _json(role: str) -> list[Processor]:
     def render(_: Any, level: str, fields: EventDict) -> str:
+        if "exc_info" in fields and (error := _error(fields.pop("exc_info"))):
+            fields["exception"] = traceback_of(error)
         return in_json(role, level, {"event": fields.pop("event"), **fields})
 
-    return [format_exc_info, render]
+    return [render]
 
 
 def _console() -> list[Processor]:
-    def stamp(_: Any, level: str, fields: EventDict) -> EventDict:
-        return {"timestamp": now(), "level": level, **fields}
+    plain = ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=0)
 
-    colours = sys.stderr.isatty()
-    return [
-        stamp,
-        ConsoleRenderer(colors=colours, sort_keys=False, pad_event_to=0, exception_formatter=plain_traceback),
-    ]
+    def render(logger: Any, level: str, fields: EventDict) -> str:
+        error = _error(fields.pop("exc_info")) if "exc_info" in fields else None
+        its = {"timestamp": now(), "level": level, **fields}
+        for name, value in fields.items():
+            if isinstance(value, str) and not value.isprintable():
+                its[name] = visible(value)
+        line = str(plain(logger, level, its))
+        return f"{line}\n{traceback_of(error)}" if error else line
+
+    return [render]
+
+
+def _error(exc_info: Any) -> BaseException | None:
+    """As `logging` takes it: an error, or what sys.exc_info() says, or whether that is meant."""
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    its = exc_info if isinstance(exc_info, tuple) else sys.exc_info() if exc_info else (None,)
+    error: BaseException | None = its[1] if len(its) > 1 else None
+    return error
 
 
 def _with_common(_: Any, __: str, fields: EventDict) -> EventDict:

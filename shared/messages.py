@@ -2,29 +2,80 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from math import isfinite
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, from_json, to_json
+from pydantic_core.core_schema import no_info_after_validator_function
+
+from shared.reasons import Plain
+
+T = TypeVar("T")
 
 Data = dict[str, Any]
 """An event as JSON."""
 
 
-class Command(BaseModel):
+def has_numbers_only(value: object) -> bool:
+    """Whether each number in what JSON is made of is one: neither infinite nor NaN."""
+    match value:
+        case float():
+            return isfinite(value)
+        case BaseModel():
+            return has_numbers_only(vars(value))
+        case dict():
+            return all(map(has_numbers_only, value.values()))
+        case list() | tuple() | set() | frozenset():
+            return all(map(has_numbers_only, value))
+    return True
+
+
+def _check_numbers(message: T) -> T:
+    """Pydantic does so itself, but not where a field takes anything."""
+    if not has_numbers_only(message):
+        raise PydanticCustomError("finite_number", "Numbers should be finite")
+    return message
+
+
+def _takes_anything(schema: object) -> bool:
+    """Whether there is a field, or an item of one, of no type: then it may be any."""
+    match schema:
+        case {"type": "any"}:
+            return True
+        case dict():
+            its = (each for key, each in schema.items() if key not in {"metadata", "serialization"})
+            return any(map(_takes_anything, its))
+        case list() | tuple():
+            return any(map(_takes_anything, schema))
+    return False
+
+
+class _Message(BaseModel):
+    """JSON has no infinity and no NaN: they are refused, wherever in a message they stand."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return no_info_after_validator_function(_check_numbers, schema) if _takes_anything(schema) else schema
+
+
+class Command(_Message):
     """Something to be done, in the imperative. Unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
-class Event(BaseModel):
+class Event(_Message):
     """Something that happened, in the past tense. What was recorded stays as it is, in the shape it had then.
 
     For another shape raise `schema_version`, and add the upcaster that lifts what has the one before: a pure function.
     `class UserCreated(Event, begins_stream=True)`: a stream begins with such an event, and has no other one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
@@ -49,7 +100,7 @@ class Event(BaseModel):
         return cls.model_validate_json(to_json(data))
 
 
-class UnknownShape(Exception):
+class UnknownShape(Plain):
     """An event of a type or a schema version that this version of the code doesn't know: a newer one recorded it."""
 
     def __init__(self, type: str, schema_version: int) -> None:

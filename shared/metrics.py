@@ -27,6 +27,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from shared import logs
+from shared.reasons import reason_of
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 PROCESS = "CQRS_PROCESS"
@@ -56,7 +57,7 @@ class Roomy(MmapedDict):
         try:
             its: tuple[float, float] = super().read_value(key)  # type: ignore[no-untyped-call]
         except OSError as error:
-            _tell(str(error))
+            _tell(reason_of(error))
             return 0.0, 0.0
         return its
 
@@ -64,7 +65,7 @@ class Roomy(MmapedDict):
         try:
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
         except OSError as error:
-            _tell(str(error))
+            _tell(reason_of(error))
 
     def _init_value(self, key: str) -> None:
         capacity = self._capacity
@@ -139,7 +140,7 @@ def _value(*args: Any, **more: Any) -> Any:
     try:
         return _in_file(*args, **more)
     except OSError as error:
-        _tell(str(error))
+        _tell(reason_of(error))
         return values.MutexValue(*args, **more)
 
 

@@ -1,7 +1,5 @@
 """What each store's schema must be, and what becomes of a role that finds another: it ends."""
 
-import os
-import sys
 import threading
 import time
 from typing import Any
@@ -9,10 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
-from shared import database, shapes, tables
+from shared import database, refusal, shapes, tables
 from shared.event_store import Types
 from shared.projection import Projection
 from shared.read_models import PROJECTIONS
+from shared.reasons import Plain
 from shared.settings import Settings
 
 REVISIONS = {"inbox": "0003", "event_store": "0004", "read_model": "0003"}
@@ -25,7 +24,7 @@ Store = tuple[str, str]
 """A key of REVISIONS, and the URL of the database."""
 
 
-class WrongSchema(Exception):
+class WrongSchema(Plain):
     """Its message says what to do, in one line."""
 
     def __init__(self, store: str, found: str | None, needed: str) -> None:
@@ -97,9 +96,7 @@ def _fits(settings: Settings, store: str, url: str, known: Types[Any] | None) ->
     except DBAPIError:
         return False
     if wrong:
-        sys.stderr.write(f"cqrs: {wrong}\n")
-        sys.stderr.flush()
-        os._exit(1)  # from whichever thread, and without a traceback: a role may end at any time
+        refusal.end(str(wrong))
     return True
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, bindparam, func, select
 from shared.database import fetch
 from shared.event_store import CHANGED, Types, events
 from shared.messages import Event
+from shared.reasons import Plain
 
 
-class Unreadable(Exception):
+class Unreadable(Plain):
     """Its message says what can't be read, in one line."""
 
     def __init__(self, lines: Sequence[str]) -> None:

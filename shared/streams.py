@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import Connection
-from sqlalchemy.exc import StatementError
 
 from shared import event_store
 from shared.decider import Decider, UniqueKey
 from shared.event_store import RecordedEvent
 from shared.messages import Event, UnknownShape
+from shared.reasons import reason_of
 
 Rules = Decider[Any, Any, Any]
 Aggregates = Mapping[str, Rules]
@@ -83,9 +83,7 @@ def why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         return ": ".join([*map(str, first["loc"]), first["msg"]])
-    if isinstance(error, StatementError):
-        return type(error.orig or error).__name__  # what a driver says may have the row
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return reason_of(error)
 
 
 def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:

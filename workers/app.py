@@ -7,13 +7,12 @@ from typing import Any
 from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database, event_store, garbage, logs, schema, tracing
+from shared import bus, database, event_store, garbage, logs, refusal, schema, tracing
 from shared.aggregates import EVENTS
-from shared.settings import Settings
+from shared.reasons import reason_of
 from shared.taken import Taken
 from workers import alive, measures, telling
 from workers.commands import REST, CommandHandler
-from workers.errors import in_words
 from workers.notes import note_of
 from workers.runners import Runners
 from workers.watch import Watch
@@ -23,7 +22,7 @@ EVERY = 2.0
 
 SOCKET_TIMEOUT = 3.0
 
-settings = Settings()
+settings = refusal.settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_scheduler = "workers.beat:Beat"
 app.conf.role = f"beat@{gethostname()}"  # unless it is a worker
@@ -74,7 +73,9 @@ def handle_commands() -> None:
     except Taken:
         time.sleep(REST)
     except (DBAPIError, OSError) as error:
-        log.warning("commands wait for the next beat", error=in_words(error))
+        log.warning("commands wait for the next beat", error=reason_of(error))
+    except Exception:  # Celery's own lines would have its message
+        log.exception("commands wait for the next beat")
 
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]

@@ -14,8 +14,8 @@ from shared.inbox import Accepted
 from shared.messages import UnknownShape, now
 from shared.outcomes import Outcome, SetAside
 from shared.preconditions import Precondition
+from shared.reasons import reason_of
 from shared.unique_keys import Holders
-from workers.errors import in_words
 from workers.folds import Fold
 
 MAX_TRIES = 3
@@ -69,7 +69,7 @@ class Batch:
         except Rejected as no:
             self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
         except UnknownShape as error:  # a newer worker knows it
-            self._set_aside(command, tries=self._tries.get(command.seq, 0), error=in_words(error))
+            self._set_aside(command, tries=self._tries.get(command.seq, 0), error=reason_of(error))
         except BaseException as error:  # a panic in Rust is one, and so is sys.exit
             self.stumble(command, error)
         else:
@@ -80,9 +80,9 @@ class Batch:
         log.error("a rule raised", **command.trail(), exc_info=error)
         tries = self._tries.get(command.seq, 0) + 1
         if tries < MAX_TRIES:
-            self._set_aside(command, tries=tries, error=in_words(error))
+            self._set_aside(command, tries=tries, error=reason_of(error))
         else:
-            detail = f"Gave up after {tries} tries. {in_words(error)}"
+            detail = f"Gave up after {tries} tries. {reason_of(error)}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
     def contested(self) -> list[UniqueKey]:

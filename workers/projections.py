@@ -13,8 +13,8 @@ from shared.database import is_trouble
 from shared.event_store import RecordedEvent
 from shared.messages import Event
 from shared.projection import Projection, Stop
+from shared.reasons import Plain, reason_of
 from workers import measures, trail
-from workers.errors import in_words
 from workers.life import Life
 
 CHUNK = 5000
@@ -38,7 +38,7 @@ class Advance(NamedTuple):
     events: Sequence[RecordedEvent] = ()
 
 
-class LogIsShorter(Exception):
+class LogIsShorter(Plain):
     """The read model has seen events that the log doesn't have: they aren't a pair."""
 
 
@@ -47,7 +47,7 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
     try:
         return catch_up(store, read_model, which)
     except BaseException as error:
-        log.warning("a projection waits for the next beat", projection=which.name, error=in_words(error))
+        log.warning("a projection waits for the next beat", projection=which.name, error=reason_of(error))
         return False
 
 
@@ -121,7 +121,7 @@ def _models(
 
 def _note(connection: Connection, which: Projection, failure: Failure | None, before: Stop | None) -> None:
     """Keep where it stands still and why, and log it when that changes."""
-    stop = failure and Stop(failure.position, in_words(failure.error))
+    stop = failure and Stop(failure.position, reason_of(failure.error))
     if (stop and stop.event) == (before and before.event):
         return
     projection.move_stop(connection, which.name, stop)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from shared import logs
+from shared.reasons import Plain
 from workers.life import Life
 from workers.notes import NOBODY, SOMEBODY, Note
 
@@ -26,11 +27,11 @@ SURVIVED = 77
 """The exit code of a probe that got through; a rule that ends its process may use any, 0 above all."""
 
 
-class Died(Exception):
+class Died(Plain):
     """The process that was deciding is gone."""
 
 
-class Hung(Exception):
+class Hung(Plain):
     """Deciding took too long. The note says where."""
 
 

@@ -1,0 +1,32 @@
+"""Text as people may see it: what would steer a terminal, forge a line or turn one around is spelled out."""
+
+import re
+
+# C0, DEL and C1; line and paragraph separators; bidirectional embeddings, overrides and isolates (Trojan Source,
+# CVE-2021-42574); surrogates, which no output can encode.
+_BEYOND_C0 = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_steering = re.compile(f"[\x00-\x1f{_BEYOND_C0}]")
+_steering_in_json = re.compile(f"[{_BEYOND_C0}]")  # JSON has no others in its strings, and line ends between them
+
+
+def visible(text: str) -> str:
+    r"""The text in one line, with `\x1b` in the place of an escape, `\n` in that of a line's end, and so on."""
+    return text if text.isprintable() else _steering.sub(_spelled_out, text)
+
+
+def visible_json(text: str) -> str:
+    """The same of a JSON document, which stays one."""
+    return text if text.isascii() and "\x7f" not in text else _steering_in_json.sub(_as_json, text)
+
+
+def shortened(text: str, most: int) -> str:
+    """So many characters at most, the last of which tells that there were more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _spelled_out(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1] if found[0] < "\ud800" else f"\\u{ord(found[0]):04x}"
+
+
+def _as_json(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
