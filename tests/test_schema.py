@@ -311,7 +311,7 @@ def test_init_tells_in_one_line_that_a_database_is_not_there(settings: Settings,
     url = make_url(postgres.database()).set(database="nowhere").render_as_string()
     code, said = cqrs_init(settings.model_copy(update={"event_store_url": url}))
     assert (code, said.count("\n")) == (1, 1), said
-    assert 'database "nowhere" does not exist' in said
+    assert "the database does not exist" in said
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
