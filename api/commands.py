@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from api import correlation, history, problems
+from api.clients import client_of
 from api.documentation import STREAM, errors, headers, stream_of
 from api.preconditions import conditional
 from api.preferences import Prefer, applied, wait_of
@@ -76,8 +77,8 @@ async def show_command(request: Request, command_id: str, prefer: Prefer = None)
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service = Service.of(request)
     command = await _find(service, command_id)
-    wait = wait_of(prefer, longest=service.settings.max_wait)
-    outcome = await service.outcomes.get(command.seq, within=wait or 0)
+    with service.waiting(request, wait_of(prefer, longest=service.settings.max_wait)) as wait:
+        outcome = await service.outcomes.get(command.seq, within=wait or 0)
     return Response(to_json(resource(command, outcome)), 200, applied(wait), "application/json")
 
 
@@ -101,7 +102,7 @@ async def follow_command(
     outcome = (await service.log.read(outcomes.find, [command.seq])).get(command.seq)
     if outcome and last_event_id == outcome.status:
         return Response(status_code=204)
-    return service.streams.answer(_becomes(service, command, outcome))
+    return service.streams.answer(client_of(request), _becomes(service, command, outcome))
 
 
 async def submit(
@@ -121,10 +122,11 @@ async def submit(
     submission = conditional(request, submission)
     command, replayed = await _accept(service, submission, correlation.metadata_of(request))
     extra = {"Idempotency-Replayed": "true"} if replayed else {}
-    wait = wait_of(prefer, longest=service.settings.max_wait)
-    if wait is not None:
-        extra |= applied(wait)
-        with suppress(DBAPIError, UnknownShape):  # accepted it is, whatever the other stores do
+    wished = wait_of(prefer, longest=service.settings.max_wait)
+    # accepted it is, whatever the other stores do
+    with service.waiting(request, wished) as wait, suppress(DBAPIError, UnknownShape):
+        if wait is not None:
+            extra |= applied(wait)
             visible = service.visible[projection].get(command.seq, within=wait, later=not replayed)
             if outcome := await visible:
                 if outcome.problem:

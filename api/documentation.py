@@ -44,7 +44,7 @@ def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str
     return {
         "description": " or ".join(f"`{name}`" for name in names),
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}, "examples": examples}},
-        **headers(*headers_, *(["Retry-After"] if status == 503 else [])),
+        **headers(*headers_, *(["Retry-After"] if status in {429, 503} else [])),
     }
 
 
@@ -60,13 +60,15 @@ def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
 
 INVALID = errors(_422="invalid-request")
 
-QUERY = errors(_422="invalid-request position-unknown", _503="store-unavailable read-model-behind")
+QUERY = errors(
+    _422="invalid-request position-unknown", _429="too-many-waits-of-client", _503="store-unavailable read-model-behind"
+)
 
 LOG = errors(_422="invalid-request position-unknown", _503="store-unavailable")
 
 PAST = errors(_422="invalid-request position-unknown", _503="store-unavailable read-model-behind newer-event")
 
-STREAM = errors(_503="store-unavailable too-many-streams")
+STREAM = errors(_429="too-many-streams-of-client", _503="store-unavailable too-many-streams")
 
 CONDITIONS: dict[str, Any] = {
     "parameters": [

@@ -5,13 +5,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from api.clients import client_of
 from api.documentation import LOG, STREAM, TYPES, headers, stream_of
-from api.feed import Wanted
-from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
+from api.log_pages import Wanted
+from api.paging import MAX_INTEGER, After, Limit, MinPosition, page, turn
 from api.routing import Route
 from api.service import Service, unknown
 from api.streaming import LAST_EVENT_ID, EventStream
 from shared import event_store
+from shared.event_store import RecordedEvent
 
 router = APIRouter(tags=["events"], route_class=Route)
 
@@ -44,8 +46,9 @@ async def list_events(
     """Events in the order in which they happened."""
     service = Service.of(request)
     await service.require_logged(min_position)
-    events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
-    return page(request, [event.shown() for event in events], limit=limit, key="id")
+    async with turn(request):
+        events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
+        return await page(request, events, RecordedEvent.shown, limit=limit, key="id")
 
 
 @router.get(
@@ -72,4 +75,5 @@ async def follow_events(
     position = next((each for each in (last_event_id, after) if each is not None), last)
     if position > last:  # it was another log's: what this one has up to there would never be seen
         raise unknown(position)
-    return service.streams.answer(service.feed.follow(position, Wanted(type, stream)))
+    wanted = Wanted(None if type is None else frozenset(type), stream)
+    return service.streams.answer(client_of(request), service.feed.follow(position, wanted))

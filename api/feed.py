@@ -1,12 +1,13 @@
 """The log as it grows: its end is read once for all who follow it; who is behind reads pages until he isn't."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable
 from functools import partial
 from typing import NamedTuple
 
+from api.log_pages import PAGE, Pages, Reader, Wanted
 from api.reading import Store
-from api.streaming import message, persist
+from api.streaming import persist
 from api.waiting import Poll
 from shared import event_store
 from shared.event_store import RecordedEvent
@@ -15,20 +16,10 @@ INTERVAL = 0.02
 """Seconds between two looks, while anybody follows."""
 
 TAIL = 1000
-"""Events kept for those who follow."""
+"""Events kept for those who follow, if they are short."""
 
-PAGE = 100
-"""Events that somebody who is behind gets at once."""
-
-
-class Wanted(NamedTuple):
-    """Only these types and this stream, if given."""
-
-    types: Collection[str] | None
-    stream: str | None
-
-    def has(self, event: RecordedEvent) -> bool:
-        return (self.types is None or event.type in self.types) and self.stream in {None, event.stream}
+TAIL_BYTES = 8 * 1024 * 1024
+"""Bytes kept for them at most."""
 
 
 class Shown(NamedTuple):
@@ -41,6 +32,8 @@ class Feed:
 
     def __init__(self, log: Store) -> None:
         self._log = log
+        self._reader = Reader(log)
+        self._pages = Pages(self._reader)
         self._start = 0
         self._tail: list[Shown] = []
         """The events behind `_start`. Positions are dense, so that its length tells where it ends."""
@@ -55,40 +48,41 @@ class Feed:
         while True:
             while position >= self._end:
                 await persist(partial(self._moved.wait, position))
-            messages, position = await self._next(position, wanted)
-            if messages:
-                yield b"".join(messages)
+            text, position = await self._next(position, wanted)
+            if text:
+                yield text
             await asyncio.sleep(0)  # neither a file nor a client that takes all need ever let others have their turn
 
     @property
     def _end(self) -> int:
         return self._start + len(self._tail)
 
-    async def _next(self, position: int, wanted: Wanted) -> tuple[Sequence[bytes], int]:
+    async def _next(self, position: int, wanted: Wanted) -> tuple[bytes, int]:
         """What comes behind a position, and the position up to which that is all."""
         if position >= self._start:
-            tail = self._tail[position - self._start :][:PAGE]
-            return [each.message for each in tail if wanted.has(each.event)], position + len(tail)
+            begin = position - self._start
+            tail = self._tail[begin : begin + PAGE]
+            return b"".join(each.message for each in tail if wanted.has(each.event)), position + len(tail)
         end = self._end
-        events = await persist(partial(self._page, position, wanted))
-        last = events[-1].position if events else position
-        return [message_of(event) for event in events], last if len(events) == PAGE else max(last, end)
-
-    async def _page(self, position: int, wanted: Wanted) -> list[RecordedEvent]:
-        types, stream = wanted
-        return await self._log.read(event_store.read_all, after=position, types=types, stream=stream, limit=PAGE)
+        page = await persist(partial(self._pages.behind, position, wanted))
+        return page.text, page.last if page.more else max(page.last, end)
 
     async def _look(self, positions: Collection[int]) -> dict[int, bool]:
         """Read on, and tell which of the positions the log has gone beyond."""
-        events = await self._log.read(event_store.read_all, after=self._end, limit=TAIL)
-        if len(events) == TAIL:  # nobody has followed for long: there is more of it than is worth keeping
-            self._start, self._tail = await self.last(), []
-        else:
-            self._tail += [Shown(event, message_of(event)) for event in events]
-            surplus = max(0, len(self._tail) - TAIL)
-            self._start, self._tail = self._start + surplus, self._tail[surplus:]
+        last = await self.last()
+        if last - self._end >= TAIL:  # nobody has followed for long: there is more of it than is worth keeping
+            self._start, self._tail = last, []
+        while self._end < last:
+            events, messages, _ = await self._reader.read(self._end)
+            self._keep(map(Shown, events, messages))
+            await asyncio.sleep(0)
         return {position: True for position in positions if position < self._end}
 
-
-def message_of(event: RecordedEvent) -> bytes:
-    return message(event.position, event.shown())
+    def _keep(self, shown: Iterable[Shown]) -> None:
+        self._tail += shown
+        surplus = max(0, len(self._tail) - TAIL)
+        kept = sum(len(each.message) for each in self._tail[surplus:])
+        while kept > TAIL_BYTES:
+            kept -= len(self._tail[surplus].message)
+            surplus += 1
+        self._start, self._tail = self._start + surplus, self._tail[surplus:]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from sqlalchemy import Connection
 
 from api.documentation import TYPES
-from api.paging import MAX_INTEGER, page
+from api.paging import MAX_INTEGER, page, turn
 from api.problems import Problem, invalid
 from api.reading import Store
 from api.service import Service
@@ -94,11 +94,15 @@ async def show_changes(
 ) -> Response:
     """The page of versions that follow `after`, each a Change."""
     log, stream = Service.of(request).log, f"{category}-{number}"
-    events = await log.read(event_store.read_stream, stream, after=after, limit=limit + 1)
-    if not events and not await log.read(event_store.stream_version, stream):
-        raise nothing(category, number)
-    shown = [_change(event, f"/{category}s/{number}", changed(event)) for event in events]
-    return page(request, shown, limit=limit, key="version")
+
+    def change(event: RecordedEvent) -> dict[str, Any]:
+        return _change(event, f"/{category}s/{number}", changed(event))
+
+    async with turn(request):
+        events = await log.read(event_store.read_stream, stream, after=after, limit=limit + 1)
+        if not events and not await log.read(event_store.stream_version, stream):
+            raise nothing(category, number)
+        return await page(request, events, change, limit=limit, key="version")
 
 
 def number_of(stream: str) -> int:

@@ -1,10 +1,20 @@
 """Paging: `after` and `limit`, and the link to the next page (RFC 8288)."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request, Response
 from pydantic_core import to_json
+
+from api.clients import client_of
+from api.service import Service
+
+T = TypeVar("T")
+
+PIECE = 100
+"""Rows made JSON at once: others have their turn between two pieces."""
 
 MAX_INTEGER = 2**63 - 1
 
@@ -16,10 +26,21 @@ MinPosition = Annotated[
 ]
 
 
-def page(request: Request, items: Sequence[dict[str, Any]], *, limit: int, key: str) -> Response:
-    """A JSON array of up to `limit` items. One more than that means that there is a next page, after `key`."""
+def turn(request: Request) -> AbstractAsyncContextManager[None]:
+    """To be held while many rows are read and shown."""
+    return Service.of(request).turns.one(client_of(request))
+
+
+async def page(
+    request: Request, rows: Sequence[T], show: Callable[[T], dict[str, Any]], *, limit: int, key: str
+) -> Response:
+    """A JSON array of up to `limit` rows as they are shown. One more than that means a next page, after `key`."""
     headers = {}
-    if len(items) > limit:
-        url = request.url.include_query_params(after=items[limit - 1][key])
+    if len(rows) > limit:
+        url = request.url.include_query_params(after=show(rows[limit - 1])[key])
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return Response(to_json(items[:limit]), 200, headers, "application/json")
+    pieces = []
+    for start in range(0, min(len(rows), limit), PIECE):
+        pieces.append(to_json([show(row) for row in rows[start : min(start + PIECE, limit)]])[1:-1])
+        await asyncio.sleep(0)
+    return Response(b"[%s]" % b",".join(pieces), 200, headers, "application/json")

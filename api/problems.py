@@ -68,6 +68,11 @@ def unavailable(type: str, detail: str) -> Problem:
     return Problem(type, 503, detail, headers={"Retry-After": RETRY_AFTER})
 
 
+def too_many(type: str, detail: str) -> Problem:
+    """One client has all that it may have: RFC 6585, section 4."""
+    return Problem(type, 429, detail, headers={"Retry-After": RETRY_AFTER})
+
+
 def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
     """Of Pydantic's errors, each with the part of the request that it is in before its field."""
     shown = [_field_error(each) for each in islice(errors, MAX_ERRORS)]

@@ -39,6 +39,8 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = database.reader(url)
         self._threads = None if self.engine.name == "sqlite" else ThreadPoolExecutor(AT_ONCE, "reads")
+        self.patience = WITHIN if self._threads else None
+        """Seconds to wait for an answer; None: a file always answers."""
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the query returns. Raises the store's error, also when it says nothing."""

@@ -1,7 +1,8 @@
 """What the routes work with: the stores, the acceptor, and the ways to wait."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Self
 
@@ -9,11 +10,13 @@ from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
 from api.acceptance import Acceptor, Announcer
+from api.clients import Shares, client_of
 from api.condition import Conditions
 from api.feed import INTERVAL, Feed
-from api.problems import Problem, unavailable
+from api.problems import Problem, too_many, unavailable
 from api.reading import Store
 from api.streaming import Streams
+from api.turns import Turns
 from api.waiting import Poll
 from shared import bus, database, event_store, inbox, outcomes, projection
 from shared.outcomes import Outcome
@@ -61,7 +64,9 @@ class Service:
         self.outcomes = Poll[int, Outcome](self._outcomes)
         self.followed = Poll[int, Outcome](self._outcomes, every=INTERVAL)
         self.feed = Feed(self.log)
-        self.streams = Streams(settings.max_streams)
+        self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
+        self.waits = Shares(settings.max_waits, settings.max_waits_per_client)
+        self.turns = Turns(self.log.patience)
         self.visible = {name: Poll[int, Outcome](partial(self._visible, name)) for name in PROJECTIONS}
         self.reached = {name: Poll[int, bool](partial(self._reached, name)) for name in PROJECTIONS}
 
@@ -78,13 +83,28 @@ class Service:
             store.close()
         self._probes.close()
 
-    async def require(self, which: str, position: int | None) -> None:
+    @contextmanager
+    def waiting(self, request: Request, wait: float | None) -> Iterator[float | None]:
+        """The seconds a request may wait: those it asks for, or None if too many wait already. It counts meanwhile."""
+        client = client_of(request)
+        if wait is None or self.waits.gone or self.waits.used_up(client):
+            yield None
+            return
+        with self.waits.one(client):
+            yield wait
+
+    async def require(self, request: Request, which: str, position: int | None) -> None:
         """Wait a moment for the projection to reach the position, if one is asked for. Raises Problem if it doesn't."""
         if not position or await self._reached(which, [position]):
             return
         await self.require_logged(position)
-        if not await self.reached[which].get(position, within=MIN_POSITION_WAIT, later=True):
-            raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
+        with self.waiting(request, MIN_POSITION_WAIT) as wait:
+            if await self.reached[which].get(position, within=wait or 0, later=True):
+                return
+        if wait is None and self.waits.used_up(client_of(request)):
+            detail = f"A client may have {self.waits.per_client} requests waiting, and this one has."
+            raise too_many("too-many-waits-of-client", detail)
+        raise unavailable("read-model-behind", f"The read model has not reached position {position} yet.")
 
     async def require_logged(self, position: int | None) -> None:
         """Raises Problem if the log has not reached the position, if one is asked for."""

@@ -2,13 +2,14 @@
 
 import re
 from datetime import date
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.documentation import QUERY, headers
-from api.paging import Limit, MinPosition, page
+from api.paging import Limit, MinPosition, page, turn
 from api.routing import Route
 from api.service import Service
 from shared.users import stats
@@ -46,8 +47,8 @@ async def list_days(
 ) -> Response:
     """Days on which users were created or changed, in their order."""
     service = Service.of(request)
-    await service.require(PROJECTION, min_position)
-    days = await service.read_models[PROJECTION].read(
-        stats.days_after, after.isoformat() if after else "", limit=limit + 1
-    )
-    return page(request, [day._asdict() for day in days], limit=limit, key="day")
+    await service.require(request, PROJECTION, min_position)
+    query = partial(stats.days_after, day=after.isoformat() if after else "", limit=limit + 1)
+    async with turn(request):
+        days = await service.read_models[PROJECTION].read(query)
+        return await page(request, days, stats.Day._asdict, limit=limit, key="day")

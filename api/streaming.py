@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Response
@@ -11,7 +12,8 @@ from pydantic_core import to_json
 from sqlalchemy.exc import DBAPIError
 from starlette.types import Receive, Scope, Send
 
-from api.problems import unavailable
+from api.clients import Shares
+from api.problems import too_many, unavailable
 from shared import logs, metrics
 from shared.reasons import reason_of
 
@@ -52,37 +54,42 @@ async def persist(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 class Streams:
-    """The streams that are open: so many at most, and none once the API stops."""
+    """The streams that are open: so many at most, also of one client, and none once the API stops."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, total: int, per_client: int) -> None:
+        self._shares = Shares(total, per_client)
         self._stopped = False
         self.open: set[asyncio.Task[None]] = set()
         """For each, what ends when its client leaves."""
         metrics.STREAMS.set(0)
 
-    def answer(self, messages: AsyncIterator[bytes]) -> "EventStream":
+    def answer(self, client: str, messages: AsyncIterator[bytes]) -> "EventStream":
         """Raises Problem if there are enough already."""
-        if len(self.open) >= self._most:
-            raise unavailable("too-many-streams", f"{self._most} streams are open, and no more may be.")
-        return EventStream(self, messages)
+        if self._shares.gone:
+            raise unavailable("too-many-streams", f"{self._shares.total} streams are open, and no more may be.")
+        if self._shares.used_up(client):
+            detail = f"A client may have {self._shares.per_client} streams open, and this one has."
+            raise too_many("too-many-streams-of-client", detail)
+        return EventStream(self, client, messages)
 
-    def add(self, client: asyncio.Task[None]) -> None:
-        self.open.add(client)
+    def add(self, client: str, leaves: asyncio.Task[None]) -> None:
+        self._shares.take(client)
+        self.open.add(leaves)
         metrics.STREAMS.inc()
-        client.add_done_callback(self._remove)
+        leaves.add_done_callback(partial(self._remove, client))
         if self._stopped:
-            client.cancel()
+            leaves.cancel()
 
-    def _remove(self, client: asyncio.Task[None]) -> None:
-        self.open.discard(client)
+    def _remove(self, client: str, leaves: asyncio.Task[None]) -> None:
+        self._shares.give_back(client)
+        self.open.discard(leaves)
         metrics.STREAMS.dec()
 
     def stop(self) -> None:
         """End them all, at once."""
         self._stopped = True
-        for client in self.open:
-            client.cancel()
+        for leaves in self.open:
+            leaves.cancel()
 
 
 class EventStream(Response):
@@ -90,20 +97,21 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, streams: Streams, messages: AsyncIterator[bytes]) -> None:
+    def __init__(self, streams: Streams, client: str, messages: AsyncIterator[bytes]) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["Content-Length"]
         self._streams = streams
+        self._client = client
         self._messages = messages
         self._spoke = 0.0
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        client = asyncio.create_task(_leaves(receive))
-        self._streams.add(client)
+        leaves = asyncio.create_task(_leaves(receive))
+        self._streams.add(self._client, leaves)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         speaking = asyncio.create_task(self._speak(send))
         beating = asyncio.create_task(self._beat(send))
-        tasks = client, speaking, beating
+        tasks = leaves, speaking, beating
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

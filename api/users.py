@@ -12,7 +12,7 @@ from api.addresses import Email
 from api.commands import Command, IdempotencyKey, submit
 from api.documentation import AFTER_WAITING, COMMAND, CONDITIONS, PAST, QUERY, errors, headers
 from api.names import Name
-from api.paging import MAX_INTEGER, After, Limit, MinPosition, page
+from api.paging import MAX_INTEGER, After, Limit, MinPosition, page, turn
 from api.preconditions import tag_of, unmet
 from api.preferences import Prefer
 from api.routing import Route
@@ -119,9 +119,10 @@ async def show_user(
     service = Service.of(request)
     if version or at:
         await service.require_logged(min_position)
-        user = await history.as_of(service, "user", user_id, past.fold, version=version, at=at)
+        async with turn(request):
+            user = await history.as_of(service, "user", user_id, past.fold, version=version, at=at)
     else:
-        await service.require(PROJECTION, min_position)
+        await service.require(request, PROJECTION, min_position)
         user = await _find(service, user_id)
     return unmet(request, user.version) or _response(user, 200, {})
 
@@ -153,13 +154,14 @@ async def list_users(
     """Users in order of their number."""
     service = Service.of(request)
     which = PROJECTION if email is None else BY_EMAIL
-    await service.require(which, min_position)
+    await service.require(request, which, min_position)
     if email is None:
         query = partial(read_model.users_after, user_id=after, limit=limit + 1)
     else:
         query = partial(emails.users_with, email=email, after=after, limit=limit + 1)
-    users = await service.read_models[which].read(query)
-    return page(request, [user._asdict() for user in users], limit=limit, key="user_id")
+    async with turn(request):
+        users = await service.read_models[which].read(query)
+        return await page(request, users, read_model.User._asdict, limit=limit, key="user_id")
 
 
 def _created(user: read_model.User, extra: dict[str, str]) -> Response:

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     """Commands that may wait to be handled; beyond, none is accepted."""
     max_streams: int = Field(500, ge=0)
     """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
+    max_streams_per_client: int = Field(100, ge=1)
+    max_waits: int = Field(2000, ge=0)
+    """Requests at one API process that may wait for what workers do; beyond, they are answered as it is now."""
+    max_waits_per_client: int = Field(1000, ge=1)
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks, with commas between, whose `X-Forwarded-For` names the client; from elsewhere it is ignored."""
     max_connections: int = Field(4000, ge=1)

@@ -25,7 +25,7 @@ import psutil
 import pytest
 from starlette.types import Message
 
-from api import feed, streaming
+from api import feed, log_pages, streaming
 from api.streaming import HEARTBEAT, Streams
 from shared import event_store
 from shared.event_store import Append, NewEvent
@@ -75,8 +75,8 @@ def there_is_room(http: httpx.Client) -> bool:
 
 @pytest.mark.both_engines
 def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(stores: Stores) -> None:
-    sizes = random.choices([1, 1, 1, 3, 30, feed.PAGE], k=100)
-    last = happen(stores, feed.TAIL + feed.PAGE) + sum(sizes)
+    sizes = random.choices([1, 1, 1, 3, 30, log_pages.PAGE], k=100)
+    last = happen(stores, feed.TAIL + log_pages.PAGE) + sum(sizes)
     seen: list[int] = []
     with ThreadPoolExecutor(1) as thread:
         for goal in (last // 2, last):  # with the API begun anew in between
@@ -337,7 +337,7 @@ def test_silence_is_broken_by_a_comment(monkeypatch: pytest.MonkeyPatch) -> None
     async def send(message: Message) -> None:
         sent.append((time.monotonic(), message.get("body", b"")))
 
-    asyncio.run(Streams(1).answer(messages())({}, receive, send))
+    asyncio.run(Streams(1, 1).answer("", messages())({}, receive, send))
     words = [text for _, text in sent]
     assert words[:6] == [b"", b"retry: 1000\n\n", *[b"data: x\n\n"] * 4]
     assert set(words[6:-1]) == {b":\n\n"}

@@ -1,0 +1,67 @@
+"""Who a client is, and how much of what is scarce each one has."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_network
+
+from fastapi import Request
+
+IPV6_PREFIX = 64
+"""Bits: what one customer is given, and may choose addresses in (RFC 6177, RFC 8981)."""
+
+
+def client_of(request: Request) -> str:
+    """The address of a client, or of its network for IPv6; all who come by a Unix socket are one."""
+    client = request.scope.get("client")
+    host: str = client[0] if client else ""
+    return network_of(host) if ":" in host else host
+
+
+@lru_cache(4096)
+def network_of(host: str) -> str:
+    """Of an IPv6 address: its network of 64 bits, or the IPv4 address that it stands for."""
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return host  # a trusted proxy may name its clients as it likes: RFC 7239, section 6
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address.packed, IPV6_PREFIX), strict=False))
+
+
+class Shares:
+    """Counts what clients have of something: so much in total, and so much each."""
+
+    def __init__(self, total: int, per_client: int) -> None:
+        self.total, self.per_client = total, per_client
+        self._held: Counter[str] = Counter()
+        self._taken = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left for anybody."""
+        return self._taken >= self.total
+
+    def used_up(self, client: str) -> bool:
+        """Whether this client has all it may have."""
+        return self._held[client] >= self.per_client
+
+    def take(self, client: str) -> None:
+        self._taken += 1
+        self._held[client] += 1
+
+    def give_back(self, client: str) -> None:
+        self._taken -= 1
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
+
+    @contextmanager
+    def one(self, client: str) -> Iterator[None]:
+        self.take(client)
+        try:
+            yield
+        finally:
+            self.give_back(client)
