@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import heads
-from api.framing import Framed, Stage
+from api.framing import BODY, CLOSING, HEAD, Framed
 from api.problems import MEDIA_TYPE, Problem
 from shared import metrics
 from shared.settings import Settings
@@ -39,21 +39,21 @@ class Connection(Framed):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.wait(Stage.HEAD, self._settings.idle_timeout)
+        self.wait(HEAD, self._settings.idle_timeout)
         self._bounds.open.add(self)
         if len(self._bounds.open) > self._bounds.most and not self._make_room():
             self.refuse(heads.too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stage, self._unread, self.deadline = Stage.CLOSING, b"", math.inf
+        self._stage, self._unread, self.deadline = CLOSING, b"", math.inf
         self._bounds.open.discard(self)
 
     def expire(self) -> None:
         """To be called once the deadline is over."""
-        if self._stage is Stage.CLOSING:
+        if self._stage is CLOSING:
             self.transport.abort()
-        elif self._stage is Stage.BODY:
+        elif self._stage is BODY:
             self.refuse(heads.too_slow("body", self._settings.body_timeout))
         elif self._unread:
             self.refuse(heads.too_slow("head", self._settings.head_timeout))
@@ -61,7 +61,7 @@ class Connection(Framed):
             self._close()
 
     def shutdown(self) -> None:
-        if self._stage is Stage.CLOSING:
+        if self._stage is CLOSING:
             self.transport.abort()
         else:
             super().shutdown()
@@ -69,7 +69,7 @@ class Connection(Framed):
     def leave(self) -> None:
         """Make room for others."""
         self._bounds.open.discard(self)
-        if self._stage is Stage.CLOSING:
+        if self._stage is CLOSING:
             self.transport.abort()
         else:
             self._close()
@@ -78,7 +78,7 @@ class Connection(Framed):
         """Tell the client why; what it still sends is thrown away, for a while, and then the connection is closed."""
         metrics.REFUSED.labels(problem.name).inc()
         self._bounds.refused[problem.name] += 1
-        if self._begun and self._stage is Stage.BODY:  # the app waits for the rest
+        if self._begun and self._stage is BODY:  # the app waits for the rest
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
@@ -87,7 +87,7 @@ class Connection(Framed):
         self.transport.write(self._in_full(problem))
         self.transport.write_eof()
         self._unread, self._body = b"", bytearray()
-        self.wait(Stage.CLOSING, LINGER)
+        self.wait(CLOSING, LINGER)
 
     def _in_full(self, problem: Problem) -> bytes:
         body = to_json(problem.document)
@@ -103,7 +103,7 @@ class Connection(Framed):
 
     def _close(self) -> None:
         """Once the client has taken what it was sent, or hasn't for as long as a body may take."""
-        self.wait(Stage.CLOSING, self._settings.body_timeout)
+        self.wait(CLOSING, self._settings.body_timeout)
         self.transport.close()
 
     def _make_room(self) -> bool:

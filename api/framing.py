@@ -26,6 +26,10 @@ class Stage(Enum):
     CLOSING = auto()
 
 
+HEAD, BODY, ANSWER, CLOSING = Stage
+"""To look them up in the class takes longer than all else that is done with them."""
+
+
 class Framed(HttpToolsProtocol):
     """uvicorn's protocol, which gets nothing of a request before the one ahead of it is answered.
 
@@ -36,8 +40,10 @@ class Framed(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self._settings = settings
         self._all = self.app
-        self._stage = Stage.HEAD
+        self._stage = HEAD
         self._unread = b""
+        self._looked = 0
+        """How far the end of a head has been looked for in vain."""
         self._keep_alive = self._begun = self._whole = False
         self._body = bytearray()
         self._left: int | None = 0
@@ -55,10 +61,9 @@ class Framed(HttpToolsProtocol):
         """Instead of an answer from the app; nothing more is read."""
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is not Stage.CLOSING:
-            looked = len(self._unread)
+        if self._stage is not CLOSING:
             self._unread += data
-            self._read(looked)
+            self._read()
 
     def on_headers_complete(self) -> None:
         self._keep_alive = self.parser.should_keep_alive()
@@ -73,25 +78,25 @@ class Framed(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.wait(Stage.HEAD, self._settings.idle_timeout)
+        self.wait(HEAD, self._settings.idle_timeout)
         if self._unread:  # in a context of its own: this one is the last request's
             self.loop.call_soon(self._read, context=contextvars.Context())
 
-    def _read(self, looked: int = 0) -> None:
-        """Take what is there of the next request; so many of its bytes have been looked at."""
+    def _read(self) -> None:
+        """Take what is there of the next request."""
         try:
-            while self._unread and self._read_next(looked):
-                looked = 0
+            while self._unread and self._read_next():
+                pass
         except Problem as problem:
             self.refuse(problem)
         except httptools.HttpParserError:
             self.refuse(heads.malformed())
 
-    def _read_next(self, looked: int) -> bool:
+    def _read_next(self) -> bool:
         """Whether there may be more to be read now."""
-        if self._stage is Stage.HEAD:
-            return self._read_head(looked)
-        if self._stage is Stage.BODY:
+        if self._stage is HEAD:
+            return self._read_head()
+        if self._stage is BODY:
             self._read_body()
             return True
         if len(self._unread) > self._settings.max_head:  # what isn't read yet isn't kept: this answer is the last
@@ -100,8 +105,8 @@ class Framed(HttpToolsProtocol):
             self.flow.pause_reading()
         return False
 
-    def _read_head(self, looked: int) -> bool:
-        head = self._take_head(looked)
+    def _read_head(self) -> bool:
+        head = self._take_head()
         if not head:
             return False
         self._parse(head)
@@ -115,14 +120,17 @@ class Framed(HttpToolsProtocol):
         self._begun = False
         if self._whole:
             self._deliver()
+        elif self._left and self._left <= len(self._unread):
+            self._read_body()
         else:
             self._expect_body(begin=expects_continue)
         return True
 
-    def _take_head(self, looked: int) -> bytes:
+    def _take_head(self) -> bytes:
         """Nothing unless all of it is there."""
         if self._unread[0] in b"\r\n":  # RFC 9112, section 2.2
-            self._unread, looked = self._unread.lstrip(b"\r\n"), 0
+            self._unread = self._unread.lstrip(b"\r\n")
+        looked, self._looked = self._looked, 0
         end = self._unread.find(END, max(0, looked - len(END)))
         size = end + len(END) if end >= 0 else len(self._unread)
         if size > self._settings.max_head:
@@ -133,19 +141,18 @@ class Framed(HttpToolsProtocol):
         if heads.BROKEN.search(self._unread, max(0, looked - 1)):
             raise heads.unreadable(self._unread)
         if self._unread and not looked:
-            self.wait(Stage.HEAD, self._settings.head_timeout)
+            self.wait(HEAD, self._settings.head_timeout)
+        self._looked = len(self._unread)
         return b""
 
     def _parse(self, head: bytes) -> None:
         """An upgrade that is offered is not taken (RFC 9110, section 7.8): the parser would take the body for it."""
         self._whole = False
-        if head.startswith(b"PRI "):
-            raise heads.unsupported_version()
-        if head.startswith(b"CONNECT "):
-            raise heads.not_implemented()
         try:
             self.parser.feed_data(head)
         except httptools.HttpParserUpgrade:
+            if head.startswith(b"CONNECT "):
+                raise heads.not_implemented() from None
             self._whole = False
             self.parser.feed_data(heads.UPGRADE.sub(b"", head))
         except httptools.HttpParserError as error:
@@ -153,7 +160,7 @@ class Framed(HttpToolsProtocol):
 
     def _expect_body(self, *, begin: bool) -> None:
         self._around = 0
-        self.wait(Stage.BODY, self._settings.body_timeout)
+        self.wait(BODY, self._settings.body_timeout)
         self.headers = []  # what is a trailer is no header
         if begin:
             self._begin(expects_continue=True)
@@ -202,7 +209,7 @@ class Framed(HttpToolsProtocol):
         cycle.body, cycle.more_body = self._body, False
         cycle.message_event.set()
         self._body = bytearray()
-        self.wait(Stage.ANSWER, math.inf)
+        self._stage, self.deadline = ANSWER, math.inf
 
     async def _answer_1_0(self, scope: Scope, receive: Receive, send: Send) -> None:
         """To HTTP/1.0 what has no length ends with the connection, since it knows no chunks."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import httptools
@@ -29,6 +30,11 @@ class Body(NamedTuple):
 
     length: int | None
     expects_continue: bool
+
+
+NONE = Body(0, expects_continue=False)
+
+VERSIONS = {"1.0", "1.1"}
 
 
 def malformed(detail: str = "This is not a request of HTTP/1.1.") -> Problem:
@@ -74,18 +80,24 @@ def not_implemented() -> Problem:
 
 def check(version: str, headers: Headers, settings: Settings) -> Body:
     """Raises Problem if two who read the same request might take it for different ones, or it is too large."""
-    if version not in {"1.1", "1.0"}:
+    if version not in VERSIONS:
         raise unsupported_version()
     if len(headers) > settings.max_headers:
         raise head_too_large(settings)
     framing = [each for each in headers if each[0] in FRAMING]
+    if len(framing) == 1 and framing[0][0] == b"host" and _is_host(framing[0][1]):
+        return NONE
     values = dict(framing)
     if len(values) < len(framing):
         raise malformed("Host, Content-Length, Transfer-Encoding and Expect stand in a request once.")
-    host = values.get(b"host", b"" if version == "1.0" else b"/")
-    if not HOST.fullmatch(host.rstrip()):
+    if not _is_host(values.get(b"host", b"" if version == "1.0" else b"/")):
         raise malformed("A request has one Host, which names a host and maybe a port.")
-    return Body(0, expects_continue=False) if values.keys() == {b"host"} else _body(version, values, settings)
+    return _body(version, values, settings)
+
+
+@lru_cache(1024)
+def _is_host(value: bytes) -> bool:
+    return HOST.fullmatch(value.rstrip()) is not None
 
 
 def _body(version: str, values: dict[bytes, bytes], settings: Settings) -> Body:

@@ -23,7 +23,8 @@ STARTS_WITHIN = 90
 
 @contextmanager
 def api(stores: Stores, port: int) -> Iterator[psutil.Popen]:
-    process = start(["api"], stores.settings.data_dir, environment(stores.settings) | {"CQRS_API_PORT": str(port)})
+    own = {"CQRS_API_PORT": str(port), "CQRS_ALLOWED_HOSTS": "*"}  # the page is of another origin
+    process = start(["api"], stores.settings.data_dir, environment(stores.settings) | own)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
             eventually(lambda: answers(http, "/livez"), within=60)

@@ -256,6 +256,13 @@ def test_requests_that_come_together_are_answered_in_order(port: int) -> None:
     assert [each.headers["x-request-id"] for each in exchange(port, together + LAST)][:-1] == ids
 
 
+def test_requests_that_come_while_others_are_answered_are_each_answered_once(port: int) -> None:
+    ids = [str(number) for number in range(1000)]
+    requests = [request("POST /users/", f"X-Request-ID: {each}", JSON, body=b"{}") for each in ids]
+    pieces = [piece for whole in requests for piece in (whole[:50], whole[50:])]
+    assert [each.headers["x-request-id"] for each in exchange(port, *pieces, LAST, pause=0)][:-1] == ids
+
+
 # Expectations and versions
 
 
