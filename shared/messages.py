@@ -72,7 +72,7 @@ class Event(_Message):
     """Something that happened, in the past tense. What was recorded stays as it is, in the shape it had then.
 
     For another shape raise `schema_version`, and add the upcaster that lifts what has the one before: a pure function.
-    `class UserCreated(Event, begins_stream=True)`: a stream begins with such an event, and has no other one.
+    `class AccountOpened(Event, begins_stream=True)`: a stream begins with such an event, and has no other one.
     """
 
     model_config = ConfigDict(extra="ignore")
