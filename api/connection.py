@@ -28,8 +28,8 @@ class Bounds:
         self.settings = settings
         self.most = most
         self.refused: Counter[str] = Counter()
-        self.open: set[Connection] = set()
-        """Without those that are to make room for others."""
+        self.open: dict[Connection, None] = {}
+        """In the order in which they came, without those that are to make room for others."""
 
 
 class Connection(Framed):
@@ -40,14 +40,14 @@ class Connection(Framed):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.wait(HEAD, self._settings.idle_timeout)
-        self._bounds.open.add(self)
+        self._bounds.open[self] = None
         if len(self._bounds.open) > self._bounds.most and not self._make_room():
             self.refuse(heads.too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stage, self._unread, self.deadline = CLOSING, b"", math.inf
-        self._bounds.open.discard(self)
+        self._bounds.open.pop(self, None)
 
     def expire(self) -> None:
         """To be called once the deadline is over."""
@@ -68,7 +68,7 @@ class Connection(Framed):
 
     def leave(self) -> None:
         """Make room for others."""
-        self._bounds.open.discard(self)
+        self._bounds.open.pop(self, None)
         if self._stage is CLOSING:
             self.transport.abort()
         else:
