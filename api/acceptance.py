@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 from api.problems import Problem, unavailable
 from api.reading import within
 from shared import bus, inbox, logs, metrics
-from shared.database import in_words, is_trouble
+from shared.database import is_trouble
 from shared.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission
+from shared.reasons import reason_of
 
 BATCH = 500
 """Commands in one inbox transaction, at most."""
@@ -88,7 +89,7 @@ class Acceptor:
         except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
-                self._failed_at, self._failed = time.monotonic(), in_words(error)
+                self._failed_at, self._failed = time.monotonic(), reason_of(error)
             for _, answer in batch:
                 if not answer.cancelled():
                     answer.set_exception(error)

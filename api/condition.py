@@ -10,8 +10,8 @@ from api.reading import Store
 from api.sharing import Shared
 from shared import backlog, event_store, projection
 from shared.backlog import Backlog, Handled
-from shared.database import in_words
 from shared.projection import Stands
+from shared.reasons import reason_of
 
 LASTS = 1.0
 """Seconds for which it is good to know what can be written."""
@@ -116,7 +116,7 @@ async def _told(answer: Awaitable[T]) -> T | DBAPIError:
 
 
 def _down(answer: object) -> str:
-    return f"down: {in_words(answer)}" if isinstance(answer, DBAPIError) else ""
+    return f"down: {reason_of(answer)}" if isinstance(answer, DBAPIError) else ""
 
 
 def _down_of_all(answers: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from shared import database
+from shared.surroundings import Silent
 
 WITHIN = 3.0
 """Seconds after which a server that says nothing counts as down."""
@@ -27,7 +28,7 @@ async def within(seconds: float, answer: Awaitable[T]) -> T:
         async with asyncio.timeout(seconds):
             return await answer
     except TimeoutError:
-        raise OperationalError(None, None, TimeoutError(f"it said nothing for {seconds:g} s")) from None
+        raise OperationalError(None, None, Silent(seconds)) from None
 
 
 class Store:

@@ -1,6 +1,5 @@
 """The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
 
-import re
 from collections import defaultdict
 from contextlib import suppress
 from functools import cache
@@ -16,17 +15,10 @@ from kombu.exceptions import OperationalError
 from kombu.transport import redis
 from kombu.utils.json import dumps, loads
 from redis import RedisError
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
 from shared import logs
-from shared.reasons import reason_of
+from shared.reasons import origin, reason_of
 from shared.remote import ReadOnlyControl
 from shared.settings import Settings
 from shared.transport import Transport
@@ -47,37 +39,14 @@ QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 
 BrokerDown = (OperationalError, RedisError, OSError)
 
+_ANSWERS = (ResponseError, AuthenticationError, BusyLoadingError)
+
 _ID = str(UUID(int=0))
 
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
 _TRY = f"{_SEND.removesuffix(' end')} else redis.call('LINSERT', KEYS[1], 'BEFORE', '', '') end"
 """The same, and a write where none is due: nothing in a queue is empty, so nothing is inserted."""
-
-_WORDS = {
-    "READONLY": "read-only, as a replica is",
-    "OOM": "out of memory",
-    "MISCONF": "read-only, since it can't save to its disk (MISCONF)",
-    "WRONGTYPE": "a key has another type than that of a queue (WRONGTYPE)",
-    "NOPERM": "this user may not do what he must (NOPERM)",
-    "NOREPLICAS": "read-only, for want of replicas (NOREPLICAS)",
-    "MASTERDOWN": "a replica without its master (MASTERDOWN)",
-    "NOAUTH": "it refuses the password (NOAUTH)",
-    "LOADING": "loading its data",
-}
-"""By Redis' own word."""
-
-_KINDS = {
-    ReadOnlyError: "READONLY",
-    OutOfMemoryError: "OOM",
-    NoPermissionError: "NOPERM",
-    AuthenticationError: "NOAUTH",
-    BusyLoadingError: "LOADING",
-}
-"""The words that the client takes for itself."""
-
-_IN_A_SCRIPT = re.compile("ACL failure in script|can't run this command")
-"""How Redis 7 and 8, and Valkey, say there that a right is missing."""
 
 log = logs.logger()
 
@@ -188,14 +157,8 @@ def trouble(app: Celery) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """What is the matter with Redis, without anything that it said."""
-    told = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error  # Celery's around it
-    if kind := next((word for kind, word in _KINDS.items() if isinstance(told, kind)), None):
-        return _WORDS[kind]
-    if not isinstance(told, ResponseError):
-        return "down"
-    said = _IN_A_SCRIPT.sub("NOPERM", str(told))
-    return next((words for word, words in _WORDS.items() if word in said), "it refuses what it is asked")
+    """What is the matter with Redis; of one that doesn't answer, however that shows, that it is down."""
+    return reason_of(error) if isinstance(origin(error), _ANSWERS) else "down"
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:

@@ -6,10 +6,10 @@ which is JSON in a string.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from functools import cache
-from typing import Any, BinaryIO
+from functools import cache, partial
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
@@ -19,6 +19,8 @@ from shared import event_store
 from shared.event_store import RecordedEvent
 from shared.messages import now, written
 from shared.visible import visible_json
+
+T = TypeVar("T")
 
 SOURCE = "/events/"
 
@@ -106,19 +108,26 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
 
 
 def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
+    read = partial(_read, number, found)
+    return RecordedEvent(
+        position=read("id", _number),
+        stream=read("subject", _stream),
+        version=read("streamversion", lambda version: _number(str(version))),
+        type=found["type"],
+        data_json=read("data", _data),
+        metadata_json=read("metadata", _metadata),
+        recorded_at=read("time", _time),
+        schema_version=read("dataschema", partial(_schema_version, found["type"])),
+    )
+
+
+def _read(number: int, found: dict[str, Any], name: str, read: Callable[[Any], T]) -> T:
+    """An attribute. If it isn't right, its name is told, and not its value."""
     try:
-        return RecordedEvent(
-            position=_number(found["id"]),
-            stream=_stream(found["subject"]),
-            version=_number(str(found["streamversion"])),
-            type=found["type"],
-            data_json=_data(found["data"]),
-            metadata_json=_metadata(found["metadata"]),
-            recorded_at=_time(found["time"]),
-            schema_version=_schema_version(found),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"line {number} is no event of a log: {error!r}") from None
+        return read(found.get(name))
+    except (AttributeError, TypeError, ValueError):
+        why = f"its {name} is not as a log has it" if name in found else f"it has no {name}"
+        raise Damaged(f"line {number} is no event of a log: {why}") from None
 
 
 def _number(digits: str) -> int:
@@ -163,11 +172,10 @@ def _schema(type: str, version: object) -> str:
     return f"urn:cqrs:{quote(type)}:{version}"
 
 
-def _schema_version(found: dict[str, Any]) -> int:
+def _schema_version(type: str, schema: str | None) -> int:
     """Before there were any, all were of the first."""
-    schema = found.get("dataschema", _schema(found["type"], 1))
-    name, _, version = schema.rpartition(":")
-    if f"{name}:" != _schema(found["type"], "") or not re.fullmatch("[1-9][0-9]{0,8}", version):
+    name, _, version = (_schema(type, 1) if schema is None else schema).rpartition(":")
+    if f"{name}:" != _schema(type, "") or not re.fullmatch("[1-9][0-9]{0,8}", version):
         raise ValueError(schema)
     return int(version)
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     event,
     insert,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -135,14 +135,6 @@ def is_full(error: DBAPIError) -> bool:
 def is_busy(error: DBAPIError) -> bool:
     """Another one's lock was waited for in vain."""
     return any(each.is_busy(error.orig) for each in (sqlite, postgresql))
-
-
-def in_words(error: SQLAlchemyError) -> str:
-    """What is the matter with a store, without anything that its driver says."""
-    told = error.orig if isinstance(error, DBAPIError) else None
-    if isinstance(told, TimeoutError):
-        return str(told)  # our own words
-    return sqlite.in_words(told) or postgresql.in_words(told) or "it does not answer"
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:

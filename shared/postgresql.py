@@ -49,16 +49,6 @@ FORBIDDEN = "42501"
 FULL = "53100"
 BUSY = "55P03"
 
-_WORDS = {
-    FORBIDDEN: "its user may not do what he must",
-    FULL: "its disk is full",
-    BUSY: "locked",
-    "25006": "read-only",
-    "57P03": "not ready yet",
-    "53300": "it takes no more connections",
-}
-"""By SQLSTATE."""
-
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Under another level, which a database may have as its default, what is read is older than the lock."""
 
@@ -117,12 +107,6 @@ def is_trouble(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, driver.OperationalError | driver.InterfaceError)
     return state[:2] in STORE_S_FAULT or state == FORBIDDEN
-
-
-def in_words(error: BaseException | None) -> str | None:
-    """None if it isn't what a server says."""
-    state = getattr(error, "sqlstate", None)
-    return state and _WORDS.get(state, f"it fails with SQLSTATE {state}")
 
 
 def is_full(error: BaseException | None) -> bool:

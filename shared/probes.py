@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import database, event_store, inbox, postgresql, sqlite
 from shared.read_models import PROJECTIONS
+from shared.reasons import reason_of
 from shared.settings import Settings
 
 WITHIN = 1.0
@@ -90,7 +91,7 @@ class _File:
             with self._engine.connect() as connection:
                 _commit_nothing(connection)
         except DBAPIError as error:
-            why = LOCKED if database.is_busy(error) else database.in_words(error)
+            why = LOCKED if database.is_busy(error) else reason_of(error)
         return dict.fromkeys(locks, why) if why else {}
 
     def close(self) -> None:
@@ -140,7 +141,7 @@ class _Server:
                     return dict.fromkeys(names.values(), why)
                 return {names[number]: LOCKED for number in _held_throughout(connection, names)}
         except DBAPIError as error:
-            return dict.fromkeys(names.values(), database.in_words(error))
+            return dict.fromkeys(names.values(), reason_of(error))
 
     def close(self) -> None:
         self._engine.dispose()

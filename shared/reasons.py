@@ -19,7 +19,7 @@ def reason_of(error: BaseException) -> str:
 
     A message is shown only if it is known to hold no values; else it is told where the error came from.
     """
-    error = _first(error)
+    error = origin(error)
     if surroundings := of_surroundings(error):
         return surroundings
     words = words_of(error)
@@ -28,7 +28,7 @@ def reason_of(error: BaseException) -> str:
 
 def words_of(error: BaseException) -> str:
     """Its message, as far as it is known to hold no values: it is ours, or stands in the code that raised it."""
-    error = _first(error)
+    error = origin(error)
     if surroundings := of_surroundings(error):
         return surroundings
     if isinstance(error, Plain):
@@ -40,13 +40,13 @@ def words_of(error: BaseException) -> str:
     return ""
 
 
-def _first(error: BaseException) -> BaseException:
+def origin(error: BaseException) -> BaseException:
     """SQLAlchemy and Kombu give the driver's error another name."""
     orig = getattr(error, "orig", None)
     if isinstance(orig, BaseException):
         return orig
     if type(error).__module__.startswith("kombu.") and isinstance(error.__cause__, BaseException):
-        return _first(error.__cause__)
+        return origin(error.__cause__)
     return error
 
 

@@ -11,7 +11,8 @@ from shared import database, event_store, sqlite, tables
 from shared.event_store import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection, metadata
-from shared.streams import WrongEvent, why
+from shared.reasons import reason_of
+from shared.streams import WrongEvent
 
 PAGE = 5000
 """Events in one transaction, and rows read at once."""
@@ -70,8 +71,8 @@ def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent
         try:
             _apply(into, which, [event])
         except Exception as its:
-            return WrongEvent(event, f"{which.name} can't apply it: {why(its)}")
-    return WrongEvent(events[0], f"{which.name} can't apply it with those behind it: {why(error)}")
+            return WrongEvent(event, f"{which.name} can't apply it: {reason_of(its)}")
+    return WrongEvent(events[0], f"{which.name} can't apply it with those behind it: {reason_of(error)}")
 
 
 @contextmanager

@@ -25,16 +25,6 @@ WRITER_CACHE = 16_384
 READ_BUSY_TIMEOUT = 0.25
 """Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
 
-_WORDS = {
-    sqlite3.SQLITE_READONLY: "read-only",
-    sqlite3.SQLITE_FULL: "its disk is full",
-    sqlite3.SQLITE_BUSY: "locked",
-    sqlite3.SQLITE_CORRUPT: "corrupt",
-    sqlite3.SQLITE_NOTADB: "no database",
-    sqlite3.SQLITE_CANTOPEN: "its file can't be opened",
-    sqlite3.SQLITE_IOERR: "its disk fails",
-}
-
 PAGES = 1000
 """Copied at once."""
 
@@ -110,11 +100,6 @@ def is_full(error: BaseException | None) -> bool:
 
 def is_busy(error: BaseException | None) -> bool:
     return bool(_code(error) == sqlite3.SQLITE_BUSY)
-
-
-def in_words(error: BaseException | None) -> str | None:
-    """None if it isn't SQLite's."""
-    return _WORDS.get(_code(error), "it fails") if isinstance(error, sqlite3.Error) else None
 
 
 def _code(error: BaseException | None) -> int:

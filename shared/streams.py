@@ -6,7 +6,6 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import Connection
 
@@ -15,9 +14,13 @@ from shared.decider import Decider, UniqueKey
 from shared.event_store import RecordedEvent
 from shared.messages import Event, UnknownShape
 from shared.reasons import reason_of
+from shared.visible import shortened
 
 Rules = Decider[Any, Any, Any]
 Aggregates = Mapping[str, Rules]
+
+LONGEST = 300
+"""Characters of a stream's name that are told, and of what is wrong with it: a line of an import may be a name."""
 
 NUMBER = re.compile("[1-9][0-9]*")
 
@@ -28,7 +31,7 @@ class Wrong(Exception):
 
 class WrongEvent(Wrong):
     def __init__(self, event: RecordedEvent, why: str) -> None:
-        super().__init__(f"event {event.position} of {event.stream}: {why}")
+        super().__init__(f"event {event.position} of {shortened(event.stream, LONGEST)}: {shortened(why, LONGEST)}")
 
 
 class Held(NamedTuple):
@@ -78,14 +81,6 @@ def check_version(event: RecordedEvent, before: int) -> None:
         raise WrongEvent(event, f"version {event.version} follows {before}")
 
 
-def why(error: Exception) -> str:
-    """In one line, without a value that it is about."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return ": ".join([*map(str, first["loc"]), first["msg"]])
-    return reason_of(error)
-
-
 def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
     """All events of one stream. Raises WrongEvent."""
     state, version = None, 0
@@ -99,7 +94,7 @@ def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
             state = rules.evolve(state, model)
             held = rules.unique_keys(state)
         except Exception as error:
-            raise WrongEvent(event, f"the rules can't take this {event.type}: {why(error)}") from error
+            raise WrongEvent(event, f"the rules can't take this {event.type}: {reason_of(error)}") from error
         keys = {key: Held(its, keys[key].since if key in keys else event.position) for key, its in held.items()}
     return Folded(event.stream, version, keys)
 
@@ -112,7 +107,7 @@ def _model(event: RecordedEvent, rules: Rules) -> Event:
     except UnknownShape as error:
         raise WrongEvent(event, str(error)) from error
     except Exception as error:
-        raise WrongEvent(event, f"this {event.type} can't be read: {why(error)}") from error
+        raise WrongEvent(event, f"this {event.type} can't be read: {reason_of(error)}") from error
     _check_place(event, model, rules)
     return model
 

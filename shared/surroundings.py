@@ -8,27 +8,36 @@ from typing import Any
 SQLITE = {
     3: "access permission denied",
     4: "query aborted",
-    5: "database is locked",
-    6: "database table is locked",
+    5: "locked",
+    6: "a table is locked",
     7: "out of memory",
-    8: "attempt to write a readonly database",
+    8: "read-only",
     9: "interrupted",
-    10: "disk I/O error",
-    11: "database disk image is malformed",
-    13: "database or disk is full",
-    14: "unable to open database file",
+    10: "its disk fails",
+    11: "corrupt",
+    13: "its disk is full",
+    14: "its file can't be opened",
     15: "locking protocol",
-    17: "database schema has changed",
+    17: "its schema has changed",
     18: "string or blob too big",
     19: "constraint failed",
     20: "datatype mismatch",
     23: "authorization denied",
-    26: "file is not a database",
+    26: "no database",
 }
-"""By primary result code: https://sqlite.org/rescode.html, in SQLite's words."""
+"""By primary result code: https://sqlite.org/rescode.html."""
 
 NAMED = re.compile(r"no such [a-z]+: [\w.]+|[A-Z ]+ constraint failed(: [\w., ]+)?", re.ASCII)
 """What SQLite says of names in a statement, which are the code's."""
+
+SQLSTATES = {
+    "25006": "read-only",
+    "42501": "its user may not do what he must",
+    "53100": "its disk is full",
+    "53300": "it takes no more connections",
+    "55P03": "locked",
+    "57P03": "not ready yet",
+}
 
 POSTGRESQL = {
     "Connection refused": "connection refused",
@@ -38,7 +47,7 @@ POSTGRESQL = {
     "database .* does not exist": "the database does not exist",
     "pg_hba": "the server lets this user or host in nowhere",
     "(starting up|shutting down|recovery)": "the server is starting or stopping",
-    "(too many|connection slots)": "the server takes no more connections",
+    "(too many|connection slots)": "it takes no more connections",
     "(closed|terminat|reset)": "the connection was closed",
     "(resolve|translate|name or service|nodename)": "the host's name can't be found",
     "(unreachable|no route)": "the host can't be reached",
@@ -48,24 +57,30 @@ POSTGRESQL = {
 """Of errors without a SQLSTATE, the connection's: a word of the driver's text, and ours. The first one counts."""
 
 REDIS = {
-    "OOM": "out of memory",
-    "OutOfMemory": "out of memory",
-    "READONLY": "read-only",
-    "ReadOnly": "read-only",
-    "MISCONF": "it can't write to its disk",
-    "WRONGTYPE": "a key is of another type",
-    "LOADING": "it is still loading",
-    "BusyLoading": "it is still loading",
-    "NOAUTH": "it asks for a password",
-    "WRONGPASS": "the password or the user is refused",
-    "Authentication": "the password or the user is refused",
-    "NOPERM": "this user may not do it",
-    "NoPermission": "this user may not do it",
+    "OOM|OutOfMemory": "out of memory",
+    "READONLY|ReadOnly": "read-only, as a replica is",
+    "MISCONF": "read-only, since it can't save to its disk (MISCONF)",
+    "NOREPLICAS": "read-only, for want of replicas (NOREPLICAS)",
+    "MASTERDOWN|MasterDown": "a replica without its master (MASTERDOWN)",
+    "WRONGTYPE": "a key has another type than that of a queue (WRONGTYPE)",
+    "LOADING|BusyLoading": "loading its data",
+    "NOAUTH|WRONGPASS|Authentication": "the password or the user is refused",
+    "NOPERM|NoPermission|ACL failure in script|can't run this command": "this user may not do what he must (NOPERM)",
     "MaxConnections": "too many connections",
     "Timeout": "no answer in time",
     "Connection": "the connection was closed",
 }
-"""By the code that an answer begins with, or by the client's class."""
+"""By Redis' own word, which may stand within what it says of a script, or by the client's class. The first one counts.
+
+In scripts Redis 7 and 8, and Valkey, have words of their own for a right that is missing.
+"""
+
+
+class Silent(TimeoutError):
+    """Raised in the place of an answer that didn't come."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"it said nothing for {seconds:g} s")
 
 
 def of_surroundings(error: BaseException) -> str:
@@ -92,10 +107,15 @@ def _of_sqlite(error: Any) -> str:
 
 
 def _of_postgresql(error: Any) -> str:
+    if words := SQLSTATES.get(error.sqlstate):
+        return words
     if error.sqlstate:
         words = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
         constraint = f" {error.diag.constraint_name}" if error.diag.constraint_name else ""
         return f"{words}{constraint} (SQLSTATE {error.sqlstate})"
+    kind = type(error).__name__
+    if kind not in {"OperationalError", "InterfaceError", "ConnectionTimeout"}:
+        return kind  # of values that it can't send
     text = str(error)
     return next(
         (ours for theirs, ours in POSTGRESQL.items() if re.search(theirs, text, re.IGNORECASE)), "no connection"
@@ -108,12 +128,15 @@ def _of_redis(error: BaseException) -> str:
     kind, (code, *_) = type(error).__name__.removesuffix("Error"), [*str(error).split(maxsplit=1), ""]
     if number := re.match(r"Error (\d+) ", str(error)):
         return os.strerror(int(number[1]))
-    if words := REDIS.get(code.strip("-:")) or REDIS.get(kind):
-        return words
+    for theirs, ours in REDIS.items():
+        if re.search(rf"\b({theirs})\b", f"{error} {kind}"):
+            return ours
     return f"an error {code}" if re.fullmatch("[A-Z]{3,20}", code) else f"an error of the kind {kind}"
 
 
 def _of_system(error: OSError) -> str:
+    if isinstance(error, Silent):
+        return str(error)
     if isinstance(error, gaierror):
         return "the host's name can't be found"
     if error.errno and error.errno > 0:

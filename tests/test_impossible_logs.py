@@ -70,7 +70,7 @@ IMPOSSIBLE = {
     ),
     "a field that is missing": (
         [FIRST, created(2, "user-2", email=None)],
-        "event 2 of user-2: this UserCreated can't be read: email: Input should be a valid string",
+        "event 2 of user-2: this UserCreated can't be read: ValidationError: email: string_type",
     ),
     "a gap between versions": (
         [FIRST, moved(2, "user-1", 3)],
@@ -152,13 +152,13 @@ def test_what_only_a_projection_can_not_take_is_refused_and_found_too(
 
     which, events = PROJECTIONS["users"], [FIRST, created(2, "user-2"), created(3, "user-3")]
     broken = {**PROJECTIONS, "users": replace(which, project=project)}
-    why = "event 2 of user-2: users can't apply it: ZeroDivisionError: integer division or modulo by zero"
+    why = "event 2 of user-2: users can't apply it: ZeroDivisionError in <genexpr>, tests/test_impossible_logs.py:"
     with monkeypatch.context() as patched:
         patched.setattr(importing, "PROJECTIONS", broken)
-        assert refused(stores, tmp_path / "log.jsonl", *events) == f"cqrs: {why}"
+        assert refused(stores, tmp_path / "log.jsonl", *events).startswith(f"cqrs: {why}")
     cqrs(stores.settings, "events", "import", str(tmp_path / "log.jsonl"))
     monkeypatch.setattr(verification, "PROJECTIONS", broken)
-    assert told(stores.settings, "verify", code=1)["wrong"] == why
+    assert told(stores.settings, "verify", code=1)["wrong"].startswith(why)
 
 
 def test_what_only_this_engine_can_not_take_is_refused_too(engine: str, stores: Stores, tmp_path: Path) -> None:

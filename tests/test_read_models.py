@@ -271,10 +271,10 @@ def test_the_api_answers_from_the_databases_that_are_there(stores: Stores, tmp_p
         for path in ("/users/?email=1@example.com", "/users/?email=1@example.com&min_position=4"):
             refused = http.get(path)
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store-unavailable")
-        assert ready(http) == (200, "degraded", "emails down: unable to open database file", {"users", "stats"})
+        assert ready(http) == (200, "degraded", "emails down: its file can't be opened", {"users", "stats"})
         for name in ("users", "stats"):
             path_of(stores.settings.read_model_of(name)).unlink()
-        assert ready(http) == (503, "unavailable", "down: unable to open database file", set())
+        assert ready(http) == (503, "unavailable", "down: its file can't be opened", set())
         assert http.post("/users/", json=JOHN).status_code == 202
 
 

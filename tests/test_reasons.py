@@ -17,6 +17,7 @@ from shared import bus, database
 from shared.messages import Command, Event, UnknownShape
 from shared.reasons import reason_of
 from shared.settings import Settings
+from shared.surroundings import Silent
 from shared.tracebacks import traceback_of
 from tests.service import free_port
 
@@ -87,20 +88,22 @@ REASONS: dict[str, tuple[BaseException, str]] = {
     ),
     "a message of ours": (UnknownShape("Renamed", 3), "UnknownShape: Renamed of schema version 3 is not known to"),
     "pydantic": (raised(lambda: Rename(name=CANARY, **{CANARY: 1})), "ValidationError: name: int_parsing; extra_for"),
-    "full": (sqlite_error(13, "SQLITE_FULL"), "database or disk is full"),
-    "read-only": (sqlite_error(8 | 4 << 8, "SQLITE_READONLY_DBMOVED"), "attempt to write a readonly database"),
-    "locked": (sqlite_error(5, "SQLITE_BUSY"), "database is locked"),
+    "full": (sqlite_error(13, "SQLITE_FULL"), "its disk is full"),
+    "read-only": (sqlite_error(8 | 4 << 8, "SQLITE_READONLY_DBMOVED"), "read-only"),
+    "locked": (sqlite_error(5, "SQLITE_BUSY"), "locked"),
     "no table": (sqlite_error(1, "SQLITE_ERROR", "no such table: users"), "no such table: users"),
     "another SQL error": (sqlite_error(1, "SQLITE_ERROR"), "SQLITE_ERROR"),
     "unique": (sent_twice(), "UNIQUE constraint failed: users.email"),
-    "a SQLSTATE": (DBAPIError(CANARY, None, pg.DiskFull(CANARY)), "disk full (SQLSTATE 53100)"),
+    "a SQLSTATE": (DBAPIError(CANARY, None, pg.DiskFull(CANARY)), "its disk is full"),
     "another SQLSTATE": (DBAPIError(CANARY, None, pg.UniqueViolation(CANARY)), "unique violation (SQLSTATE 23505)"),
     "a password": (pg_error(f'password authentication failed for user "{CANARY}"'), "the password or the user is ref"),
     "a database": (pg_error(f'database "{CANARY}" does not exist'), "the database does not exist"),
     "another trouble": (pg_error("what nobody knows"), "no connection"),
+    "a value that can't be sent": (DBAPIError(CANARY, None, psycopg.DataError(CANARY)), "DataError"),
     "a store that hangs": (DBAPIError(CANARY, None, TimeoutError()), "no answer in time"),
+    "for so long": (DBAPIError(CANARY, None, Silent(3)), "it said nothing for 3 s"),
     "redis, full": (redis.OutOfMemoryError(CANARY), "out of memory"),
-    "redis, another type": (redis.ResponseError(f"WRONGTYPE {CANARY}"), "a key is of another type"),
+    "redis, another type": (redis.ResponseError(f"WRONGTYPE {CANARY}"), "a key has another type than that of a queue"),
     "redis, a code": (redis.ResponseError(f"CROSSSLOT {CANARY}"), "an error CROSSSLOT"),
     "redis, none": (redis.ResponseError(f"what {CANARY}"), "an error of the kind Response"),
     "redis, silent": (redis.TimeoutError(CANARY), "no answer in time"),
@@ -134,7 +137,7 @@ def test_a_server_that_is_away_is_told_without_its_address_and_its_user() -> Non
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     error = raised(database.reader(f"sqlite:///{tmp_path / CANARY}").connect)
-    assert reason_of(error) == "unable to open database file"
+    assert reason_of(error) == "its file can't be opened"
 
 
 def test_a_traceback_tells_where_and_what_kind_and_what_came_before() -> None:
