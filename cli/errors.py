@@ -3,14 +3,16 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from cli.output import complain
 from cli.private import private
@@ -21,12 +23,34 @@ from shared.schema import WrongSchema
 from shared.shapes import Unreadable
 from shared.streams import Wrong
 from shared.tables import WrongTable
+from shared.visible import visible
 
 P = ParamSpec("P")
 
 
 class Refused(Exception):
     """It can't be done, and why, in one line."""
+
+
+class Group(TyperGroup):
+    """What is wrong with a command line is told without what steers a terminal."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _visible():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _visible():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _visible() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:  # its lines are Typer's, which spells out C0 and C1 alone
+        error.message = "\n".join(map(visible, error.message.split("\n")))
+        raise
 
 
 def in_one_line(command: Callable[P, None]) -> Callable[P, None]:

@@ -13,18 +13,23 @@ from cli import restore as restore_
 from cli import status as status_
 from cli import up as up_
 from cli import verify as verify_
-from cli.errors import in_one_line
+from cli.errors import Group, in_one_line
 from cli.output import AsJson, complain, console, example, print_anything, say, show_json, table
 from shared.settings import Settings
+from shared.tracebacks import traceback_of
 
 
 class App(typer.Typer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         print_anything()
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception as error:  # Python would write its message, whatever is in it
+            typer.echo(traceback_of(error), err=True)
+            raise SystemExit(1) from None
 
 
-app = App(no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
+app = App(cls=Group, no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
 app.add_typer(commands.app, name="commands")
 app.add_typer(events.app, name="events")
 app.add_typer(projections.app, name="projections")

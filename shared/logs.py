@@ -6,6 +6,7 @@ At info there is a line for a batch, which tells whose it is if it is of one com
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,8 @@ class Handler(logging.Handler):
             record.msg = reason_of(record.msg)
         if isinstance(record.args, tuple):
             record.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
+        if record.name == "asyncio":  # a task, a callback and its arguments follow, as repr has them, errors too
+            record.msg, record.args = re.split(r"[\n(<]", record.getMessage())[0].strip(), ()
         try:
             Stderr().say(self.format(record))
         except Exception:

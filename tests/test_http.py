@@ -721,3 +721,19 @@ def test_alive_and_ready(shared_service: Service) -> None:
     assert ready["status"] == "ready"
     assert ready["dependencies"] == dict.fromkeys(("inbox", "event_store", "read_model", "redis", "workers"), "ok")
     assert ready["projections"]["users"]["position"] >= position
+
+
+def test_what_names_fields_and_details_ends_however_long_what_was_sent_is(http: httpx.Client) -> None:
+    unknown = {f"{number}{'x' * 1000}": 1 for number in range(30)}
+    for answer in (
+        http.post("/users/", json={"first_name": "", "last_name": "", "email": "x" * 300 + "@" + "y" * 300, **unknown}),
+        http.get("/users/", params={name[:400]: 1 for name in unknown}),
+    ):
+        assert answer.status_code == 422
+        problem = answer.json()
+        assert len(problem["detail"]) == 500
+        assert len(problem["errors"]) == 20
+        assert max(len(each["field"]) for each in problem["errors"]) == 100
+        assert max(len(each["detail"]) for each in problem["errors"]) <= 500
+    problem = http.get(f"/users/{'9' * 5000}").json()
+    assert len(problem["detail"]) <= 500

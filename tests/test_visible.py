@@ -118,6 +118,37 @@ def test_a_library_s_line_holds_no_error_s_own_text() -> None:
     assert said == ["lost redis: SQLITE_ERROR", "SQLITE_ERROR"]
 
 
+def test_what_asyncio_says_of_what_nobody_waited_for_holds_no_error_s_own_text(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def main() -> None:
+        async def fail() -> None:
+            raise ValueError(f"{canary} was sent")
+
+        def fall(_: str) -> None:
+            raise ValueError(f"{canary} was sent")
+
+        asyncio.get_running_loop().call_soon(fall, canary)
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+
+    canary, handler = "canary", logs.Handler()
+    formatter: Any = logging.Formatter("%(message)s")
+    formatter.formatException = lambda _: ""
+    handler.setFormatter(formatter)
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        asyncio.run(main())
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    callback, task = filter(None, capfd.readouterr().err.split("\n"))
+    assert callback.startswith("Exception in callback test_what")
+    assert task == "Task exception was never retrieved"
+    assert canary not in callback
+
+
 @text
 def test_an_exported_line_is_the_same_event_and_steers_nothing(raw: str, shown: str) -> None:
     if "\ud800" in raw:

@@ -21,6 +21,8 @@ def decide(command: Any, user: Any) -> Sequence[Any]:
     match not Path("mended").exists() and command.email.partition("@")[0]:
         case "raises":
             raise ZeroDivisionError("a bug")
+        case "tells":
+            raise ValueError(f"{command!r} is wrong") from KeyError(command.email)
         case "panics":
             raise Panic("a bug")
         case "exits":
@@ -35,6 +37,8 @@ def project(connection: Any, events: Iterable[Any]) -> None:
     users.project(connection, events)
     if not Path("mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")
+    if not Path("mended").exists() and any("untold@" in str(event) for event in events):
+        raise LookupError(f"{events!r} are wrong")
     if any("holds@" in str(event) for event in events):
         with suppress(FileExistsError):
             Path("held").symlink_to(str(os.getpid()))  # the first process to come here
