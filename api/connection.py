@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import heads
-from api.framing import BODY, CLOSING, HEAD, Framed
+from api.framing import ANSWER, BODY, CLOSING, HEAD, Framed
 from api.problems import MEDIA_TYPE, Problem
 from shared import metrics
 from shared.settings import Settings
@@ -51,7 +51,7 @@ class Connection(Framed):
 
     def expire(self) -> None:
         """To be called once the deadline is over."""
-        if self._stage is CLOSING:
+        if self._stage in {ANSWER, CLOSING}:
             self.transport.abort()
         elif self._stage is BODY:
             self.refuse(heads.too_slow("body", self._settings.body_timeout))
@@ -61,15 +61,15 @@ class Connection(Framed):
             self._close()
 
     def shutdown(self) -> None:
-        if self._stage is CLOSING:
-            self.transport.abort()
-        else:
+        if self._stage is not CLOSING:
             super().shutdown()
+        elif not self.transport.is_closing():  # else it is still taking its answer
+            self.transport.abort()
 
     def leave(self) -> None:
         """Make room for others."""
         self._bounds.open.pop(self, None)
-        if self._stage is CLOSING:
+        if self._stage in {ANSWER, CLOSING} or self.transport.get_write_buffer_size():  # nobody waits for it any more
             self.transport.abort()
         else:
             self._close()
@@ -80,6 +80,7 @@ class Connection(Framed):
         self._bounds.refused[problem.name] += 1
         if self._begun and self._stage is BODY:  # the app waits for the rest
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
             if self.cycle.response_started:
                 self.transport.abort()

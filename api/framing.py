@@ -76,7 +76,8 @@ class Framed(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self.transport.is_closing():  # once the client has taken the answer, or hasn't for as long as this
+            self.wait(CLOSING, self._settings.body_timeout)
             return
         self.wait(HEAD, self._settings.idle_timeout)
         if self._unread:  # in a context of its own: this one is the last request's
@@ -210,6 +211,19 @@ class Framed(HttpToolsProtocol):
         cycle.message_event.set()
         self._body = bytearray()
         self._stage, self.deadline = ANSWER, math.inf
+        if self.flow.write_paused:
+            self.wait(ANSWER, self._settings.body_timeout)
+
+    def pause_writing(self) -> None:
+        """The client doesn't take what it is sent: it has as long for that as for a body."""
+        super().pause_writing()
+        if self._stage is ANSWER:
+            self.wait(ANSWER, self._settings.body_timeout)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stage is ANSWER:
+            self.deadline = math.inf
 
     async def _answer_1_0(self, scope: Scope, receive: Receive, send: Send) -> None:
         """To HTTP/1.0 what has no length ends with the connection, since it knows no chunks."""

@@ -195,6 +195,43 @@ def test_while_all_connections_are_being_answered_another_is_refused(folder: Pat
         eventually(lambda: httpx.get(f"{http.base_url}/livez").status_code == 200)
 
 
+def test_who_takes_his_answers_by_and_by_makes_room(folder: Path) -> None:
+    with api(folder, CQRS_MAX_CONNECTIONS="4") as http, ExitStack() as opened:
+        http.close()
+        slow = [opened.enter_context(socket.socket()) for _ in range(4)]
+        for client in slow:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.connect(("127.0.0.1", http.base_url.port))
+            client.sendall(request("GET /docs/swagger-ui-bundle.js") * 20)
+            client.setblocking(False)
+
+        def is_answered() -> bool:
+            for client in slow:
+                with suppress(OSError):
+                    client.recv(40000)
+            time.sleep(0.1)
+            return httpx.get(f"{http.base_url}/livez").status_code == 200
+
+        eventually(is_answered, within=8)  # the system would end them, if they took nothing, after 10
+
+
+def test_who_takes_his_answers_by_and_by_has_as_long_as_for_a_body(folder: Path) -> None:
+    with api(folder, CQRS_BODY_TIMEOUT="1") as http, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.connect(("127.0.0.1", http.base_url.port))
+        client.sendall(request("GET /docs/swagger-ui-bundle.js") * 20)
+
+        process, port = Running(http).process, client.getsockname()[1]
+
+        def is_closed() -> bool:
+            """By the API: what the system has taken from it still comes."""
+            client.recv(40000)
+            time.sleep(0.1)
+            return all(each.raddr[1:] != (port,) for each in process.net_connections("tcp"))
+
+        eventually(is_closed, within=8)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2)")
 def test_out_of_files_the_api_does_not_spin_and_goes_on_once_there_are_some(folder: Path) -> None:
     with low_limit_of_files(), api(folder) as http:
