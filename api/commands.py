@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from api import correlation, history, problems
 from api.clients import client_of
 from api.documentation import STREAM, errors, headers, stream_of
+from api.paging import turn
 from api.preconditions import conditional
 from api.preferences import Prefer, applied, wait_of
 from api.problems import Details, Problem
@@ -131,7 +132,7 @@ async def submit(
             if outcome := await visible:
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
-                return done(await _left(service, command, outcome, projection, query), extra)
+                return done(await _left(request, command, outcome, projection, query), extra)
     extra["Location"] = f"/commands/{command.command_id}"
     return Response(to_json(resource(command, None)), 202, extra, "application/json")
 
@@ -163,13 +164,14 @@ async def _accept(service: Service, submission: Submission, metadata: dict[str, 
 
 
 async def _left(
-    service: Service, command: Accepted, outcome: Outcome, projection: str, query: Callable[[Connection, int], R | None]
+    request: Request, command: Accepted, outcome: Outcome, projection: str, query: Callable[[Connection, int], R | None]
 ) -> R:
     """What the command left, however much came after it."""
-    version = outcome.version or 0
+    service, version = Service.of(request), outcome.version or 0
     found = await service.read_models[projection].read(query, history.number_of(command.stream))
     if found and found.version > version:
-        found = await history.as_projected(service, projection, command.stream, query, version=version)
+        async with turn(request):
+            found = await history.as_projected(service, projection, command.stream, query, version=version)
     if not found:
         raise history.nothing(*command.stream.rsplit("-", 1))
     return found

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 import httptools
@@ -14,7 +15,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 FRAMING = {b"host", b"content-length", b"transfer-encoding", b"expect"}
 
-HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[\da-fA-F:.]+\])(:\d*)?", re.ASCII)
+HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[(?P<address>[\da-fA-F:.]+)\])(:\d*)?", re.ASCII)
 """RFC 3986, section 3.2.2, without a user."""
 
 LINE = re.compile(rb"[!#$%&'*+.^_`|~\w-]+ +\S+ +HTTP/(\d\.\d)\r\n", re.ASCII)
@@ -97,7 +98,14 @@ def check(version: str, headers: Headers, settings: Settings) -> Body:
 
 @lru_cache(1024)
 def _is_host(value: bytes) -> bool:
-    return HOST.fullmatch(value.rstrip()) is not None
+    its = HOST.fullmatch(value.rstrip())
+    if not its or not its["address"]:
+        return its is not None
+    try:  # Python's own URLs, in which Starlette shows them, have no other address
+        IPv6Address(its["address"].decode())
+    except ValueError:
+        return False
+    return True
 
 
 def _body(version: str, values: dict[bytes, bytes], settings: Settings) -> Body:

@@ -16,13 +16,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.documentation import INVALID
-from api.problems import Problem, invalid
+from api.problems import MAX_ERRORS, Problem, invalid
 from shared.messages import has_numbers_only
 
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
 
 NO_NUMBERS = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
 """What they may look like: Pydantic reads them as floats."""
+
+MAX_PARAMETERS = 100
+"""Of a query: what is wrong with each is told, and to look at ten thousand takes others' time."""
 
 Errors = list[Any]
 
@@ -90,7 +93,7 @@ class Route(APIRoute):
         try:
             read = self._parameters.validate_python(raw)
         except ValidationError as error:
-            errors += map(_in_our_words, error.errors())
+            errors += map(_in_our_words, _errors(error))
             return {}
         return {**vars(read.path), **vars(read.query), **vars(read.header)}
 
@@ -105,6 +108,8 @@ class Route(APIRoute):
     def _query(self, request: Request, errors: Errors) -> dict[str, Any]:
         if not request.scope["query_string"]:
             return {}
+        if request.scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            raise invalid([{"loc": ("query",), "msg": f"Has more than {MAX_PARAMETERS} parameters"}])
         pairs = request.query_params.multi_items()
         query: dict[str, Any] = dict(pairs)
         if len(query) < len(pairs):
@@ -147,10 +152,16 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
     try:
         return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null", strict=True)
     except ValidationError as error:
-        first, *_ = its = error.errors()
+        first, *_ = its = _errors(error)
         if first["type"] == "json_invalid":
             raise Problem("malformed-json", 400, f"{first['ctx']['error']}.") from None
-        errors += [{**each, "loc": ("body", *each["loc"])} for each in its]
+        errors += [{**each, "loc": ("body", *each["loc"])} for each in its[:MAX_ERRORS]]
+
+
+def _errors(error: ValidationError) -> Errors:
+    """Without what is not shown: there may be thousands, for which that is most of the work."""
+    several = error.error_count() > 1
+    return error.errors(include_url=False, include_context=not several, include_input=False)
 
 
 def _has_content(request: Request) -> bool:

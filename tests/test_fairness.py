@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.client import HTTPConnection
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from fastapi import Request
 
+from api import commands, history
 from api.clients import network_of
 from api.feed import Feed
 from api.log_pages import Wanted
@@ -18,8 +21,9 @@ from api.reading import Store
 from api.turns import AT_ONCE, Turns
 from shared import event_store
 from shared.event_store import Append, NewEvent
+from shared.outcomes import Outcome
 from shared.settings import Settings
-from tests.helpers import JOHN, Stores
+from tests.helpers import JOHN, Stores, accept, create
 from tests.service import Service
 
 EVENTS = 1000
@@ -128,6 +132,37 @@ def test_clients_take_turns_and_who_has_gone_away_is_passed_over() -> None:
     asyncio.run(story())
     assert order.index("other") == AT_ONCE + 1
     assert (order.count("busy"), order.count("gone"), order[-1]) == (AT_ONCE + 9, 0, "last")
+
+
+def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, most = 0, 0
+
+    class Now(NamedTuple):
+        version: int
+
+    async def made(*_: Any, version: int) -> Now:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        await asyncio.sleep(0.01)
+        going -= 1
+        return Now(version)
+
+    monkeypatch.setattr(history, "as_projected", made)
+    [command] = accept(stores, create())
+    outcome = Outcome(command.seq, "succeeded", "", version=1, position=1)
+
+    async def story() -> list[Now]:
+        app = create_app(stores.settings)
+        async with app.router.lifespan_context(app):
+            request = Request({"type": "http", "app": app, "client": ("10.0.0.1", 1)})
+            left = (commands._left(request, command, outcome, "users", lambda *_: Now(2)) for _ in range(20))
+            return await asyncio.gather(*left)
+
+    assert asyncio.run(story()) == [Now(1)] * 20
+    assert most == AT_ONCE
 
 
 # Shares

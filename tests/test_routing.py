@@ -9,6 +9,7 @@ from fastapi import APIRouter, Cookie, Depends, Header, Query, Request, Response
 from starlette.applications import Starlette
 
 from api.main import create_app
+from api.problems import MAX_ERRORS
 from api.routing import Route
 from shared.settings import Settings
 
@@ -91,3 +92,16 @@ def test_a_path_or_a_query_with_a_character_that_no_store_holds_is_refused(tmp_p
     assert [(answer.status_code, answer.json()["errors"][0]["in"]) for answer in answers] == [
         (422, "path"), (422, "query"), (422, "query"),
     ]  # fmt: skip
+
+
+def test_of_a_query_with_ten_thousand_parameters_none_is_looked_at(tmp_path: Any) -> None:
+    async def ask(path: str) -> Any:
+        app = httpx.ASGITransport(create_app(Settings(data_dir=tmp_path)))
+        async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as client:
+            answer = await client.get(path)
+            return answer.status_code, answer.json()["errors"]
+
+    told = {"in": "query", "field": "", "detail": "Has more than 100 parameters"}
+    assert asyncio.run(ask("/users/?" + "&".join(map(str, range(10_000))))) == (422, [told])
+    status, errors = asyncio.run(ask("/users/?" + "&".join(map(str, range(100)))))
+    assert (status, len(errors), errors[0]["field"]) == (422, MAX_ERRORS, "0")
