@@ -8,7 +8,7 @@ from fastapi import Request, Response
 
 from api.problems import Problem
 from shared.inbox import Submission
-from shared.preconditions import Precondition
+from shared.preconditions import EXISTS, Precondition
 
 TAG = re.compile(r'(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|$)')
 """An entity tag and what separates it from the next one."""
@@ -18,8 +18,6 @@ OURS = re.compile("[1-9][0-9]{0,17}")
 NAMES = {b"if-match": "If-Match", b"if-none-match": "If-None-Match"}
 
 ANY: Literal["*"] = "*"
-
-EXISTS = Precondition(frozenset({0}), excluded=True)
 
 MISSING = Precondition(frozenset({0}))
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindpa
 
 from shared.database import BigInt, entries, fetch, insert_rows, upsert_rows
 from shared.messages import now
-from shared.preconditions import Precondition
+from shared.preconditions import EXISTS, Precondition
 
 metadata = MetaData()
 
@@ -45,6 +45,10 @@ LOCK = "inbox"
 SEQ = "seq"
 
 
+_NEVER_TOLD = {None, EXISTS.as_json()}
+"""What a fingerprint leaves out: of `If-Match: *` nothing was kept once."""
+
+
 class Submission(NamedTuple):
     """A command on its way in. `id` None asks for the next number of its category; `data` is without it.
 
@@ -71,9 +75,9 @@ class Submission(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal requests."""
+        """Equal for equal requests, also for one that the inbox has since before there were preconditions."""
         what: tuple[Any, ...] = (self.type, self.category, self.id, self.data, self.expected_version)
-        if self.precondition:
+        if self.precondition not in _NEVER_TOLD:
             what = (*what, self.precondition)
         return hashlib.sha256(to_json(what)).hexdigest()
 

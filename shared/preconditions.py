@@ -29,3 +29,7 @@ class Precondition(NamedTuple):
 
     def as_json(self) -> str:
         return to_json({"none_of" if self.excluded else "one_of": sorted(self.versions)}).decode()
+
+
+EXISTS = Precondition(frozenset({0}), excluded=True)
+"""What `If-Match: *` asks for."""

@@ -1,10 +1,13 @@
 """The inbox: numbers, idempotency keys, all or none."""
 
+import hashlib
 import multiprocessing
 
 import pytest
+from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
+from api.preconditions import conditional
 from shared import database, inbox
 from shared.inbox import Acceptance, KeyReused
 from tests.helpers import Stores, accept, create, refusing, update
@@ -138,3 +141,12 @@ def test_racing_api_processes_give_every_number_once_and_every_key_one_command(s
     total = RACERS * ROUNDS + ROUNDS
     assert [seq for seq, _ in rows] == list(range(1, total + 1))
     assert sorted(stream for _, stream in rows) == sorted(f"user-{number}" for number in range(1, total + 1))
+
+
+@pytest.mark.parametrize("header", [(), ((b"if-match", b"*"),)])
+def test_a_request_that_an_older_version_accepted_has_the_same_fingerprint(
+    header: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    again = conditional(Request({"type": "http", "headers": header}), update(1, "a@example.com"))
+    accepted = b'["UpdateUserEmail","user",1,{"email":"a@example.com"},null]'
+    assert again.fingerprint == hashlib.sha256(accepted).hexdigest()
