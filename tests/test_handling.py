@@ -286,6 +286,27 @@ def test_p5_an_address_freed_in_a_chunk_is_free_for_the_commands_behind_it(store
     assert ends(stores, 6)[2:] == ["email-taken", "succeeded", "succeeded", "succeeded"]
 
 
+def test_p8_no_caller_has_a_chunk_decided_once_for_each_of_its_commands(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guess that an address is free shows one that isn't: only if that one is rejected is the next one asked for."""
+    taken = [f"{n}@example.com" for n in range(50)]
+    accept(stores, *map(create, taken))
+    handle(stores)
+    decided: list[Any] = []
+
+    def decide(command: Any, user: Any) -> Any:
+        decided.append(command)
+        return decider.decide(command, user)
+
+    monkeypatch.setattr(commands, "AGGREGATES", {"user": replace(decider.users, decide=decide)})
+    accept(stores, *(update(1, email, expected_version=1) for email in [*taken[1:], "free@example.com"]))
+    handle(stores)
+    assert ends(stores, 100)[50:] == ["email-taken"] * 49 + ["succeeded"]
+    assert len(decided) < 100
+    assert keys(stores)["free@example.com"] == "user-1"
+
+
 def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
     with stores.events.begin() as connection:
         email, phone = UniqueKey("email", "x"), UniqueKey("phone", "x")

@@ -1,13 +1,14 @@
 """Deciding on commands in memory, each on the state that the ones before it leave."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import reduce
 from typing import Any, Literal
 
 from pydantic_core import from_json
 
 from shared import logs
+from shared.database import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.event_store import Append, Heads, NewEvent, RecordedEvent
 from shared.inbox import Accepted
@@ -33,12 +34,14 @@ class Batch:
         heads: Heads,
         folds: Mapping[str, Fold],
         history: Sequence[RecordedEvent],
-        holders: Mapping[UniqueKey, Holders],
+        holders: MutableMapping[UniqueKey, Holders],
         stuck: Collection[str],
         tries: Mapping[int, int],
+        look_up: Callable[[UniqueKey], Holders] | None = None,
     ) -> None:
         """`history` has the events past the folds, `holders` the keys that were looked up.
 
+        Others are looked up when they are asked for or, without `look_up`, assumed to be as a command needs them.
         On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
         """
         self.appends: list[Append] = []
@@ -55,6 +58,7 @@ class Batch:
             self._history[event.stream].append(event)
         self._position = heads.position
         self._known = holders
+        self._look_up = look_up
         self._stuck = set(stuck)
         self._tries = tries
         self._states: dict[str, Any] = {}
@@ -71,6 +75,8 @@ class Batch:
         except UnknownShape as error:  # a newer worker knows it
             self._set_aside(command, tries=self._tries.get(command.seq, 0), error=reason_of(error))
         except BaseException as error:  # a panic in Rust is one, and so is sys.exit
+            if is_trouble(error):  # of the store, while a key was looked up
+                raise
             self.stumble(command, error)
         else:
             self._succeed(command, events)
@@ -130,6 +136,8 @@ class Batch:
     def _holders(self, key: UniqueKey, assumed: Holders) -> Holders:
         if key in self.moved:
             return self.moved[key]
+        if self._look_up and key not in self._known:
+            self._known[key] = self._look_up(key)
         if key in self._known:
             return self._known[key]
         return self.assumed.setdefault(key, assumed)

@@ -34,6 +34,9 @@ CAREFUL = 10.0
 CAREFUL_CHUNK = 50
 """Commands in one transaction while they are: a probe takes 5 ms, and others wait."""
 
+GUESSES = 2
+"""Times that a chunk is decided before keys are looked up: one caller can see to it that each time one key is found."""
+
 measures.expect(type_ for rules in AGGREGATES.values() for type_ in rules.commands)
 
 
@@ -131,15 +134,18 @@ class CommandHandler:
         return [batch]
 
     def _decide(self, connection: Connection, turn: Turn) -> Batch:
-        """Decide as if keys were free, or held by who gives them up; look them up at once, and decide again if not."""
+        """Decide as if keys were free, or held by who gives them up; look them up at once, and decide again if not.
+
+        In the end each is looked up when it is asked for.
+        """
         heads = event_store.heads(connection, {command.stream for command in turn.chunk})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
         known = dict[UniqueKey, Holders]()
         new_batch = partial(Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries)
         deadly = self._deadly(connection, turn, new_batch)
         exactly = self._is_careful() or bool(turn.tries)
-        while True:
-            batch = new_batch()
+        for guess in range(GUESSES + 1):
+            batch = new_batch(look_up=partial(_holders_of, connection) if guess == GUESSES else None)
             with self._watch.deciding(connection, exactly=exactly):
                 for command in turn.chunk:
                     if error := deadly.get(command.seq):
@@ -149,8 +155,9 @@ class CommandHandler:
                         batch.handle(command)
             found = unique_keys.holders(connection, batch.assumed)
             if found == batch.assumed:
-                return batch
+                break
             known |= found
+        return batch
 
     def _deadly(self, connection: Connection, turn: Turn, new_batch: Callable[[], Batch]) -> dict[int, Exception]:
         """What commands do to a process, by seq: one did so just now, others would. Behind one there may be more."""
@@ -184,6 +191,10 @@ def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int
     """Returns how often each was tried in vain, by seq."""
     outcomes.take_back(connection, these)
     return {each.seq: each.tries for each in these}
+
+
+def _holders_of(connection: Connection, key: UniqueKey) -> Holders:
+    return unique_keys.holders(connection, [key])[key]
 
 
 def _try(new_batch: Callable[[], Batch], command: Accepted) -> None:
