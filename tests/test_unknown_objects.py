@@ -164,6 +164,16 @@ def test_a_store_of_the_first_days_is_known(tmp_path: Path) -> None:
     schemas.check_file(settings, "event_store", settings.event_store)
 
 
+def test_a_read_model_may_have_the_tables_of_all_projections_as_it_once_had(
+    made: Callable[[Path], Settings], tmp_path: Path
+) -> None:
+    settings = made(tmp_path)
+    with closing(sqlite3.connect(str(tmp_path / "read-emails.db"))) as old:
+        old.execute("CREATE TABLE users (user_id INTEGER NOT NULL, first_name VARCHAR NOT NULL, PRIMARY KEY (user_id))")
+        old.execute("CREATE TABLE daily (date VARCHAR NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (date))")
+    schemas.check_file(settings, "read_model", settings.read_model_of("emails"))
+
+
 @pytest.mark.both_engines
 def test_what_the_code_makes_is_known(stores: Stores) -> None:
     with snapshots(stores.settings) as seen:
