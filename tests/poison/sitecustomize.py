@@ -12,13 +12,15 @@ from shared.users import decider, read_model
 
 rules, users = decider.users, read_model.users
 
+DATA = Path(os.environ["CQRS_DATA_DIR"])
+
 
 class Panic(BaseException):
     """What Rust raises, and not an Exception."""
 
 
 def decide(command: Any, user: Any) -> Sequence[Any]:
-    match not Path("mended").exists() and command.email.partition("@")[0]:
+    match not (DATA / "mended").exists() and command.email.partition("@")[0]:
         case "raises":
             raise ZeroDivisionError("a bug")
         case "tells":
@@ -35,13 +37,13 @@ def decide(command: Any, user: Any) -> Sequence[Any]:
 def project(connection: Any, events: Iterable[Any]) -> None:
     events = list(events)
     users.project(connection, events)
-    if not Path("mended").exists() and any("unapplicable@" in str(event) for event in events):
+    if not (DATA / "mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")
     if not Path("mended").exists() and any("untold@" in str(event) for event in events):
         raise LookupError(f"{events!r} are wrong")
     if any("holds@" in str(event) for event in events):
         with suppress(FileExistsError):
-            Path("held").symlink_to(str(os.getpid()))  # the first process to come here
+            (DATA / "held").symlink_to(str(os.getpid()))  # the first process to come here
             time.sleep(3600)
 
 
