@@ -84,6 +84,7 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
             **command._asdict(),
             "data": json.loads(command.data),
             "metadata": json.loads(command.metadata),
+            "expected_version": None if command.precondition else command.expected_version,
             "precondition": command.precondition and json.loads(command.precondition),
             "status": outcome.status if (outcome := ended.get(command.seq)) else "accepted",
             "handled_at": outcome and outcome.handled_at,

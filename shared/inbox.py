@@ -44,6 +44,9 @@ LOCK = "inbox"
 
 SEQ = "seq"
 
+NEVER = -1
+"""A version that no stream has: a worker that knows no preconditions refuses the command, and doesn't carry it out."""
+
 
 _NEVER_TOLD = {None, EXISTS.as_json()}
 """What a fingerprint leaves out: of `If-Match: *` nothing was kept once."""
@@ -71,7 +74,7 @@ class Submission(NamedTuple):
         """The stream's version must be so when the command is decided."""
         if not asked.excluded and len(asked.versions) == 1:
             return self._replace(expected_version=next(iter(asked.versions)))
-        return self._replace(precondition=asked.as_json())
+        return self._replace(expected_version=NEVER, precondition=asked.as_json())
 
     @property
     def fingerprint(self) -> str:

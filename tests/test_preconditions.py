@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from api.preconditions import conditional, unmet
 from api.problems import Problem
 from shared import outcomes
-from shared.inbox import Submission
+from shared.inbox import NEVER, Submission
 from shared.preconditions import Precondition
 from tests.helpers import Stores, accept, create, update
 
@@ -30,9 +30,12 @@ def asked(*headers: tuple[bytes, str]) -> Request:
 
 
 def required(submission: Submission) -> Precondition:
+    if submission.precondition:
+        assert submission.expected_version == NEVER
+        return Precondition.stored(submission.precondition)
     if submission.expected_version is not None:
         return Precondition(frozenset({submission.expected_version}))
-    return Precondition.stored(submission.precondition) if submission.precondition else Precondition(frozenset(), True)
+    return Precondition(frozenset(), True)
 
 
 def required_by(*headers: tuple[bytes, str]) -> Precondition:
@@ -63,6 +66,14 @@ def test_a_list_of_tags_matches_the_versions_that_it_names(
     assert (unmet(asked((b"if-none-match", text)), version) is not None) == known
     for name, holds in {b"if-match": strong, b"if-none-match": not known}.items():
         assert holds_or_status((name, text), version) in ({True} if holds else {False, 412})
+
+
+@given(PRECONDITIONS, some.integers(0, 6))
+def test_a_worker_that_looks_at_one_version_alone_carries_out_nothing_that_asks_for_others(
+    precondition: Precondition, version: int
+) -> None:
+    expected = update(1, "x@example.com").required(precondition).expected_version
+    assert (expected in {None, version}) == (precondition == Precondition(frozenset({version})))
 
 
 @given(

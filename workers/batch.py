@@ -101,11 +101,12 @@ class Batch:
 
     def _decide(self, command: Accepted) -> list[NewEvent]:
         stream, version = command.stream, self._versions[command.stream]
-        if command.expected_version not in (None, version):
+        if command.precondition:
+            if not Precondition.stored(command.precondition).holds(version):
+                detail = f"{stream} is at version {version}, which isn't one that was asked for."
+                raise Rejected("version-conflict", detail, status=412)
+        elif command.expected_version not in (None, version):
             detail = f"{stream} is at version {version}, not at {command.expected_version}."
-            raise Rejected("version-conflict", detail, status=412)
-        if command.precondition and not Precondition.stored(command.precondition).holds(version):
-            detail = f"{stream} is at version {version}, which isn't one that was asked for."
             raise Rejected("version-conflict", detail, status=412)
         rules = self._aggregates[stream.rpartition("-")[0]]
         before = self._state(stream, rules)
