@@ -20,6 +20,7 @@ from api.head import Head
 from api.service import Service
 from shared import garbage, logs, refusal, schema, tracing
 from shared.listed import listed
+from shared.reasons import reason_of
 from shared.settings import Settings
 
 SWITCH = 0.0005
@@ -39,6 +40,8 @@ ROUTERS = [
 
 ROLE = f"api@{gethostname()}"
 
+log = logs.logger()
+
 
 class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
@@ -50,15 +53,16 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(ROLE, settings)
-        tracing.set_up(ROLE)
-        schema.check(settings)
-        app.state.service = Service(settings)
-        garbage.collect_less()
-        sys.setswitchinterval(SWITCH)
-        with calling_on_stop(app.state.service.streams.stop):
-            yield
-        await app.state.service.close()
-        tracing.stop()
+        with _told():
+            tracing.set_up(ROLE)
+            schema.check(settings)
+            app.state.service = Service(settings)
+            garbage.collect_less()
+            sys.setswitchinterval(SWITCH)
+            with calling_on_stop(app.state.service.streams.stop):
+                yield
+            await app.state.service.close()
+            tracing.stop()
 
     app = App(
         title="Users, event-sourced",
@@ -75,6 +79,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(metrics.Timed)
     problems.install(app)
     return app
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What fails at the start or at the end would be told by the server, with its message, whatever is in it."""
+    try:
+        yield
+    except Exception as error:
+        log.critical("ended by a bug", exc_info=error)
+        refusal.end(reason_of(error))
 
 
 def _telemetry() -> TelemetryConfig:

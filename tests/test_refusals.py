@@ -23,7 +23,17 @@ ROLES = {
 CANARY = "canary-7f3a"
 
 
-def refusal(role: str, folder: Path, **more: str) -> list[str]:
+BUG = f"""
+from shared import garbage
+
+def start(sent="{CANARY}"):
+    raise ValueError(sent + " is wrong")
+
+garbage.collect_less = start
+"""
+
+
+def refusal(role: str, folder: Path, *, traceback: bool = False, **more: str) -> list[str]:
     """What it says before it ends with 1, but for Celery's warning to root."""
     own = {"CQRS_DATA_DIR": str(folder), "CQRS_API_PORT": str(free_port())} | more
     python = [sys.executable, "-W", "ignore", "-m", *ROLES[role]]
@@ -38,7 +48,7 @@ def refusal(role: str, folder: Path, **more: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 1, done.stdout
-    assert "Traceback" not in done.stdout
+    assert ("Traceback" in done.stdout) == traceback
     return done.stdout.splitlines()
 
 
@@ -72,6 +82,15 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         *_, line = refusal("api", tmp_path, CQRS_API_PORT=str(port))
     assert line == f"cqrs: port {port} on 127.0.0.1 can't be had: CQRS_API_PORT and CQRS_API_HOST name another"
+
+
+@pytest.mark.parametrize("role", ["api", "uvicorn"])
+def test_a_bug_at_the_start_is_told_without_values(role: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BUG)
+    made(tmp_path)
+    said = "\n".join(refusal(role, tmp_path, traceback=True, PYTHONPATH=str(tmp_path)))
+    assert ("in start" in said, CANARY in said) == (True, False)
+    assert said.splitlines()[-1].startswith("cqrs: ValueError in start, ")
 
 
 def made(folder: Path, *statements: str) -> Settings:
