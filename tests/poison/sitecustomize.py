@@ -39,7 +39,7 @@ def project(connection: Any, events: Iterable[Any]) -> None:
     users.project(connection, events)
     if not (DATA / "mended").exists() and any("unapplicable@" in str(event) for event in events):
         raise ZeroDivisionError("a bug")
-    if not Path("mended").exists() and any("untold@" in str(event) for event in events):
+    if not (DATA / "mended").exists() and any("untold@" in str(event) for event in events):
         raise LookupError(f"{events!r} are wrong")
     if any("holds@" in str(event) for event in events):
         with suppress(FileExistsError):
