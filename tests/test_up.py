@@ -90,7 +90,7 @@ def test_the_caller_s_folder_is_not_taken_for_ours(service: Start, tmp_path: Pat
 def test_a_store_that_can_not_be_used_is_named(service: Start, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "events.db").write_text("something else, and long enough to be told from a database" * 9)
-    assert refusal(service()) == "a store can't be used: file is not a database"
+    assert refusal(service()) == "a store can't be used: no database"
 
 
 def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_for(service: Start) -> None:
