@@ -74,6 +74,7 @@ class Pages:
     async def behind(self, position: int, wanted: Wanted) -> Page:
         """The lock's next holder goes on when the loop has gone round, and so after whoever else was ready."""
         async with self._turn:
+            await asyncio.sleep(0)  # also for a page that is kept: to send it to each in one round takes long, too
             key = position, wanted
             if page := self._kept.get(key):
                 return page

@@ -15,7 +15,7 @@ from fastapi import Request
 from api import commands, history
 from api.clients import network_of
 from api.feed import Feed
-from api.log_pages import Wanted
+from api.log_pages import PAGE, Pages, Reader, Wanted
 from api.main import create_app
 from api.reading import Store
 from api.turns import AT_ONCE, Turns
@@ -66,6 +66,31 @@ def test_p8_five_hundred_who_follow_the_whole_log_hold_the_loop_for_a_moment_eac
         return await longest(asyncio.gather(*(follow(feed, EVENTS) for _ in range(500))))
 
     assert asyncio.run(story()) < PIECE
+
+
+def test_p8_of_those_who_are_behind_one_gets_a_page_each_time_the_loop_goes_round(stores: Stores) -> None:
+    happen(stores, EVENTS)
+    got, most = 0, 0
+
+    async def take(pages: Pages) -> None:
+        nonlocal got
+        position, more = 0, True
+        while more:
+            _, position, more = await pages.behind(position, Wanted())
+            got += 1
+
+    async def story() -> None:
+        nonlocal most
+        pages = Pages(Reader(Store(stores.settings.event_store)))
+        working = asyncio.gather(*(take(pages) for _ in range(20)))
+        while not working.done():
+            before = got
+            await asyncio.sleep(0)
+            most = max(most, got - before)
+
+    asyncio.run(story())
+    assert got > 20 * EVENTS / PAGE
+    assert most == 1
 
 
 def test_p8_of_long_events_few_are_read_at_once_and_all_come(stores: Stores) -> None:
