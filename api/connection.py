@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import heads
+from api.clients import network_of
 from api.framing import ANSWER, BODY, CLOSING, HEAD, Framed
 from api.problems import MEDIA_TYPE, Problem
 from shared import metrics
@@ -112,4 +113,17 @@ class Connection(Framed):
         waiting = sorted(others, key=lambda each: each.deadline)
         for each in waiting[: 1 + len(waiting) // SHARE]:
             each.leave()
-        return bool(waiting)
+        return bool(waiting) or self._take_from_who_has_most()
+
+    def _take_from_who_has_most(self) -> bool:
+        """One of the connections of a client who has more of them than this one's, though it is being answered."""
+        clients = Counter(each.network() for each in self._bounds.open)
+        [(greediest, most)] = clients.most_common(1)
+        if most <= clients[self.network()]:
+            return False
+        next(each for each in self._bounds.open if each.network() == greediest).leave()
+        return True
+
+    def network(self) -> str:
+        """Who has the connection."""
+        return network_of(self.client[0]) if self.client else ""

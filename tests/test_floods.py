@@ -195,6 +195,20 @@ def test_while_all_connections_are_being_answered_another_is_refused(folder: Pat
         eventually(lambda: httpx.get(f"{http.base_url}/livez").status_code == 200)
 
 
+def test_who_has_every_connection_loses_one_to_another_client(folder: Path) -> None:
+    with api(folder, CQRS_MAX_CONNECTIONS="8") as http, clients(http.base_url.port or 0, 8) as many:
+        http.close()
+        for client in many:
+            client.sendall(request("GET /events/stream"))
+            client.recv(1)
+        with httpx.Client(base_url=http.base_url, transport=httpx.HTTPTransport(local_address="127.0.0.9")) as other:
+            assert other.get("/livez").status_code == 200
+            assert other.get("/livez").status_code == 200
+        with suppress(ConnectionResetError):
+            while many[0].recv(65536):
+                pass
+
+
 def test_who_takes_his_answers_by_and_by_makes_room(folder: Path) -> None:
     with api(folder, CQRS_MAX_CONNECTIONS="4") as http, ExitStack() as opened:
         http.close()
