@@ -79,7 +79,8 @@ class Submission(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """Equal for equal requests, also for one that the inbox has since before there were preconditions."""
-        what: tuple[Any, ...] = (self.type, self.category, self.id, self.data, self.expected_version)
+        expected = None if self.precondition else self.expected_version
+        what: tuple[Any, ...] = (self.type, self.category, self.id, self.data, expected)
         if self.precondition not in _NEVER_TOLD:
             what = (*what, self.precondition)
         return hashlib.sha256(to_json(what)).hexdigest()
