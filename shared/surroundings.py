@@ -39,6 +39,9 @@ SQLSTATES = {
     "57P03": "not ready yet",
 }
 
+DEPENDENT = "2BP01"
+"""Of what PostgreSQL says about it, the detail holds names of tables and views alone."""
+
 POSTGRESQL = {
     "Connection refused": "connection refused",
     "(timeout|timed out)": "no answer in time",
@@ -109,6 +112,8 @@ def _of_sqlite(error: Any) -> str:
 def _of_postgresql(error: Any) -> str:
     if words := SQLSTATES.get(error.sqlstate):
         return words
+    if error.sqlstate == DEPENDENT:
+        return f"other objects depend on it: {' '.join(str(error.diag.message_detail).split())}"
     if error.sqlstate:
         words = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
         constraint = f" {error.diag.constraint_name}" if error.diag.constraint_name else ""

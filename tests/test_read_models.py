@@ -134,9 +134,10 @@ def test_an_address_is_found_whatever_its_case_and_its_encoding(stores: Stores) 
     accept(stores, create("Zoë@Straße.example"))
     stores.handler.handle()
     catch_up(stores, "emails")
-    for same in ("zoë@straße.example", "ZOE\u0308@STRASSE.EXAMPLE", "Zoë@Straße.example"):
+    for same in ("zoë@straße.example", "ZOE\u0308@STRA\u1e9eE.EXAMPLE", "Zoë@xn--strae-oqa.example"):
         assert look_up(stores, same) == [1]
-    assert look_up(stores, "zoe@strasse.example") == []
+    for other in ("zoe@straße.example", "zoë@strasse.example"):
+        assert look_up(stores, other) == []
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 1000])

@@ -379,11 +379,12 @@ def test_a_view_never_stays_with_the_table_before(used: Stores) -> None:
 
 def test_a_disk_that_gets_full_is_given_back(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
-        codes = {"sqlite_errorcode": sqlite3.SQLITE_FULL, "sqlstate": "53100"}
+        codes = {"sqlite_errorcode": sqlite3.SQLITE_FULL, "sqlite_errorname": "SQLITE_FULL", "sqlstate": "53100"}
         raise OperationalError(None, None, type("Full", (Exception,), codes)("no room"))
 
     monkeypatch.setattr(rebuild, "difference", full)
-    assert cqrs(used.settings, "projections", "rebuild", "users", code=1) == "cqrs: a store can't be used: no room\n"
+    said = cqrs(used.settings, "projections", "rebuild", "users", code=1)
+    assert said == "cqrs: a store can't be used: its disk is full\n"
     assert is_clean(used)
     assert stands(used) == Stands(EVENTS, False, None)
 

@@ -73,9 +73,9 @@ class Client:
             await self._move(own, own.email if self._chance.random() < 0.1 else self._address())
 
     async def update_if_match(self) -> None:
-        """At the version that the client believes in, or at the one before."""
+        """At the version that the client believes in, or at the one before, if there is one."""
         for own in self._some(1):
-            version = own.version - (self._chance.random() < 0.3)
+            version = max(1, own.version - (self._chance.random() < 0.3))
             await self._move(own, self._address(), if_match=version)
 
     async def update_hot(self) -> None:
