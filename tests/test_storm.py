@@ -110,7 +110,7 @@ AGAIN = f"""INSERT INTO events
     SELECT (SELECT max(position) + 1 FROM events), stream, version + 1, type, data, metadata, recorded_at, 1
     FROM events WHERE position = {UPDATED}"""
 COMMAND_AGAIN = """INSERT INTO commands
-    SELECT seq + 1, 'another', stream, type, data, expected_version, accepted_at, NULL, NULL, metadata
+    SELECT seq + 1, 'another', stream, type, data, expected_version, accepted_at, NULL, NULL, metadata, NULL
     FROM commands ORDER BY seq DESC LIMIT 1"""
 ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1)"
 
