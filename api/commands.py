@@ -170,7 +170,7 @@ async def _left(
     service, version = Service.of(request), outcome.version or 0
     found = await service.read_models[projection].read(query, history.number_of(command.stream))
     if found and found.version > version:
-        async with turn(request):
+        async with turn(request, service.log):
             found = await history.as_projected(service, projection, command.stream, query, version=version)
     if not found:
         raise history.nothing(*command.stream.rsplit("-", 1))

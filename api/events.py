@@ -46,7 +46,7 @@ async def list_events(
     """Events in the order in which they happened."""
     service = Service.of(request)
     await service.require_logged(min_position)
-    async with turn(request):
+    async with turn(request, service.log):
         events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
         return await page(request, events, RecordedEvent.shown, limit=limit, key="id")
 

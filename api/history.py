@@ -98,7 +98,7 @@ async def show_changes(
     def change(event: RecordedEvent) -> dict[str, Any]:
         return _change(event, f"/{category}s/{number}", changed(event))
 
-    async with turn(request):
+    async with turn(request, log):
         events = await log.read(event_store.read_stream, stream, after=after, limit=limit + 1)
         if not events and not await log.read(event_store.stream_version, stream):
             raise nothing(category, number)

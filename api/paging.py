@@ -9,6 +9,7 @@ from fastapi import Query, Request, Response
 from pydantic_core import to_json
 
 from api.clients import client_of
+from api.reading import Store
 from api.service import Service
 
 T = TypeVar("T")
@@ -26,9 +27,9 @@ MinPosition = Annotated[
 ]
 
 
-def turn(request: Request) -> AbstractAsyncContextManager[None]:
-    """To be held while many rows are read and shown."""
-    return Service.of(request).turns.one(client_of(request))
+def turn(request: Request, store: Store) -> AbstractAsyncContextManager[None]:
+    """To be held while many rows of a store are read and shown."""
+    return Service.of(request).turns[store].one(client_of(request))
 
 
 async def page(

@@ -1,8 +1,9 @@
 """Reading a store, so that no route needs to know its engine."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -24,11 +25,18 @@ T = TypeVar("T")
 
 async def within(seconds: float, answer: Awaitable[T]) -> T:
     """A store's answer, or its error, if it doesn't come. What has not begun by then never will."""
+    async with bounded(seconds):
+        return await answer
+
+
+@asynccontextmanager
+async def bounded(seconds: float | None) -> AsyncIterator[None]:
+    """Around what asks a store. Raises the store's error if that takes longer; None: it may take however long."""
     try:
         async with asyncio.timeout(seconds):
-            return await answer
+            yield
     except TimeoutError:
-        raise OperationalError(None, None, Silent(seconds)) from None
+        raise OperationalError(None, None, Silent(seconds or 0)) from None
 
 
 class Store:

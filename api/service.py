@@ -66,7 +66,9 @@ class Service:
         self.feed = Feed(self.log)
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self.waits = Shares(settings.max_waits, settings.max_waits_per_client)
-        self.turns = Turns(self.log.patience)
+        files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
+        stores = {self.log, *self.read_models.values()}
+        self.turns = {each: Turns(each.patience) if each.patience else files for each in stores}
         self.visible = {name: Poll[int, Outcome](partial(self._visible, name)) for name in PROJECTIONS}
         self.reached = {name: Poll[int, bool](partial(self._reached, name)) for name in PROJECTIONS}
 

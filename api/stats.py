@@ -49,6 +49,6 @@ async def list_days(
     service = Service.of(request)
     await service.require(request, PROJECTION, min_position)
     query = partial(stats.days_after, day=after.isoformat() if after else "", limit=limit + 1)
-    async with turn(request):
-        days = await service.read_models[PROJECTION].read(query)
+    async with turn(request, store := service.read_models[PROJECTION]):
+        days = await store.read(query)
         return await page(request, days, stats.Day._asdict, limit=limit, key="day")

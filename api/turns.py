@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
-from api.reading import within
+from api.reading import bounded
 
 AT_ONCE = 4
 """Queries: so many pages are in memory, and so many pieces of work are done each time the event loop goes round."""
@@ -15,27 +15,28 @@ class Turns:
     """Whose turn it is holds it through several pieces of work, between which he lets the event loop go round."""
 
     def __init__(self, patience: float | None) -> None:
-        """`patience`: seconds after which a turn that doesn't come raises a store's error; None: however long."""
+        """`patience`: seconds from asking for a turn to its end; beyond, a store's error is raised. None: no limit."""
         self._patience = patience
         self._free = AT_ONCE
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def one(self, client: Hashable) -> AsyncIterator[None]:
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(client)
-        try:
-            yield
-        finally:
-            self._pass_on()
+        async with bounded(self._patience):
+            if self._free:
+                self._free -= 1
+            else:
+                await self._wait(client)
+            try:
+                yield
+            finally:
+                self._pass_on()
 
     async def _wait(self, client: Hashable) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
         try:
-            await (turn if self._patience is None else within(self._patience, turn))
+            await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # it came at the same time
                 self._pass_on()

@@ -119,7 +119,7 @@ async def show_user(
     service = Service.of(request)
     if version or at:
         await service.require_logged(min_position)
-        async with turn(request):
+        async with turn(request, service.log):
             user = await history.as_of(service, "user", user_id, past.fold, version=version, at=at)
     else:
         await service.require(request, PROJECTION, min_position)
@@ -159,8 +159,8 @@ async def list_users(
         query = partial(read_model.users_after, user_id=after, limit=limit + 1)
     else:
         query = partial(emails.users_with, email=email, after=after, limit=limit + 1)
-    async with turn(request):
-        users = await service.read_models[which].read(query)
+    async with turn(request, store := service.read_models[which]):
+        users = await store.read(query)
         return await page(request, users, read_model.User._asdict, limit=limit, key="user_id")
 
 
