@@ -32,7 +32,7 @@ NAMED = re.compile(r"no such [a-z]+: [\w.]+|[A-Z ]+ constraint failed(: [\w., ]+
 
 SQLSTATES = {
     "25006": "read-only",
-    "42501": "its user may not do what he must",
+    "42501": "its user may not do what it must",
     "53100": "its disk is full",
     "53300": "it takes no more connections",
     "55P03": "locked",
@@ -68,7 +68,7 @@ REDIS = {
     "WRONGTYPE": "a key has another type than that of a queue (WRONGTYPE)",
     "LOADING|BusyLoading": "loading its data",
     "NOAUTH|WRONGPASS|Authentication": "the password or the user is refused",
-    "NOPERM|NoPermission|ACL failure in script|can't run this command": "this user may not do what he must (NOPERM)",
+    "NOPERM|NoPermission|ACL failure in script|can't run this command": "this user may not do what it must (NOPERM)",
     "MaxConnections": "too many connections",
     "Timeout": "no answer in time",
     "Connection": "the connection was closed",

@@ -100,7 +100,7 @@ REDIS = {
     "unsaved": (not_saved, "read-only, since it can't save to its disk (MISCONF)"),
     "commands": (of_another_type(bus.COMMANDS), "a key has another type than that of a queue (WRONGTYPE)"),
     "projections": (of_another_type(bus.PROJECTIONS), "a key has another type than that of a queue (WRONGTYPE)"),
-    "forbidden": (forbidden, "this user may not do what he must (NOPERM)"),
+    "forbidden": (forbidden, "this user may not do what it must (NOPERM)"),
 }
 
 
