@@ -11,8 +11,10 @@ from sqlalchemy import make_url
 from shared import database
 from shared.inbox import LOCK
 from shared.probes import WITHIN, Probes
+from shared.settings import Settings
 from shared.sqlite import path_of
 from tests.helpers import Stores, accept, create
+from tests.postgresql import Postgres
 from tests.trouble import locked
 
 LOCKED = "locked by another process"
@@ -79,6 +81,19 @@ def psql(stores: Stores, sql: str) -> None:
 def test_a_database_that_is_read_only_is_trouble_of_all_that_is_in_it(stores: Stores) -> None:
     psql(stores, 'ALTER DATABASE "{}" SET default_transaction_read_only = on')
     assert troubles(stores) == dict.fromkeys(("inbox", "event_store", "read_model"), "read-only")
+
+
+def test_a_server_in_recovery_is_trouble_of_all_that_is_in_it() -> None:
+    server = Postgres()
+    try:
+        settings = Settings(**server.start().stores(), _env_file=None)
+        server.stop()
+        (server.folder / "data/standby.signal").touch()
+        server.start()
+        with closing(Probes(settings)) as probes:
+            assert set(probes.troubles().values()) == {"in recovery, so read-only"}
+    finally:
+        server.remove()
 
 
 def test_a_probe_waits_for_a_lock_no_longer_than_it_says(stores: Stores) -> None:
