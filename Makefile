@@ -14,8 +14,7 @@ up: .venv/up ## Run the whole service; Ctrl-C stops it
 test: .venv/dev ## Run the tests
 	@.venv/bin/python $(PYTEST)
 
-FAST := $(patsubst %,tests/test_%.py,addresses cli_help cli_users cli_verify database event_store folds handling inbox \
-	listed projections reading reasons refusals routing settings shapes tables users_rules visible waiting)
+FAST := tests/domain tests/unit tests/stores
 
 test-fast: .venv/dev ## Those of the tests that need no running service, in a minute
 	@.venv/bin/python $(PYTEST) $(FAST)
@@ -24,7 +23,7 @@ test-pythons: .venv/dev ## The same on every other Python there is: python3.X on
 	@.ci/pythons $(PYTEST) $(FAST)
 
 storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command; STORE=postgresql
-	@.venv/bin/python -m tests.storm --store $(or $(STORE),sqlite) $(ARGS)
+	@.venv/bin/python -m tests.faults.storm --store $(or $(STORE),sqlite) $(ARGS)
 
 check: .venv/dev ## Lint, types, import contracts
 	@.venv/bin/ruff check .
@@ -52,7 +51,7 @@ bench-scale: .venv/dev ## What more processes give, on SQLite and on PostgreSQL,
 	@.venv/bin/python -m benchmarks.bench scaling
 
 migration: .venv/up ## A new revision of a store's schema: STORE=event_store MESSAGE="…"
-	@.venv/bin/alembic -n $(STORE) revision -m "$(MESSAGE)" --rev-id $$(ls shared/migrations/$(STORE)/r*.py | wc -l | xargs expr 1 + | xargs printf %04d)
+	@.venv/bin/alembic -n $(STORE) revision -m "$(MESSAGE)" --rev-id $$(ls shared/schemas/migrations/$(STORE)/r*.py | wc -l | xargs expr 1 + | xargs printf %04d)
 
 lock: ## Pin every dependency anew; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml

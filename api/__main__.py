@@ -3,9 +3,10 @@
 import os
 import signal
 
-from api import server
 from api.main import ROLE
-from shared import logs, refusal
+from api.serving import server
+from shared.errors import refusal
+from shared.telemetry import logs
 
 
 def main() -> None:

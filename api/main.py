@@ -13,29 +13,33 @@ from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Scope
 
-from api import metrics, problems
-from api.correlation import Correlation
-from api.door import Door
-from api.head import Head
+from api.domain import stats, users
+from api.http import problems
+from api.routes import commands, docs, events, health, home, metrics
 from api.service import Service
-from shared import garbage, logs, refusal, schema, tracing
-from shared.listed import listed
-from shared.reasons import reason_of
+from api.serving.correlation import Correlation
+from api.serving.door import Door
+from api.serving.head_method import Head
+from shared import tuning
+from shared.errors import refusal
+from shared.errors.reasons import reason_of
+from shared.schemas import check
 from shared.settings import Settings
+from shared.telemetry import logs, tracing
 
 SWITCH = 0.0005
 """Seconds after which a busy event loop lets the thread go on that commits: by default 5 ms, several times a batch."""
 
-ROUTERS = [
+ROUTERS: list[APIRouter] = [
     # in the order of the page at /docs
-    "api.users:router",
-    "api.stats:router",
-    "api.commands:router",
-    "api.events:router",
-    "api.health:router",
-    "api.metrics:router",
-    "api.home:router",
-    "api.docs:router",
+    users.router,
+    stats.router,
+    commands.router,
+    events.router,
+    health.router,
+    metrics.router,
+    home.router,
+    docs.router,
 ]
 
 ROLE = f"api@{gethostname()}"
@@ -55,9 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
         logs.set_up(ROLE, settings)
         with _told():
             tracing.set_up(ROLE)
-            schema.check(settings)
+            check.check(settings)
             app.state.service = Service(settings)
-            garbage.collect_less()
+            tuning.collect_less()
             sys.setswitchinterval(SWITCH)
             with calling_on_stop(app.state.service.streams.stop):
                 yield
@@ -70,10 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
         description="HEAD is answered wherever GET is. A query parameter that isn't listed is refused by its name.",
         version="0.1.0",
         lifespan=lifespan,
-        openapi_url=None,  # ours are in api.docs
+        openapi_url=None,  # ours are in api.routes.docs
         redirect_slashes=False,
         telemetry=_telemetry(),
-        routes=[route for name in ROUTERS for route in listed(name, APIRouter).routes],
+        routes=[route for router in ROUTERS for route in router.routes],
     )
     app.add_middleware(Door, settings=settings)
     app.add_middleware(metrics.Timed)

@@ -9,20 +9,23 @@ from typing import Self
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
-from api.acceptance import Acceptor, Announcer
-from api.clients import Shares, client_of
-from api.condition import Conditions
-from api.feed import INTERVAL, Feed
-from api.problems import Problem, too_many, unavailable
-from api.reading import Store
-from api.streaming import Streams
-from api.turns import Turns
-from api.waiting import Poll
-from shared import bus, database, event_store, inbox, outcomes, projection
-from shared.outcomes import Outcome
-from shared.probes import Probes
-from shared.read_models import PROJECTIONS
+from api.accepting.acceptor import Acceptor, Announcer
+from api.http.clients import Shares, client_of
+from api.http.problems import Problem, too_many, unavailable
+from api.http.streaming import Streams
+from api.reading.condition import Conditions
+from api.reading.feed import INTERVAL, Feed
+from api.reading.poll import Poll
+from api.reading.store import Store
+from api.reading.turns import Turns
+from shared import projection
+from shared.broker import bus
+from shared.database import engines
+from shared.database.probes import Probes
+from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
+from shared.stores import event_store, inbox, outcomes
+from shared.stores.outcomes import Outcome
 
 SOCKET_TIMEOUT = 0.5
 """Seconds the announcer waits for a broker that hangs."""
@@ -48,7 +51,7 @@ class Service:
         self.read_models = {name: store(settings.read_model_of(name)) for name in PROJECTIONS}
         self.bus = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
         self.announcer = Announcer(self.bus)
-        self.acceptor = Acceptor(database.writer(settings.inbox, lock=inbox.LOCK), self.announcer.announce, self._upto)
+        self.acceptor = Acceptor(engines.writer(settings.inbox, lock=inbox.LOCK), self.announcer.announce, self._upto)
         self._handled: int | None = None
         self._known = False
         self._ask_again = 0.0

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine
 
 from benchmarks.contestants import ours
-from shared import garbage
+from shared import tuning
+from shared.database.taken import Taken
 from shared.settings import Settings
-from shared.taken import Taken
-from workers.commands import REST, CommandHandler
+from workers.handling.handler import REST, CommandHandler
 
 WITHIN = 60.0
 """Seconds for all to be there, and to an end."""
@@ -69,7 +69,7 @@ def _work(settings: Settings, together: Any, queue: Any) -> None:
     store = ours.writer_of(settings, waits=False)
     handler = ours.handler_of(settings, store)
     locked = _times_locked(store)
-    garbage.collect_less()
+    tuning.collect_less()
     together.wait(WITHIN)
     began = time.monotonic()
     while _handle(handler):

@@ -2,8 +2,8 @@
 
 import pysqlite3.dbapi2 as sqlite3
 
-from shared import sqlite
-from shared.read_models import PROJECTIONS
+from shared.database import sqlite
+from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
 
 AT = "2026-01-31T12:00:00.000000Z"

@@ -14,7 +14,7 @@ from benchmarks.rounds import Figures, Say
 from benchmarks.scaled import Scaled
 from benchmarks.service import folder
 from benchmarks.traffic import Traffic
-from tests.postgresql import Postgres
+from tests.support.postgresql import Postgres
 
 ENGINES = "SQLite", "PostgreSQL"
 

@@ -8,9 +8,10 @@ import typer
 
 from cli.errors import Refused, in_one_line
 from cli.output import AsJson, example, say, show_json
-from shared import database, event_store, inbox, outcomes
-from shared.inbox import Accepted
+from shared.database import engines
 from shared.settings import Settings
+from shared.stores import event_store, inbox, outcomes
+from shared.stores.inbox import Accepted
 
 app = typer.Typer(no_args_is_help=True, help="What became of commands.")
 
@@ -26,9 +27,9 @@ def list_(
 ) -> None:
     """The latest commands, the last one first."""
     settings = Settings()
-    with database.reader(settings.event_store).connect() as connection:
+    with engines.reader(settings.event_store).connect() as connection:
         seqs = outcomes.failed(connection, limit=limit) if failed else None
-    with database.reader(settings.inbox).connect() as connection:
+    with engines.reader(settings.inbox).connect() as connection:
         last = inbox.last_seq(connection)
         commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
     shown = _shown(settings, commands[::-1])
@@ -56,7 +57,7 @@ def retry(command_id: CommandId) -> None:
     """Have a command that failed handled once more, as if it had been accepted now."""
     settings = Settings()
     command = _find(settings, command_id)
-    with database.writer(settings.event_store, lock=event_store.LOCK).begin() as connection:
+    with engines.writer(settings.event_store, lock=event_store.LOCK).begin() as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
             raise Refused(
@@ -67,7 +68,7 @@ def retry(command_id: CommandId) -> None:
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:
-    with database.reader(settings.inbox).connect() as connection:
+    with engines.reader(settings.inbox).connect() as connection:
         command = inbox.find(connection, command_id)
     if not command:
         raise Refused(f"no command {command_id} was accepted")
@@ -76,7 +77,7 @@ def _find(settings: Settings, command_id: str) -> Accepted:
 
 def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, Any]]:
     seqs = [command.seq for command in commands]
-    with database.reader(settings.event_store).connect() as connection:
+    with engines.reader(settings.event_store).connect() as connection:
         ended = outcomes.find(connection, seqs)
         aside = {each.seq: each for each in outcomes.find_set_aside(connection, seqs)}
     return [

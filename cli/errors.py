@@ -14,16 +14,16 @@ from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from cli.events.cloud_events import Damaged
 from cli.output import complain
-from cli.private import private
-from shared.cloud_events import Damaged
-from shared.reasons import reason_of
-from shared.refusal import wrong_setting
-from shared.schema import WrongSchema
-from shared.shapes import Unreadable
-from shared.streams import Wrong
-from shared.tables import WrongTable
-from shared.visible import visible
+from cli.stores.private import private
+from shared.errors.reasons import reason_of
+from shared.errors.refusal import wrong_setting
+from shared.errors.visible import visible
+from shared.schemas.check import WrongSchema
+from shared.schemas.event_shapes import Unreadable
+from shared.schemas.folding import Wrong
+from shared.schemas.projection_tables import WrongTable
 
 P = ParamSpec("P")
 

@@ -5,18 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import backup as backup_
-from cli import commands, events, projections, users
+from cli import commands
 from cli import config as config_
-from cli import init as init_
-from cli import restore as restore_
 from cli import status as status_
-from cli import up as up_
-from cli import verify as verify_
+from cli.domain import users
 from cli.errors import Group, in_one_line
+from cli.events import group as events
 from cli.output import AsJson, complain, console, example, print_anything, say, show_json, table
+from cli.projections import group as projections
+from cli.stores import backup as backup_
+from cli.stores import init as init_
+from cli.stores import restore as restore_
+from cli.stores import verify as verify_
+from cli.up import roles as up_
+from shared.errors.tracebacks import traceback_of
 from shared.settings import Settings
-from shared.tracebacks import traceback_of
 
 
 class App(typer.Typer):

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Table
 from rich.text import Text
 
-from shared import logs
+from shared.errors.visible import visible, visible_json
 from shared.settings import Settings
-from shared.visible import visible, visible_json
+from shared.telemetry import logs
 
 T = TypeVar("T")
 

@@ -18,12 +18,15 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.errors import Refused
 from cli.output import console, show_line, table
-from shared import backlog, bus, database, event_store, outcomes, projection
-from shared.backlog import Backlog
-from shared.probes import Probes
-from shared.read_models import PROJECTIONS
-from shared.reasons import reason_of
+from shared import projection
+from shared.broker import bus
+from shared.database import engines
+from shared.database.probes import Probes
+from shared.domain.projections import PROJECTIONS
+from shared.errors.reasons import reason_of
 from shared.settings import Settings
+from shared.stores import backlog, event_store, outcomes
+from shared.stores.backlog import Backlog
 
 WITHIN = 1.0
 """Seconds in which roles must answer; commands are counted meanwhile."""
@@ -205,12 +208,12 @@ def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
     stands = {
         name: _read(settings.read_model_of(name), partial(projection.stands, projection=name)) for name in PROJECTIONS
     }
-    with database.briefly(database.reader(settings.event_store)) as engine, engine.connect() as connection:
+    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
         last = event_store.last_position(connection)
         seconds = {name: backlog.behind(connection, each.position) for name, each in stands.items()}
     return {name: each.shown(last) | {"seconds": seconds[name]} for name, each in stands.items()}
 
 
 def _read(url: str, query: Any) -> Any:
-    with database.briefly(database.reader(url)) as engine, engine.connect() as connection:
+    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
         return query(connection)

@@ -19,9 +19,9 @@ from sqlalchemy import (
     select,
 )
 
-from shared.database import BigInt, fetch, upsert_rows
-from shared.event_store import RecordedEvent
+from shared.database.engines import BigInt, fetch, upsert_rows
 from shared.messages import Event
+from shared.stores.event_store import RecordedEvent
 
 metadata = MetaData()
 

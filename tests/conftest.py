@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from cli.init import init
-from shared import database
+from cli.stores.init import init
+from shared.database import engines
+from shared.domain.users import decider
 from shared.settings import Settings
-from shared.users import decider
-from tests.helpers import Stores, new_handler
-from tests.postgresql import Postgres
-from tests.service import Service
-from workers import commands
+from tests.support.postgresql import Postgres
+from tests.support.service import Service
+from tests.support.stores import Stores, new_handler
+from workers.handling import handler
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -83,9 +83,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str, made: 
 
 @pytest.fixture
 def stores(settings: Settings) -> Iterator[Stores]:
-    inbox = database.writer(settings.inbox, lock="inbox")
-    events = database.writer(settings.event_store, lock="event_store")
-    read_model = database.writer(settings.read_model_of("users"), lock="users", durable=False)
+    inbox = engines.writer(settings.inbox, lock="inbox")
+    events = engines.writer(settings.event_store, lock="event_store")
+    read_model = engines.writer(settings.read_model_of("users"), lock="users", durable=False)
     yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
     for engine in (inbox, events, read_model):
         engine.dispose()
@@ -101,7 +101,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
         return decider.decide(command, user)
 
     broken = replace(decider.users, decide=decide)
-    monkeypatch.setattr(commands, "AGGREGATES", {"user": broken})
+    monkeypatch.setattr(handler, "AGGREGATES", {"user": broken})
 
 
 @pytest.fixture

@@ -7,15 +7,21 @@ from typing import Any
 from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
-from shared import bus, database, event_store, garbage, logs, refusal, schema, tracing
-from shared.aggregates import EVENTS
-from shared.reasons import reason_of
-from shared.taken import Taken
-from workers import alive, measures, telling
-from workers.commands import REST, CommandHandler
-from workers.notes import note_of
-from workers.runners import Runners
-from workers.watch import Watch
+from shared import tuning
+from shared.broker import bus
+from shared.database import engines
+from shared.database.taken import Taken
+from shared.domain.aggregates import EVENTS
+from shared.errors import refusal
+from shared.errors.reasons import reason_of
+from shared.schemas import check
+from shared.stores import event_store
+from shared.stores.deciding import note_of
+from shared.telemetry import logs, tracing
+from workers import bootsteps, measures, telling
+from workers.handling.handler import REST, CommandHandler
+from workers.poison.watch import Watch
+from workers.projecting.runner import Runners
 
 EVERY = 2.0
 """Seconds after which a lost message is made up for, and a failed try repeated."""
@@ -26,12 +32,12 @@ settings = refusal.settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.beat_scheduler = "workers.beat:Beat"
 app.conf.role = f"beat@{gethostname()}"  # unless it is a worker
-alive.show_always(app, settings.alive_file)
+bootsteps.show_always(app, settings.alive_file)
 telling.tell_on_demand(app)
 
 handler = CommandHandler(
-    database.reader(settings.inbox),
-    database.writer(settings.event_store, lock=event_store.LOCK, waits=False),
+    engines.reader(settings.inbox),
+    engines.writer(settings.event_store, lock=event_store.LOCK, waits=False),
     Watch(note_of(settings.event_store)),
 )
 runners = Runners(settings)
@@ -85,7 +91,7 @@ def catch_up() -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def check_schema(**_: Any) -> None:
-    schema.check(settings, EVENTS)
+    check.check(settings, EVENTS)
     tracing.set_up(app.conf.role)
 
 
@@ -97,7 +103,7 @@ def show_metrics(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def ready(**_: Any) -> None:
-    garbage.collect_less()
+    tuning.collect_less()
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]

@@ -6,8 +6,8 @@ from typing import Any
 
 from celery.beat import Scheduler
 
-from shared import bus
-from workers import alive
+from shared.broker import bus
+from workers import bootsteps
 from workers.app import EVERY, app, settings, wake
 
 
@@ -20,7 +20,7 @@ class Beat(Scheduler):  # type: ignore[misc]
             wake(task)
         with suppress(*bus.BrokerDown):
             bus.show_beat(app, lasts=3 * EVERY)
-        alive.show(settings.alive_file, [bus.BEAT])
+        bootsteps.show(settings.alive_file, [bus.BEAT])
         # Redis gives a message to who has waited longest, and workers ask anew each second: at a steady pace it would
         # always be the same one, and one that can't do what is to be done would keep it from one that can.
         return EVERY + uniform(0, 0.5)  # noqa: S311 nobody is to be kept from guessing it

@@ -8,13 +8,13 @@ from typing import get_args
 
 from prometheus_client import Histogram, start_http_server
 
-from shared import metrics
-from shared.event_store import RecordedEvent
-from shared.inbox import Accepted
 from shared.messages import moment, written
-from shared.outcomes import Status
 from shared.settings import Settings
-from workers.batch import Batch
+from shared.stores.event_store import RecordedEvent
+from shared.stores.inbox import Accepted
+from shared.stores.outcomes import Status
+from shared.telemetry import metrics
+from workers.handling.batch import Batch
 
 HISTORY = timedelta(hours=1)
 """Older events are those of a rebuild: when they are visible tells nothing of how long it takes."""

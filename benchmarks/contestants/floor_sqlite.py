@@ -7,7 +7,8 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite3
 
 from benchmarks.contestants import ours
-from shared import event_store, migrations
+from shared.schemas import migrations
+from shared.stores import event_store
 
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:

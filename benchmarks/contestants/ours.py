@@ -9,16 +9,18 @@ from typing import Any
 from sqlalchemy import Engine
 
 from benchmarks.fill import fill
-from cli.init import init
-from shared import database, event_store, garbage, inbox, projection, sqlite
-from shared.event_store import Append, NewEvent
-from shared.inbox import Submission
+from cli.stores.init import init
+from shared import projection, tuning
+from shared.database import engines, sqlite
+from shared.domain.users.read_models.users import users
 from shared.settings import Settings
-from shared.users.read_model import users
-from workers import projections
-from workers.commands import CommandHandler
-from workers.notes import note_of
-from workers.watch import Watch
+from shared.stores import event_store, inbox
+from shared.stores.deciding import note_of
+from shared.stores.event_store import Append, NewEvent
+from shared.stores.inbox import Submission
+from workers.handling.handler import CommandHandler
+from workers.poison.watch import Watch
+from workers.projecting import chunk
 
 PAGE = 1000
 """Events read at a time."""
@@ -38,7 +40,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to a stream of its own."""
     store = writer_of(empty(folder))
     appends = [Append(f"user-{number}", [_created(number)], expected_version=0) for number in range(count)]
-    garbage.collect_less()
+    tuning.collect_less()
     began = time.perf_counter()
     for start in range(0, count, together):
         with store.begin() as connection:
@@ -48,7 +50,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
 
 def read(settings: Settings) -> float:
     """Events read a second, `data` and `metadata` decoded."""
-    log = database.reader(settings.event_store)
+    log = engines.reader(settings.event_store)
     began = time.perf_counter()
     seen = 0
     with log.connect() as connection:
@@ -70,12 +72,12 @@ def rebuild(settings: Settings) -> float:
 def project(settings: Settings) -> float:
     """Events projected a second to users of whom there are none yet."""
     log, read_model = (
-        database.reader(settings.event_store),
-        database.writer(settings.read_model_of("users"), lock="users", durable=False),
+        engines.reader(settings.event_store),
+        engines.writer(settings.read_model_of("users"), lock="users", durable=False),
     )
-    garbage.collect_less()
+    tuning.collect_less()
     began = time.perf_counter()
-    while projections.catch_up(log, read_model, users):
+    while chunk.catch_up(log, read_model, users):
         pass
     seconds = time.perf_counter() - began
     with read_model.connect() as connection:
@@ -87,7 +89,7 @@ def handle(folder: Path, count: int) -> dict[str, float]:
     settings = empty(folder)
     accept_mixed(settings, count)
     handler = handler_of(settings, writer_of(settings))
-    garbage.collect_less()
+    tuning.collect_less()
     began = time.perf_counter()
     while handler.handle():
         pass
@@ -98,12 +100,12 @@ def handle(folder: Path, count: int) -> dict[str, float]:
 
 def accept_mixed(settings: Settings, count: int) -> None:
     """Two creates, then a change to one of those before; and again."""
-    _accept(database.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
+    _accept(engines.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
 
 
 def check_handled(settings: Settings, count: int) -> None:
     """Each of so many commands appends one event."""
-    with database.reader(settings.event_store).connect() as connection:
+    with engines.reader(settings.event_store).connect() as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
 
@@ -111,7 +113,7 @@ def check_handled(settings: Settings, count: int) -> None:
 def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, list[float]]:
     """Milliseconds of each command to a stream of so many events, by its length, in turns; the first after a start."""
     settings = empty(folder)
-    inbox_ = database.writer(settings.inbox, lock="inbox")
+    inbox_ = engines.writer(settings.inbox, lock="inbox")
     _accept(inbox_, [Submission("CreateUser", "user", None, _person(number)) for number in range(len(lengths))])
     for user, length in enumerate(lengths, 1):
         _accept(inbox_, [_update(user, f"user{user}.{number}") for number in range(1, length)])
@@ -130,12 +132,12 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
 
 def writer_of(settings: Settings, *, waits: bool = True) -> Engine:
     """Of the event store."""
-    return database.writer(settings.event_store, lock=event_store.LOCK, waits=waits)
+    return engines.writer(settings.event_store, lock=event_store.LOCK, waits=waits)
 
 
 def handler_of(settings: Settings, store: Engine) -> CommandHandler:
     """As of a worker that has just started."""
-    return CommandHandler(database.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
+    return CommandHandler(engines.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
 
 
 def _accept(inbox_: Engine, commands: Sequence[Submission]) -> None:

@@ -1,0 +1,150 @@
+"""Accepting: commands that arrive together are committed to the inbox together, then answered, then announced."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+
+from celery import Celery
+from sqlalchemy import Engine
+
+from api.http.problems import Problem, unavailable
+from api.reading.store import within
+from shared.broker import bus
+from shared.database.engines import is_trouble
+from shared.errors.reasons import reason_of
+from shared.stores import inbox
+from shared.stores.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission
+from shared.telemetry import logs, metrics
+
+BATCH = 500
+"""Commands in one inbox transaction, at most."""
+
+WITHIN = 15.0
+"""Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
+
+RECENT = 3.0
+"""Seconds for which a failure to write counts, unless something is written."""
+
+log = logs.logger()
+
+Waiting = tuple[Submission, "asyncio.Future[Answer]"]
+
+
+class Acceptor:
+    """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
+
+    def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[int], int]) -> None:
+        """`announce` is called when a batch is committed; `upto` is `inbox.accept`'s."""
+        self._engine = engine
+        self._announce = announce
+        self._upto = upto
+        self._thread = ThreadPoolExecutor(1, "inbox")
+        self._waiting: list[Waiting] = []
+        self._commits: asyncio.Task[None] | None = None
+        self._failed_at = -RECENT
+        self._failed = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the store took nothing when it was last asked to, if that was a moment ago; else ""."""
+        return self._failed if time.monotonic() < self._failed_at + RECENT else ""
+
+    async def accept(self, submission: Submission) -> Acceptance:
+        """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted.
+
+        Only of a store that goes or falls silent in the commit itself nobody knows.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((submission, answer))
+        if self._commits is None:
+            self._commits = asyncio.create_task(self._commit_all(), context=Context())  # it is no one request's
+        match await answer:
+            case KeyReused():
+                raise Problem("idempotency-key-reused", 422, "The Idempotency-Key came before, with another request.")
+            case InboxFull():
+                raise unavailable("backlog-full", "As many commands wait to be handled as may.")
+            case acceptance:
+                return acceptance
+
+    async def close(self) -> None:
+        if self._commits:
+            await self._commits
+        self._thread.shutdown(wait=False)
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._commit_batch(batch)
+        finally:
+            self._commits = None
+
+    async def _commit_batch(self, batch: list[Waiting]) -> None:
+        submissions = [submission for submission, _ in batch]
+        try:
+            loop = asyncio.get_running_loop()
+            deadline = time.monotonic() + WITHIN
+            answers = await within(WITHIN, loop.run_in_executor(self._thread, self._commit, submissions, deadline))
+        except BaseException as error:
+            if is_trouble(error):  # it would be the same for those behind, after as long a wait
+                batch, self._waiting = batch + self._waiting, []
+                self._failed_at, self._failed = time.monotonic(), reason_of(error)
+            for _, answer in batch:
+                if not answer.cancelled():
+                    answer.set_exception(error)
+            return
+        self._failed = ""
+        for (_, answer), its in zip(batch, answers, strict=True):
+            if not answer.cancelled():
+                answer.set_result(its)
+        self._announce()
+        _count(answers)
+        new = [its.command for its in answers if isinstance(its, Acceptance) and not its.replayed]
+        if new:
+            logs.tell(log, "accepted", new, Accepted.trail, commands=len(new))
+
+    def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
+        """What comes too late for its answer is undone."""
+        with self._engine.begin() as connection:
+            answers = inbox.accept(connection, submissions, upto=self._upto)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return answers
+
+
+def _count(answers: Iterable[Answer]) -> None:
+    new = [each.command.type for each in answers if isinstance(each, Acceptance) and not each.replayed]
+    for type_, times in Counter(new).items():
+        metrics.ACCEPTED.labels(type_).inc(times)
+    metrics.observe(metrics.ACCEPT, len(new))
+
+
+class Announcer:
+    """Wakes the workers: one message in flight, the next stands for all that was accepted meanwhile.
+
+    What can't be sent is dropped: beat wakes them every few seconds.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._waker = bus.Waker(app)
+        self._thread = ThreadPoolExecutor(1, "announcer")
+        self._due = False
+
+    def announce(self) -> None:
+        """Returns at once."""
+        if not self._due:
+            self._due = True
+            self._thread.submit(self._send)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _send(self) -> None:
+        self._due = False  # before it is sent: what comes from here on may be too late for it
+        try:
+            self._waker.wake(bus.HANDLE_COMMANDS)
+        except Exception:
+            log.exception("a message was not sent")

@@ -1,0 +1,54 @@
+"""Users by day."""
+
+import re
+from datetime import date
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, Field
+
+from api.http.documentation import QUERY, headers
+from api.http.paging import Limit, MinPosition, page, turn
+from api.http.routing import Route
+from api.service import Service
+from shared.domain.users.read_models import stats
+
+ISO_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _date(value: str) -> str:
+    """Pydantic takes a time and seconds since 1970, too."""
+    if not ISO_DATE.fullmatch(value):
+        raise ValueError("must be a date: 2026-01-31")
+    return value
+
+
+router = APIRouter(tags=["stats"], route_class=Route)
+
+PROJECTION = stats.stats.name
+
+
+class Day(BaseModel):
+    day: date = Field(examples=["2026-01-31"], description="In UTC")
+    users: int = Field(examples=[2], description="Users created on this day")
+    changes: int = Field(examples=[1], description="Changes to users on this day")
+
+
+@router.get("/stats", response_model=list[Day], responses={200: headers("Link"), **QUERY})
+async def list_days(
+    request: Request,
+    after: Annotated[
+        Annotated[date, BeforeValidator(_date)] | None,
+        Query(description="Start behind this day: where the last page ended", examples=["2026-01-31"]),
+    ] = None,
+    limit: Limit = 100,
+    min_position: MinPosition = None,
+) -> Response:
+    """Days on which users were created or changed, in their order."""
+    service = Service.of(request)
+    await service.require(request, PROJECTION, min_position)
+    query = partial(stats.days_after, day=after.isoformat() if after else "", limit=limit + 1)
+    async with turn(request, store := service.read_models[PROJECTION]):
+        days = await store.read(query)
+        return await page(request, days, stats.Day._asdict, limit=limit, key="day")

@@ -1,0 +1,209 @@
+"""Reading requests: FastAPI's routes and its page, and Pydantic alone between a request and its endpoint."""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from inspect import iscoroutinefunction
+from typing import Any, get_origin
+
+from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from api.http.documentation import INVALID
+from api.http.problems import MAX_ERRORS, Problem, invalid
+from shared.messages import has_numbers_only
+
+JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
+
+NO_NUMBERS = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
+"""What they may look like: Pydantic reads them as floats."""
+
+MAX_PARAMETERS = 100
+"""Of a query: what is wrong with each is told, and to look at ten thousand takes others' time."""
+
+Errors = list[Any]
+
+
+class Route(APIRoute):
+    """For an endpoint that takes the request and what its signature names, and returns a Response.
+
+    FastAPI's own route looks at the signature's types again for each request, which costs more than all the API does.
+    For what this one doesn't know, like `Depends`, a router without it will do. Dependencies of the app or of a router
+    don't reach this one.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
+        options["responses"] = {**INVALID, **(options.get("responses") or {})}
+        super().__init__(path, endpoint, **options)
+        if not iscoroutinefunction(endpoint) or _asks_for_more(self.dependant):
+            raise TypeError(f"{endpoint.__name__} takes what a {type(self).__name__} doesn't read")
+        self.app = self._serve
+        self._headers = {each.alias.lower().encode(): each.alias for each in self.dependant.header_params}
+        self._lists = {each.alias for each in self.dependant.query_params if _is_list(each.field_info.annotation)}
+        self._numbers = {
+            "path": _integers(self.dependant.path_params),
+            "query": _integers(self.dependant.query_params),
+            "header": _integers(self.dependant.header_params),
+        }
+        self._parameters = self._model_of_parameters()
+        self._body = self._model_of_body()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        errors: Errors = [*_nuls(request.scope)]
+        values = self._read_parameters(request, errors)
+        if self._body:
+            name, model = self._body
+            if errors and "expect" in request.headers:  # 100 Continue would ask for a body in vain
+                raise invalid(errors)
+            values[name] = await _read_body(request, model, errors)
+        if errors:
+            raise invalid(errors)
+        response: Response = await self.endpoint(request, **values)
+        return response
+
+    def _model_of_parameters(self) -> TypeAdapter[Any]:
+        signature = self.dependant
+        parts = {"path": signature.path_params, "query": signature.query_params, "header": signature.header_params}
+        models: dict[str, Any] = {}
+        for where, fields in parts.items():
+            its: dict[str, Any] = {each.name: (each.field_info.annotation, each.field_info) for each in fields}
+            aliases = {each.name: each.alias for each in fields}.__getitem__
+            config = ConfigDict(alias_generator=aliases, extra="forbid" if where == "query" else "ignore")
+            models[where] = (create_model(where, __config__=config, **its), ...)
+        return TypeAdapter(create_model("parameters", **models))
+
+    def _model_of_body(self) -> tuple[str, TypeAdapter[Any]] | None:
+        for each in self.dependant.body_params:
+            annotation: Any = each.field_info.annotation
+            return each.name, TypeAdapter(annotation)
+        return None
+
+    def _read_parameters(self, request: Request, errors: Errors) -> dict[str, Any]:
+        raw = {"path": self._path(request), "query": self._query(request, errors), "header": self._header(request)}
+        try:
+            read = self._parameters.validate_python(raw)
+        except ValidationError as error:
+            errors += map(_in_our_words, _errors(error))
+            return {}
+        return {**vars(read.path), **vars(read.query), **vars(read.header)}
+
+    def _path(self, request: Request) -> dict[str, str]:
+        """Raises Problem for what can't be the number that it has to be."""
+        path = request.path_params
+        for name in self._numbers["path"]:
+            if not _is_number(path[name]):
+                raise Problem("not-found", 404, f"There is nothing at {request.url.path}.")
+        return path
+
+    def _query(self, request: Request, errors: Errors) -> dict[str, Any]:
+        if not request.scope["query_string"]:
+            return {}
+        if request.scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            raise invalid([{"loc": ("query",), "msg": f"Has more than {MAX_PARAMETERS} parameters"}])
+        pairs = request.query_params.multi_items()
+        query: dict[str, Any] = dict(pairs)
+        if len(query) < len(pairs):
+            for name, times in Counter(name for name, _ in pairs).items():
+                if times > 1 and name not in self._lists:
+                    errors.append({"loc": ("query", name), "type": "repeated", "msg": "Came more than once"})
+        for name in self._lists & query.keys():
+            query[name] = [value for its, value in pairs if its == name]
+        return _without_numbers_in_other_ways(query, self._numbers["query"])
+
+    def _header(self, request: Request) -> dict[str, str]:
+        """A header that comes in several lines is one: RFC 9110, section 5.3."""
+        found: dict[str, str] = {}
+        for name, value in request.scope["headers"]:
+            if alias := self._headers.get(name):
+                line = value.decode("latin-1")
+                found[alias] = f"{found[alias]}, {line}" if alias in found else line
+        for alias in self._numbers["header"]:
+            if found.get(alias) == "":  # an EventSource that has seen nothing yet
+                del found[alias]
+        return _without_numbers_in_other_ways(found, self._numbers["header"])
+
+
+def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
+    """Nothing that a store holds has such a character, and PostgreSQL takes none even in a question."""
+    for where, has_one in {"path": "\0" in scope["path"], "query": b"%00" in scope["query_string"]}.items():
+        if has_one:
+            yield {"loc": (where,), "type": "nul", "msg": "Must not contain a NUL character"}
+
+
+async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) -> Any:
+    if not JSON.match(request.headers.get("content-type", "")) and _has_content(request):
+        raise Problem("unsupported-media-type", 415, "The body must be application/json.")
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise Problem("malformed-json", 400, "The body ended early.") from None
+    if NO_NUMBERS.search(body) and not _has_numbers_only(body):
+        raise Problem("malformed-json", 400, "NaN, infinities, and numbers beyond 1.8e308 are none in JSON.")
+    try:
+        return model.validate_json(body.removeprefix(codecs.BOM_UTF8) or b"null", strict=True)
+    except ValidationError as error:
+        first, *_ = its = _errors(error)
+        if first["type"] == "json_invalid":
+            raise Problem("malformed-json", 400, f"{first['ctx']['error']}.") from None
+        errors += [{**each, "loc": ("body", *each["loc"])} for each in its[:MAX_ERRORS]]
+
+
+def _errors(error: ValidationError) -> Errors:
+    """Without what is not shown: there may be thousands, for which that is most of the work."""
+    several = error.error_count() > 1
+    return error.errors(include_url=False, include_context=not several, include_input=False)
+
+
+def _has_content(request: Request) -> bool:
+    """By its framing (RFC 9110, section 8.6), before any of it is read."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def _has_numbers_only(body: bytes) -> bool:
+    try:
+        return has_numbers_only(from_json(body))
+    except ValueError:
+        return True  # what it is, Pydantic says
+
+
+def _asks_for_more(signature: Dependant) -> bool:
+    several = len(signature.body_params) > 1 or any(
+        _is_list(each.field_info.annotation) for each in signature.header_params
+    )
+    injected = signature.response_param_name or signature.background_tasks_param_name
+    return bool(signature.dependencies or signature.cookie_params or several or injected)
+
+
+def _integers(fields: Iterable[Any]) -> list[str]:
+    annotations = {each.alias: each.field_info.annotation for each in fields}
+    return [alias for alias, its in annotations.items() if int in {its, *getattr(its, "__args__", ())}]
+
+
+def _is_number(text: str) -> bool:
+    return text.isdigit() and text.isascii()
+
+
+def _without_numbers_in_other_ways(values: dict[str, Any], numbers: Iterable[str]) -> dict[str, Any]:
+    """To Pydantic 1_0, +1, 1.0 and what has spaces around it are numbers, too: it gets what is none."""
+    for name in numbers:
+        if name in values and not _is_number(values[name]):
+            values[name] = ""
+    return values
+
+
+def _in_our_words(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**error, "msg": "There is no such parameter"} if error["type"] == "extra_forbidden" else error
+
+
+def _is_list(annotation: Any) -> bool:
+    return any(get_origin(each) is list for each in (annotation, *getattr(annotation, "__args__", ())))

@@ -1,0 +1,88 @@
+"""The log as it grows: its end is read once for all who follow it; who is behind reads pages until he isn't."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from api.http.streaming import persist
+from api.reading.log_pages import PAGE, Pages, Reader, Wanted
+from api.reading.poll import Poll
+from api.reading.store import Store
+from shared.stores import event_store
+from shared.stores.event_store import RecordedEvent
+
+INTERVAL = 0.02
+"""Seconds between two looks, while anybody follows."""
+
+TAIL = 1000
+"""Events kept for those who follow, if they are short."""
+
+TAIL_BYTES = 8 * 1024 * 1024
+"""Bytes kept for them at most."""
+
+
+class Shown(NamedTuple):
+    event: RecordedEvent
+    message: bytes
+
+
+class Feed:
+    """A follower is a position in the log and nothing else, so nothing is buffered for it, missed or sent twice."""
+
+    def __init__(self, log: Store) -> None:
+        self._log = log
+        self._reader = Reader(log)
+        self._pages = Pages(self._reader)
+        self._start = 0
+        self._tail: list[Shown] = []
+        """The events behind `_start`. Positions are dense, so that its length tells where it ends."""
+        self._moved = Poll[int, bool](self._look, every=INTERVAL)
+
+    async def last(self) -> int:
+        return await self._log.read(event_store.last_position)
+
+    async def follow(self, position: int, wanted: Wanted) -> AsyncIterator[bytes]:
+        """Every event behind the position, for ever."""
+        yield b"id: %d\n\n" % position  # for who is cut off before the first one
+        while True:
+            while position >= self._end:
+                await persist(partial(self._moved.wait, position))
+            text, position = await self._next(position, wanted)
+            if text:
+                yield text
+            await asyncio.sleep(0)  # neither a file nor a client that takes all need ever let others have their turn
+
+    @property
+    def _end(self) -> int:
+        return self._start + len(self._tail)
+
+    async def _next(self, position: int, wanted: Wanted) -> tuple[bytes, int]:
+        """What comes behind a position, and the position up to which that is all."""
+        if position >= self._start:
+            begin = position - self._start
+            tail = self._tail[begin : begin + PAGE]
+            return b"".join(each.message for each in tail if wanted.has(each.event)), position + len(tail)
+        end = self._end
+        page = await persist(partial(self._pages.behind, position, wanted))
+        return page.text, page.last if page.more else max(page.last, end)
+
+    async def _look(self, positions: Collection[int]) -> dict[int, bool]:
+        """Read on, and tell which of the positions the log has gone beyond."""
+        last = await self.last()
+        if last - self._end >= TAIL:  # nobody has followed for long: there is more of it than is worth keeping
+            self._start, self._tail = last, []
+        while self._end < last:
+            events, messages, _ = await self._reader.read(self._end)
+            self._keep(map(Shown, events, messages))
+            await asyncio.sleep(0)
+        return {position: True for position in positions if position < self._end}
+
+    def _keep(self, shown: Iterable[Shown]) -> None:
+        self._tail += shown
+        surplus = max(0, len(self._tail) - TAIL)
+        kept = sum(len(each.message) for each in self._tail[surplus:])
+        while kept > TAIL_BYTES:
+            kept -= len(self._tail[surplus].message)
+            surplus += 1
+        self._start, self._tail = self._start + surplus, self._tail[surplus:]

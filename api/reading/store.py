@@ -1,0 +1,68 @@
+"""Reading a store, so that no route needs to know its engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from shared.database import engines
+from shared.errors.surroundings import Silent
+
+WITHIN = 3.0
+"""Seconds after which a server that says nothing counts as down."""
+
+AT_ONCE = 8
+"""Questions to one server."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def within(seconds: float, answer: Awaitable[T]) -> T:
+    """A store's answer, or its error, if it doesn't come. What has not begun by then never will."""
+    async with bounded(seconds):
+        return await answer
+
+
+@asynccontextmanager
+async def bounded(seconds: float | None) -> AsyncIterator[None]:
+    """Around what asks a store. Raises the store's error if that takes longer; None: it may take however long."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise OperationalError(None, None, Silent(seconds or 0)) from None
+
+
+class Store:
+    """A file is read on the event loop: a look-up takes less than handing it to a thread.
+
+    A server is asked in threads, since it may hang: then who asked waits, and nobody else.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = engines.reader(url)
+        self._threads = None if self.engine.name == "sqlite" else ThreadPoolExecutor(AT_ONCE, "reads")
+        self.patience = WITHIN if self._threads else None
+        """Seconds to wait for an answer; None: a file always answers."""
+
+    async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the query returns. Raises the store's error, also when it says nothing."""
+        if not self._threads:
+            with self.engine.connect() as connection:
+                return query(connection, *args, **kwargs)
+        ask = partial(self._ask, query, *args, **kwargs)
+        return await within(WITHIN, asyncio.get_running_loop().run_in_executor(self._threads, ask))
+
+    def close(self) -> None:
+        if self._threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.engine.connect() as connection:
+            return query(connection, *args, **kwargs)

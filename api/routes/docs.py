@@ -1,0 +1,86 @@
+"""The OpenAPI page at `/docs`: Swagger UI from a package, so that a browser loads nothing from elsewhere."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from api.http.problems import Problem
+from api.http.routing import Route
+
+router = APIRouter(route_class=Route, include_in_schema=False)
+
+# Swagger UI has pictures in its stylesheet.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>API</title>
+<link rel="icon" href="/docs/favicon.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</html>
+"""
+
+START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
+
+KEPT = {"Cache-Control": "max-age=3600"}
+
+
+class File(NamedTuple):
+    media_type: str
+    content: bytes
+
+
+@router.get("/openapi.json")
+async def show_openapi(request: Request) -> Response:
+    """What the page is made from."""
+    return Response(to_json(request.app.openapi()), media_type="application/json")
+
+
+@router.get("/docs")
+async def show_docs(request: Request) -> Response:
+    """The page."""
+    return Response(PAGE, headers=HEADERS, media_type="text/html")
+
+
+@router.get("/redoc")
+async def show_redoc(request: Request) -> Response:
+    """Where FastAPI has another page, which needs styles within the document."""
+    return Response(status_code=308, headers={"Location": "/docs"})
+
+
+@router.get("/docs/{name}")
+async def show_file(request: Request, name: str) -> Response:
+    """What the page loads."""
+    file = _files().get(name)
+    if not file:
+        raise Problem("not-found", 404, f"There is nothing at {request.url.path}.")
+    return Response(file.content, headers=HEADERS | KEPT, media_type=file.media_type)
+
+
+@cache
+def _files() -> dict[str, File]:
+    """Read from where the package is: to import it takes longer."""
+    spec = find_spec("fastapi_offline")
+    assert spec
+    assert spec.origin
+    folder = Path(spec.origin).parent / "static"
+    return {
+        "start.js": File("text/javascript", START.encode()),
+        "swagger-ui-bundle.js": File("text/javascript", (folder / "swagger-ui-bundle.js").read_bytes()),
+        "swagger-ui.css": File("text/css", (folder / "swagger-ui.css").read_bytes()),
+        "favicon.png": File("image/png", (folder / "favicon.png").read_bytes()),
+    }

@@ -1,0 +1,74 @@
+"""Whether the service is alive, and whether it can work."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from api.http.documentation import headers
+from api.http.problems import RETRY_AFTER
+from api.http.routing import Route
+from api.service import Service
+
+router = APIRouter(tags=["health"], route_class=Route)
+
+Status = Literal["ready", "degraded", "unavailable"]
+
+
+class Stopped(BaseModel):
+    event: int = Field(examples=[3], description="The event that it can't apply")
+    error: str = Field(examples=["ZeroDivisionError: division by zero"])
+
+
+class Lag(BaseModel):
+    position: int = Field(examples=[2])
+    lag: int = Field(examples=[0], description="Events not projected yet")
+    paused: bool = Field(examples=[False], description="Whether it waits for `cqrs projections resume`")
+    stopped: Stopped | None = Field(examples=[None], description="Why it stands still, if an event stops it")
+
+
+class Readiness(BaseModel):
+    """`degraded`: something keeps commands from being accepted, handled or shown; what there is can be read."""
+
+    status: Status
+    dependencies: dict[str, str] = Field(
+        examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok", "workers": "ok"}],
+        description="`ok`, or what is wrong; `workers`: what has waited for 10 s",
+    )
+    projections: dict[str, Lag] = Field(
+        examples=[{"users": {"position": 2, "lag": 0, "paused": False, "stopped": None}}]
+    )
+
+
+@router.get(
+    "/livez",
+    response_model=dict[str, str],
+    responses={200: {"content": {"application/json": {"example": {"status": "alive"}}}}},
+)
+async def livez(request: Request) -> Response:
+    """The process is there."""
+    return Response(b'{"status":"alive"}', media_type="application/json")
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "A store is down", **headers("Retry-After")}},
+)
+async def readyz(request: Request) -> Response:
+    """Each dependency, and each projection's lag."""
+    stands, last, waiting, dependencies = await Service.of(request).conditions.now()
+    lags = {name: each.shown(last) for name, each in stands.items()} if last is not None else {}
+    if not stands or last is None or waiting is None:
+        return _answer("unavailable", dependencies, lags)
+    well = set(dependencies.values()) == {"ok"} and not any(each.stopped or each.paused for each in stands.values())
+    return _answer("ready" if well else "degraded", dependencies, lags)
+
+
+def _answer(status: Status, dependencies: Mapping[str, str], lags: Mapping[str, Any]) -> Response:
+    body = {"status": status, "dependencies": dependencies, "projections": lags}
+    if status == "unavailable":
+        return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
+    return Response(to_json(body), 200, media_type="application/json")

@@ -1,0 +1,22 @@
+"""Where everything is: what stands at `/`."""
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from api.http.routing import Route
+
+router = APIRouter(tags=["home"], route_class=Route)
+
+
+class Home(BaseModel):
+    title: str = Field(examples=["Users, event-sourced"])
+    links: dict[str, str] = Field(examples=[{"users": "/users/", "events": "/events/", "docs": "/docs"}])
+
+
+@router.get("/", response_model=Home)
+async def show_home(request: Request) -> Response:
+    """The ways in: every path that needs no number or id."""
+    paths = [route.path for route in request.app.routes if "GET" in route.methods and "{" not in route.path]
+    links = {path.strip("/").replace("/", "-"): path for path in paths if path != "/"}
+    return Response(to_json({"title": request.app.title, "links": links}), 200, media_type="application/json")

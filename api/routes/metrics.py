@@ -1,0 +1,152 @@
+"""What Prometheus is shown: what is counted here, and what the stores say when they are asked."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import GaugeMetricFamily
+from sqlalchemy.exc import DBAPIError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.routing import Route
+from api.service import Service
+from shared import projection
+from shared.projection import Stands
+from shared.stores import backlog, event_store
+from shared.stores.backlog import Backlog, Handled
+from shared.telemetry import metrics
+
+WITHIN = 1.0
+"""Seconds in which a store must answer."""
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+"""Others are one: what a client makes up must not become a series."""
+
+NOTHING = Handled(0, 0, [])
+
+router = APIRouter(route_class=Route)
+
+T = TypeVar("T")
+
+
+@router.get("/metrics", include_in_schema=False)
+async def show_metrics(request: Request) -> Response:
+    """For Prometheus; without what a store in trouble would have to say. Takes four seconds at most."""
+    told = await _stores(Service.of(request))
+    text = await asyncio.to_thread(metrics.exposition, more=told)
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class Timed:
+    """Around the app: how long each request took, by its route and its status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            route = scope["route"].path if "route" in scope else "none"
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            metrics.observe(_requests(method, route, status), time.perf_counter() - began)
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> Histogram:
+    return metrics.REQUESTS.labels(method, route, status)
+
+
+async def _stores(service: Service) -> list[GaugeMetricFamily]:
+    handled, stands, troubles = await asyncio.gather(
+        _told(service.log.read(backlog.handled)), _stands(service), service.conditions.troubles()
+    )
+    waiting, last, seconds = await asyncio.gather(
+        _told(service.inbox.read(backlog.waiting, upto=handled or NOTHING)),
+        _told(service.log.read(event_store.last_position)),  # after the projections: none is ahead of it
+        _behind(service, stands),
+    )
+    going = {name: None if stands[name].stopped or stands[name].paused else seconds[name] for name in seconds}
+    overdue = backlog.overdue(waiting, going) if waiting and handled else ""
+    up = {
+        "inbox": waiting is not None,
+        "event_store": handled is not None,
+        "read_model": len(stands) == len(service.read_models),
+        "redis": True,
+        "workers": not overdue,
+    }
+    well = {name: answers and name not in troubles for name, answers in up.items()}
+    gauges = [_gauges("dependency_up", "1 if it does what commands need of it", "dependency", well)]
+    if waiting and handled:
+        gauges += _backlog(waiting, handled)
+    if last is not None:
+        gauges += _projections(stands, last, seconds)
+    return gauges
+
+
+async def _stands(service: Service) -> dict[str, Stands]:
+    looks = [_told(store.read(projection.stands, name)) for name, store in service.read_models.items()]
+    found = zip(service.read_models, await asyncio.gather(*looks), strict=True)
+    return {name: each for name, each in found if each}
+
+
+async def _behind(service: Service, stands: Mapping[str, Stands]) -> dict[str, float | None]:
+    looks = [_told(service.log.read(backlog.behind, each.position)) for each in stands.values()]
+    return dict(zip(stands, await asyncio.gather(*looks), strict=True))
+
+
+def _backlog(waiting: Backlog, handled: Handled) -> Iterator[GaugeMetricFamily]:
+    yield _gauge("backlog_commands", "Commands that nobody has taken up yet", waiting.waiting)
+    yield _gauge("backlog_oldest_seconds", "Since the oldest that waits was accepted", waiting.oldest or 0.0)
+    yield _gauge("set_aside_commands", "Commands to be tried again, and those behind them", handled.aside)
+
+
+def _projections(
+    stands: Mapping[str, Stands], last: int, seconds: Mapping[str, float | None]
+) -> Iterator[GaugeMetricFamily]:
+    shown = {name: each.shown(last) for name, each in stands.items()}
+    lags = {name: its["lag"] for name, its in shown.items()}
+    stopped = {name: its["stopped"] is not None for name, its in shown.items()}
+    paused = {name: its["paused"] for name, its in shown.items()}
+    yield _gauge("log_position", "The position of the last event", last)
+    yield _gauges("projection_lag_events", "Events not projected yet", "projection", lags)
+    yield _gauges("projection_lag_seconds", "Since the first of them was recorded", "projection", seconds)
+    yield _gauges("projection_stopped", "1 if an event stops it", "projection", stopped)
+    yield _gauges("projection_paused", "1 until it is resumed", "projection", paused)
+
+
+def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"cqrs_{name}", help_, value)
+
+
+def _gauges(name: str, help_: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"cqrs_{name}", help_, labels=[label])
+    for its, value in values.items():
+        if value is not None:
+            family.add_metric([its], value)
+    return family
+
+
+async def _told(answer: Awaitable[T]) -> T | None:
+    """None from a store in trouble."""
+    with suppress(DBAPIError, TimeoutError):
+        async with asyncio.timeout(WITHIN):
+            return await answer
+    return None

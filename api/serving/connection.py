@@ -1,0 +1,129 @@
+"""A connection of HTTP/1.1, with bounds on how long its client may take, and on how many there are."""
+
+import asyncio
+import math
+from collections import Counter
+from typing import Any
+
+from pydantic_core import to_json
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from api.http.clients import network_of
+from api.http.problems import MEDIA_TYPE, Problem
+from api.serving import request_head
+from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, Framed
+from shared.settings import Settings
+from shared.telemetry import metrics
+
+LINGER = 2.0
+"""Seconds in which a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
+
+SHARE = 20
+"""One of so many that wait goes when there are too many: to look for who waits longest takes a look at all."""
+
+
+class Bounds:
+    """What connections share: the settings, how many there may be, and what was refused since that was last told."""
+
+    def __init__(self, settings: Settings, most: int) -> None:
+        self.settings = settings
+        self.most = most
+        self.refused: Counter[str] = Counter()
+        self.open: dict[Connection, None] = {}
+        """In the order in which they came, without those that are to make room for others."""
+
+
+class Connection(Framed):
+    def __init__(self, bounds: Bounds, **uvicorns: Any) -> None:
+        super().__init__(bounds.settings, **uvicorns)
+        self._bounds = bounds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.wait(HEAD, self._settings.idle_timeout)
+        self._bounds.open[self] = None
+        if len(self._bounds.open) > self._bounds.most and not self._make_room():
+            self.refuse(request_head.too_many_connections())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stage, self._unread, self.deadline = CLOSING, b"", math.inf
+        self._bounds.open.pop(self, None)
+
+    def expire(self) -> None:
+        """To be called once the deadline is over."""
+        if self._stage in {ANSWER, CLOSING}:
+            self.transport.abort()
+        elif self._stage is BODY:
+            self.refuse(request_head.too_slow("body", self._settings.body_timeout))
+        elif self._unread:
+            self.refuse(request_head.too_slow("head", self._settings.head_timeout))
+        else:
+            self._close()
+
+    def shutdown(self) -> None:
+        if self._stage is not CLOSING:
+            super().shutdown()
+        elif not self.transport.is_closing():  # else it is still taking its answer
+            self.transport.abort()
+
+    def leave(self) -> None:
+        """Make room for others."""
+        self._bounds.open.pop(self, None)
+        if self._stage in {ANSWER, CLOSING} or self.transport.get_write_buffer_size():  # nobody waits for it any more
+            self.transport.abort()
+        else:
+            self._close()
+
+    def refuse(self, problem: Problem) -> None:
+        """Tell the client why; what it still sends is thrown away, for a while, and then the connection is closed."""
+        metrics.REFUSED.labels(problem.name).inc()
+        self._bounds.refused[problem.name] += 1
+        if self._begun and self._stage is BODY:  # the app waits for the rest
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+        self.transport.write(self._in_full(problem))
+        self.transport.write_eof()
+        self._unread, self._body = b"", bytearray()
+        self.wait(CLOSING, LINGER)
+
+    def _in_full(self, problem: Problem) -> bytes:
+        body = to_json(problem.document)
+        headers = [
+            *self.server_state.default_headers,
+            *((name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()),
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%s: %s\r\n" % each for each in headers]
+        return b"".join([STATUS_LINE[problem.status_code], *lines, b"\r\n", body])
+
+    def _close(self) -> None:
+        """Once the client has taken what it was sent, or hasn't for as long as a body may take."""
+        self.wait(CLOSING, self._settings.body_timeout)
+        self.transport.close()
+
+    def _make_room(self) -> bool:
+        others = (each for each in self._bounds.open if each.deadline < math.inf and each is not self)
+        waiting = sorted(others, key=lambda each: each.deadline)
+        for each in waiting[: 1 + len(waiting) // SHARE]:
+            each.leave()
+        return bool(waiting) or self._take_from_who_has_most()
+
+    def _take_from_who_has_most(self) -> bool:
+        """One of the connections of a client who has more of them than this one's, though it is being answered."""
+        clients = Counter(each.network() for each in self._bounds.open)
+        [(greediest, most)] = clients.most_common(1)
+        if most <= clients[self.network()]:
+            return False
+        next(each for each in self._bounds.open if each.network() == greediest).leave()
+        return True
+
+    def network(self) -> str:
+        """Who has the connection."""
+        return network_of(self.client[0]) if self.client else ""

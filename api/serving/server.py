@@ -1,0 +1,101 @@
+"""The server beneath the app: uvicorn's, with connections of our own and a look at all of them every second."""
+
+import asyncio
+import math
+import resource
+import socket
+import sys
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from api.serving.connection import Bounds, Connection
+from shared.errors import refusal
+from shared.settings import Settings
+from shared.telemetry import logs
+
+TAKES_WITHIN = 10
+"""Seconds in which the other end must take what it is sent; then the system ends the connection, buffers and all."""
+
+STOP_TIMEOUT = 5
+"""Seconds it gives open requests when it is told to stop."""
+
+TICKS = 10
+"""A second, of uvicorn's ticks."""
+
+FILES = resource.RLIMIT_NOFILE
+
+log = logs.logger()
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, bounds: Bounds) -> None:
+        super().__init__(config)
+        self._bounds = bounds
+
+    async def on_tick(self, counter: int) -> bool:
+        """One look at all connections is cheaper than a timer for each request."""
+        if counter % TICKS == 0:
+            self._sweep()
+        return await super().on_tick(counter)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for each in [each for each in self._bounds.open if each.deadline < now]:
+            each.expire()
+        if self._bounds.refused:
+            log.info("requests refused", **self._bounds.refused)
+            self._bounds.refused.clear()
+
+
+def serve(settings: Settings) -> None:
+    """Until the process is told to stop."""
+    bounds = Bounds(settings, _raise_files(settings.max_connections))
+    config = uvicorn.Config(
+        "api.main:app",
+        host=settings.api_host,
+        port=settings.api_port,
+        http=cast("Any", partial(Connection, bounds)),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        proxy_headers=bool(settings.trusted_proxies),  # by default uvicorn believes whoever is on this machine
+        forwarded_allow_ips=[str(each) for each in settings.trusted_proxies],
+        timeout_graceful_shutdown=STOP_TIMEOUT,
+    )
+    Server(config, bounds).run(sockets=[_impatient(_listening(config))])
+
+
+def _listening(config: uvicorn.Config) -> socket.socket:
+    try:
+        return config.bind_socket()
+    except SystemExit:
+        refusal.end(f"port {config.port} on {config.host} can't be had: CQRS_API_PORT and CQRS_API_HOST name another")
+
+
+def _raise_files(connections: int) -> int:
+    """How many connections there may be: half of the files that this process may have open, of which it asks for more.
+
+    The other half is for the stores, and for those who come while others make room for them.
+    """
+    soft, hard = (math.inf if each == resource.RLIM_INFINITY else each for each in resource.getrlimit(FILES))
+    files = max(soft, min(2 * connections, hard))
+    if files > soft:
+        try:
+            resource.setrlimit(FILES, (int(files), resource.getrlimit(FILES)[1]))
+        except (OSError, ValueError):  # macOS has a limit beyond the one that it tells
+            files = soft
+    most = int(min(connections, files // 2))
+    tell = log.info if most == connections else log.warning
+    tell("open files and connections are bounded", files=files, connections=most)
+    return most
+
+
+def _impatient(listening: socket.socket) -> socket.socket:
+    if sys.platform == "linux":
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKES_WITHIN * 1000
+        )  # tcp(7); connections inherit it
+    return listening

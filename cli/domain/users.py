@@ -1,0 +1,73 @@
+"""`cqrs users`: a user as the log has it, now or as it was."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from cli.errors import Refused, in_one_line
+from cli.output import AsJson, console, example, show_json, table
+from shared import clock
+from shared.database import engines
+from shared.domain.users.history import fold
+from shared.domain.users.read_models.users import User
+from shared.messages import written
+from shared.settings import Settings
+from shared.stores import event_store
+
+app = typer.Typer(no_args_is_help=True, help="Users, by the log.")
+
+Version = Annotated[int | None, typer.Option(min=1, help="As it was at this version")]
+At = Annotated[str | None, typer.Option(help="As it was at this time, RFC 3339; UTC if it has no offset")]
+
+
+@app.callback()
+def users() -> None:
+    """A group, although it has one command yet."""
+
+
+@app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
+@in_one_line
+def show(
+    user_id: Annotated[int, typer.Argument(min=1, metavar="ID")],
+    version: Version = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """A user as it is, or as it was."""
+    if version and at:
+        raise Refused("--version and --at: it is one or the other")
+    with engines.reader(Settings().event_store).connect() as connection:
+        user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
+    if as_json:
+        show_json(user._asdict())
+        return
+    rows = table("field", "value")
+    for name, value in user._asdict().items():
+        rows.add(name, str(value))
+    console().print(rows)
+
+
+def _user(connection: Connection, stream: str, version: int | None, at: datetime | None) -> User:
+    last = event_store.stream_version(connection, stream)
+    upto = version or (event_store.version_at(connection, stream, written(at)) if at else last)
+    if not last:
+        raise Refused(f"there is no {stream}")
+    if upto > last:
+        raise Refused(f"{stream} is at version {last}")
+    user = fold(None, event_store.read_stream(connection, stream, upto=upto)) if upto else None
+    if not user:
+        raise Refused(f"there was no {stream} yet")
+    return user
+
+
+def _moment(text: str) -> datetime:
+    with suppress(ValueError):
+        return clock.parsed(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(f"--at: {text} is no time as 2026-01-31T12:00:00Z is one") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,0 +1,185 @@
+"""The log as JSON lines: each event as a CloudEvent 1.0, then one that says how many they were, and their digest.
+
+`dataschema` tells the schema version. What CloudEvents has no name for are extensions: `streamversion`, and `metadata`,
+which is JSON in a string.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import cache, partial
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Connection
+
+from shared.errors.visible import visible_json
+from shared.messages import now, written
+from shared.stores import event_store
+from shared.stores.event_store import RecordedEvent
+
+T = TypeVar("T")
+
+SOURCE = "/events/"
+
+END = "LogExported"
+
+LONGEST = 2**20
+"""Bytes that a line may have."""
+
+
+class Damaged(Exception):
+    """These lines aren't what was exported; its message is one line."""
+
+
+def lines(connection: Connection) -> Iterator[bytes]:
+    """The whole log as it is now, and the end."""
+    digest, count = hashlib.sha256(), 0
+    last = event_store.last_position(connection)
+    for event in event_store.read_between(connection, after=0, upto=last):
+        line = _line(event)
+        digest.update(line)
+        count += 1
+        yield line
+    yield _end(count, digest.hexdigest())
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Raises Damaged at one that is too long, of which no more is read than a line may have."""
+    number = 0
+    while line := file.readline(LONGEST + 1):
+        number += 1
+        if len(line.rstrip(b"\n")) > LONGEST:
+            raise Damaged(f"line {number} is longer than 1 MiB")
+        yield line
+
+
+def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
+    """What the lines hold. Raises Damaged, at the end too: then none of them may be used."""
+    digest, count = hashlib.sha256(), 0
+    ended = False
+    for number, line in enumerate(exported, 1):
+        found = _parsed(number, line)
+        if ended:
+            raise Damaged(f"line {number} comes after the end")
+        if found["type"] == END:
+            _check_end(found, count, digest.hexdigest())
+            ended = True
+            continue
+        digest.update(line)
+        count += 1
+        yield _event(number, found)
+    if not ended:
+        raise Damaged(f"the end is missing: the last line is {count}")
+
+
+def _line(event: RecordedEvent) -> bytes:
+    attributes = {
+        "specversion": "1.0",
+        "id": str(event.position),
+        "source": SOURCE,
+        "type": event.type,
+        "subject": event.stream,
+        "time": event.recorded_at,
+        "streamversion": event.version,
+        "metadata": event.metadata_json,
+        "datacontenttype": "application/json",
+        "dataschema": _schema(event.type, event.schema_version),
+    }
+    line = f'{to_json(attributes)[:-1].decode()},"data":{event.data_json}}}'
+    return f"{visible_json(line)}\n".encode()
+
+
+def _end(count: int, digest: str) -> bytes:
+    attributes = {"specversion": "1.0", "id": digest, "source": SOURCE, "type": END, "time": now()}
+    return to_json({**attributes, "data": {"events": count, "sha256": digest}}) + b"\n"
+
+
+def _parsed(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = from_json(line, allow_inf_nan=False)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("specversion") != "1.0" or not isinstance(found.get("type"), str):
+        raise Damaged(f"line {number} is no CloudEvent 1.0")
+    return found
+
+
+def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
+    read = partial(_read, number, found)
+    return RecordedEvent(
+        position=read("id", _number),
+        stream=read("subject", _stream),
+        version=read("streamversion", lambda version: _number(str(version))),
+        type=found["type"],
+        data_json=read("data", _data),
+        metadata_json=read("metadata", _metadata),
+        recorded_at=read("time", _time),
+        schema_version=read("dataschema", partial(_schema_version, found["type"])),
+    )
+
+
+def _read(number: int, found: dict[str, Any], name: str, read: Callable[[Any], T]) -> T:
+    """An attribute. If it isn't right, its name is told, and not its value."""
+    try:
+        return read(found.get(name))
+    except (AttributeError, TypeError, ValueError):
+        why = f"its {name} is not as a log has it" if name in found else f"it has no {name}"
+        raise Damaged(f"line {number} is no event of a log: {why}") from None
+
+
+def _number(digits: str) -> int:
+    """As it is written here: in one way, and with others to come after it."""
+    number = int(digits)
+    if str(number) != digits or not 0 < number < 2**53:
+        raise ValueError(digits)
+    return number
+
+
+def _stream(name: str) -> str:
+    _number(name.rpartition("-")[2])
+    return name
+
+
+def _data(data: Any) -> str:
+    """With numbers as JSON has them: what is beyond the largest has become an infinity by now."""
+    if not isinstance(data, dict):
+        raise TypeError(type(data))
+    written = to_json(data)
+    if b"Infinity" in written:
+        from_json(written, allow_inf_nan=False)
+    return written.decode()
+
+
+def _metadata(metadata: str) -> str:
+    if not isinstance(found := from_json(metadata, allow_inf_nan=False), dict):
+        raise TypeError(metadata)
+    _data(found)
+    return metadata
+
+
+def _time(time: str) -> str:
+    """Times are compared as text."""
+    if not time.endswith("Z") or written(datetime.fromisoformat(time)) != time:
+        raise ValueError(time)
+    return time
+
+
+@cache
+def _schema(type: str, version: object) -> str:
+    return f"urn:cqrs:{quote(type)}:{version}"
+
+
+def _schema_version(type: str, schema: str | None) -> int:
+    """Before there were any, all were of the first."""
+    name, _, version = (_schema(type, 1) if schema is None else schema).rpartition(":")
+    if f"{name}:" != _schema(type, "") or not re.fullmatch("[1-9][0-9]{0,8}", version):
+        raise ValueError(schema)
+    return int(version)
+
+
+def _check_end(end: dict[str, Any], count: int, digest: str) -> None:
+    if end.get("data") != {"events": count, "sha256": digest}:
+        raise Damaged(f"the {count} events aren't those that were exported: their checksum is another")

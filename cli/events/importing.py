@@ -1,0 +1,102 @@
+"""Bringing an exported log into empty stores.
+
+The commands that led to it stay where they were: what is imported are the facts. New numbers go on behind it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from cli.errors import Refused
+from cli.events import cloud_events
+from cli.projections.comparison import replay
+from cli.projections.rebuild import alone_at
+from cli.projections.shadow import beside
+from cli.stores.init import init
+from shared.database import engines
+from shared.domain.aggregates import AGGREGATES
+from shared.domain.projections import PROJECTIONS
+from shared.pages import pages
+from shared.projection import Projection
+from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
+from shared.settings import Settings
+from shared.stores import event_store, inbox, outcomes, unique_keys
+from shared.stores.event_store import PAGE, RecordedEvent
+
+
+def import_(settings: Settings, lines: Iterable[bytes]) -> int:
+    """All of it or nothing; returns the number of events. Raises Refused, Damaged or Wrong."""
+    init(settings)
+    _count_on(settings, {})  # whoever has commands need not wait to be told
+    with engines.briefly(engines.writer(settings.event_store, lock=event_store.LOCK)) as engine, engine.begin() as log:
+        _check_empty(event_store.last_position(log), outcomes.last_seq(log))
+        count = _load(log, cloud_events.events(lines))
+        numbers = _keep_keys(log)
+        for which in PROJECTIONS.values():
+            _try(log, settings.read_model_of(which.name), which, count)
+        _count_on(settings, numbers)  # first: numbers that are never given do no harm
+    return count
+
+
+def _check_empty(*ends: int) -> None:
+    if any(ends):
+        raise Refused("a log is imported into empty stores only, and these have commands or events already")
+
+
+def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
+    """Returns the last position. What the store would refuse is told by the event."""
+    position = 0
+    for page in pages(events, PAGE):
+        versions = event_store.heads(log, {event.stream for event in page}).versions
+        for event in page:
+            if event.position != position + 1:
+                raise Refused(f"this is no log: event {event.position} follows {position}")
+            rules_of(event, AGGREGATES)
+            check_version(event, versions[event.stream])
+            position, versions[event.stream] = event.position, event.version
+        event_store.load(log, page)
+    return position
+
+
+def _keep_keys(log: Connection) -> dict[str, int]:
+    """Returns the highest number of each category."""
+    numbers: dict[str, int] = defaultdict(int)
+    for page in pages(folded(log, AGGREGATES), PAGE):
+        for each in page:
+            numbers[each.category] = max(numbers[each.category], each.number)
+        _check_free(log, page)
+        unique_keys.keep(log, [(key, each.stream) for each in page for key in each.keys])
+    return numbers
+
+
+def _check_free(log: Connection, page: Sequence[Folded]) -> None:
+    holders = unique_keys.holders(log, (key for each in page for key in each.keys))
+    for each in page:
+        for key, its in each.keys.items():
+            for stream in holders[key]:
+                other = fold(event_store.read_stream(log, stream), AGGREGATES).keys[key]
+                both = sorted([(other.since, stream), (its.since, each.stream)])
+                named = " and ".join(f"{stream} (event {position})" for position, stream in both)
+                raise Refused(f"this is no log: {named} hold the same {key.scope}")
+            holders[key] = (each.stream,)
+
+
+def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:
+    """Beside the read model, on its own engine: what only one of them can't take is found, too."""
+    place = beside(read_model, which.name)
+    with alone_at(place, which.name):
+        try:
+            place.remove()
+            place.make(which.tables)
+            with engines.briefly(engines.writer(place.url, lock=place.url, durable=False)) as anew:
+                for _ in replay(log, anew, which, upto=upto):
+                    pass
+        finally:
+            place.remove()
+
+
+def _count_on(settings: Settings, numbers: Mapping[str, int]) -> None:
+    with engines.briefly(engines.writer(settings.inbox, lock=inbox.LOCK)) as engine, engine.begin() as connection:
+        _check_empty(inbox.last_seq(connection))
+        inbox.count_from(connection, numbers)

@@ -1,0 +1,192 @@
+"""A place beside a read model, where a projection is made anew before its tables take those's place that serve."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+from zlib import crc32
+
+from sqlalchemy import Connection, Table, make_url
+
+from shared import projection
+from shared.database import engines, rights, sqlite
+from shared.database.taken import Taken
+from shared.schemas import projection_tables as tables_
+
+
+class Beside(Protocol):
+    url: str
+    """Of a database that has the projection's tables and its checkpoint by the names they always have."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Raises Taken if another process is at it. It ends with the process, however that ends."""
+        ...
+
+    def make(self, tables: Sequence[Table]) -> None:
+        """All of them or none."""
+        ...
+
+    def remove(self) -> None:
+        """If it is there."""
+        ...
+
+    def bring(self, connection: Connection, tables: Sequence[Table], /) -> None:
+        """To be called before the transaction in which they are put."""
+        ...
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """The tables into the place of those that the connection's read model has."""
+        ...
+
+
+def beside(read_model: str, name: str) -> Beside:
+    """The place for a projection of that name."""
+    return File(read_model) if engines.is_local(read_model) else Schema(read_model, name)
+
+
+def has_tables(place: Beside, tables: Sequence[Table]) -> bool:
+    """These very tables: one of another shape was made by another version."""
+    if engines.is_local(place.url) and not sqlite.path_of(place.url).exists():
+        return False
+    with engines.briefly(engines.reader(place.url)) as engine, engine.connect() as connection:
+        return tables_.are(connection, _all(tables))
+
+
+class File:
+    """SQLite: a file beside the read model's. Connections to that one stay good: it isn't replaced."""
+
+    def __init__(self, read_model: str) -> None:
+        path = sqlite.path_of(read_model)
+        self._path = path.with_name(f"{path.name}-rebuild")
+        self.url = f"sqlite:///{self._path}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._beside("-lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Taken from None
+            yield
+
+    def make(self, tables: Sequence[Table]) -> None:
+        with engines.briefly(engines.writer(self.url, lock=self.url, durable=False, create=True)) as engine:
+            sqlite.keep_a_write_ahead_log(engine)
+            with engine.begin() as connection:
+                projection.metadata.create_all(connection, tables=_all(tables))
+
+    def remove(self) -> None:
+        for what in ("", "-wal", "-shm"):
+            self._beside(what).unlink(missing_ok=True)
+
+    def bring(self, connection: Connection, _: Sequence[Table]) -> None:
+        engines.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS beside")
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        for table in tables:
+            table.drop(connection, checkfirst=True)
+            table.create(connection)
+            # As it stands, SQLite copies pages' worth of rows, and an index as it is: a million users in half a second.
+            # It does so for SELECT * only: has_tables has seen that columns are in the same order.
+            copy = f'INSERT INTO main."{table.name}" SELECT * FROM beside."{table.name}"'  # noqa: S608 of the code
+            connection.exec_driver_sql(copy)
+
+    def _beside(self, what: str) -> Path:
+        return self._path.with_name(f"{self._path.name}{what}")
+
+
+class Schema:
+    """PostgreSQL: a schema of its own, the only one that its connections see."""
+
+    LOCK_TIMEOUT = 0.3
+    """Seconds to wait for who reads a table, since all who come then wait behind."""
+
+    def __init__(self, read_model: str, name: str) -> None:
+        self._read_model = read_model
+        with engines.briefly(engines.reader(read_model)) as engine, engine.connect() as connection:
+            self._serving = str(connection.dialect.default_schema_name)
+        self._name = f"rebuild_{self._serving}_{name}"  # others may serve in other schemas of the database
+        self._before = f"{self._name}_before"
+        url = make_url(read_model)
+        options = (*url.normalized_query.get("options", ()), f'-c search_path="{self._name}"')
+        self.url = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        number = crc32(f"cqrs {self._name}".encode())
+        with engines.briefly(engines.reader(self._read_model)) as engine, engine.connect() as connection:
+            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
+                raise Taken
+            yield
+
+    def make(self, tables: Sequence[Table]) -> None:
+        with self._writing() as connection:
+            connection.exec_driver_sql(f'CREATE SCHEMA "{self._name}"')
+            projection.metadata.create_all(connection, tables=_all(tables))
+            rights.give(connection, rights.of_tables(tables))
+
+    def remove(self) -> None:
+        with self._writing() as connection:
+            for name in (self._before, self._name):
+                _drop(connection, name)
+
+    def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
+        # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
+        for table in tables:
+            engines.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
+
+    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+        # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
+        do, serving = connection.exec_driver_sql, self._serving
+        for table in tables:  # which no reader waits for, and which ends an autovacuum, a second after it is asked for
+            for schema in (self._serving, self._name):
+                if connection.dialect.has_table(connection, table.name, schema):
+                    do(f'LOCK TABLE "{schema}"."{table.name}" IN SHARE UPDATE EXCLUSIVE MODE')
+            old, new = (f'"{schema}"."{table.name}"' for schema in (serving, self._name))
+            rights.copy(connection, old, new, table.columns.keys())
+        do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
+        do(f'CREATE SCHEMA "{self._before}"')
+        for table in tables:
+            do(f'ALTER TABLE IF EXISTS "{serving}"."{table.name}" SET SCHEMA "{self._before}"')
+            do(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
+        before = _types(connection, serving)
+        for name in _types(connection, self._name):  # a column hangs on its type, which doesn't move with it
+            if name in before:
+                do(f'ALTER TYPE "{serving}"."{name}" SET SCHEMA "{self._before}"')
+            do(f'ALTER TYPE "{self._name}"."{name}" SET SCHEMA "{serving}"')
+        with connection.begin_nested() as attempt:  # it fails if a view, say, hangs on one of them
+            _drop(connection, self._before)
+            attempt.rollback()
+        _drop(connection, self._name)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        engine = engines.writer(self.url, lock=self.url, durable=False)
+        with engines.briefly(engine), engine.begin() as connection:
+            yield connection
+
+
+def _drop(connection: Connection, schema: str) -> None:
+    """If it is there, with what is in it; it fails if anything elsewhere hangs on that, which CASCADE would drop."""
+    tables = _names(connection, "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+    for kind, names in (("TABLE", tables), ("TYPE", _types(connection, schema))):
+        if names:
+            connection.exec_driver_sql(f"DROP {kind} " + ", ".join(f'"{schema}"."{name}"' for name in names))
+    connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{schema}"')
+
+
+def _types(connection: Connection, schema: str) -> Sequence[str]:
+    """Enums and domains."""
+    its = "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(quote_ident(%s)) AND typtype IN ('e', 'd')"
+    return _names(connection, its, schema)
+
+
+def _names(connection: Connection, query: str, schema: str) -> Sequence[str]:
+    names: Sequence[str] = connection.exec_driver_sql(query, (schema,)).scalars().all()
+    return names
+
+
+def _all(tables: Sequence[Table]) -> list[Table]:
+    return [*tables, projection.checkpoints, projection.stops_]

@@ -1,0 +1,96 @@
+"""`cqrs backup`: the stores' files at one point, taken while the service runs.
+
+A backup is a folder that is a data dir: what the service needs, beside `backup.json`, which tells what was taken.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.errors import Refused
+from cli.output import bar
+from cli.stores.verification import snapshots
+from shared.database import engines, sqlite
+from shared.messages import now
+from shared.schemas import check
+from shared.settings import Settings
+from shared.stores import event_store, inbox
+
+MANIFEST = "backup.json"
+
+
+def backup(settings: Settings, folder: Path) -> dict[str, Any]:
+    """All of it or no folder; returns what was taken. Raises Refused."""
+    check_files(settings, "backed up", "pg_dump")
+    if folder.exists():
+        raise Refused(f"{folder} exists already")
+    with _part_of(folder) as part:
+        with snapshots(settings) as stores:
+            taken = {
+                "taken_at": now(),
+                "last_command": inbox.last_seq(stores.inbox),
+                "last_event": event_store.last_position(stores.log),
+            }
+            connections = [stores.inbox, stores.log, *stores.read_models.values()]
+            for connection, path in zip(connections, paths_of(inside(settings, part)), strict=True):
+                with bar(path.name) as show:
+                    sqlite.copy(connection, path, show)
+        taken["sha256"] = {path.name: _digest(path) for path in paths_of(inside(settings, part))}
+        with (part / MANIFEST).open("w") as manifest:
+            manifest.write(json.dumps(taken, indent=2) + "\n")
+            manifest.flush()
+            os.fsync(manifest.fileno())
+        sync(part)
+    return taken
+
+
+def check_files(settings: Settings, what: str, tool: str) -> None:
+    if not all(engines.is_local(url) for _, url in check.stores(settings)):
+        raise Refused(
+            f"what is on PostgreSQL is {what} by its own {tool}, which sees a database at one point; "
+            "of several databases, dump the read model's first, the inbox's last"
+        )
+
+
+def inside(settings: Settings, folder: Path) -> Settings:
+    return settings.model_copy(
+        update={"data_dir": folder.resolve(), "inbox_url": "", "event_store_url": "", "read_model_url": ""}
+    )
+
+
+def paths_of(settings: Settings) -> list[Path]:
+    """The inbox's comes first."""
+    return [sqlite.path_of(url) for _, url in check.stores(settings)]
+
+
+@contextmanager
+def _part_of(folder: Path) -> Iterator[Path]:
+    """A folder that takes its name when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield part
+        part.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(folder: Path) -> None:
+    """What was made or renamed in it survives power loss."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

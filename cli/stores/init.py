@@ -1,0 +1,141 @@
+"""Making the three stores, or bringing them to the schema that this version needs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from sqlalchemy import text
+
+from cli.config import masked
+from cli.errors import Refused
+from cli.output import bar
+from cli.projections.shadow import beside
+from cli.stores.private import tighten
+from shared import projection
+from shared.database import engines, rights, sqlite
+from shared.domain.aggregates import EVENTS
+from shared.domain.projections import PROJECTIONS
+from shared.projection import Projection
+from shared.schemas import check as schema
+from shared.schemas import migrations, projection_tables
+from shared.schemas.check import WrongSchema
+from shared.schemas.event_shapes import Unreadable
+from shared.settings import Settings
+from shared.stores import event_store, inbox, outcomes, unique_keys
+
+
+def init(settings: Settings) -> None:
+    """Make what isn't there yet; what is stays as it is or becomes what this version needs.
+
+    Raises Refused; or WrongSchema, WrongTable or Unreadable, for what it can't bring there, when it has done the rest.
+    """
+    for store, url in schema.stores(settings):
+        if engines.is_local(url):
+            _make_writable(sqlite.path_of(url).parent)
+        else:
+            _check_it_takes_every_character(url)
+        if migrations.upgrade(url, store, bar):
+            for which in schema.projections(settings, store, url):  # what an older version's rebuild left has its keys
+                beside(url, which.name).remove()
+    for which in PROJECTIONS.values():
+        _make_read_model(settings.read_model_of(which.name), which)
+    for store, url in schema.stores(settings):
+        if not engines.is_local(url):
+            _give_rights(settings, store, url)
+    _check_they_belong_together(settings)
+    for store, url in schema.stores(settings):
+        if wrong := schema.look(settings, store, url, EVENTS):
+            raise wrong
+    tighten(settings)
+
+
+def check(settings: Settings) -> list[str]:
+    """What is wrong with the stores, in lines. It changes nothing."""
+    wrong = [line for store, url in schema.stores(settings) for line in _wrong(settings, store, url)]
+    if not wrong:
+        try:
+            _check_they_belong_together(settings)
+        except Refused as error:
+            wrong = [str(error)]
+    return list(dict.fromkeys(wrong))
+
+
+def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
+    if engines.is_local(url) and not sqlite.path_of(url).exists():
+        return [str(WrongSchema(store, None, schema.REVISIONS[store]))]
+    wrong = schema.look(settings, store, url, EVENTS)
+    if isinstance(wrong, Unreadable):
+        return wrong.lines
+    return [str(wrong)] if wrong else []
+
+
+def contested(settings: Settings) -> list[str]:
+    """A line for each two streams that hold one key, as they may have come to under older rules."""
+    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
+        found = unique_keys.contested(connection)
+    return [
+        f"{one} and {other} hold the same {scope}: it is kept for {one}, which held it first, until one changes its own"
+        for scope, one, other in found
+    ]
+
+
+def places(settings: Settings) -> list[str]:
+    """The folders and databases in which the data is."""
+    return list(dict.fromkeys(_place(url) for _, url in schema.stores(settings)))
+
+
+def _place(url: str) -> str:
+    if engines.is_local(url):
+        return str(sqlite.path_of(url).parent)
+    return str(masked(url))
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()  # each has its own: several may start at once
+    except OSError as error:
+        raise Refused(f"{folder} can't be written: {error.strerror}") from None
+
+
+def _check_it_takes_every_character(url: str) -> None:
+    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+        encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise Refused(f"{_place(url)} has the encoding {encoding}; it must be UTF8")
+
+
+def _make_read_model(url: str, which: Projection) -> None:
+    with engines.briefly(engines.writer(url, lock=which.name)) as engine, engine.begin() as connection:
+        projection_tables.make(connection, which)
+        if which.name not in projection.positions(connection):
+            projection.move_checkpoint(connection, which.name, 0)
+        for other in projection.stops(connection).keys() - PROJECTIONS.keys():
+            projection.move_stop(connection, other, None)
+
+
+def _give_rights(settings: Settings, store: str, url: str) -> None:
+    filled = [table for which in schema.projections(settings, store, url) for table in which.tables]
+    with engines.briefly(engines.writer(url, lock="rights")) as engine, engine.begin() as connection:
+        rights.give(connection, rights.of_store(store, filled))
+
+
+def _check_they_belong_together(settings: Settings) -> None:
+    """Outcomes are found by a command's seq, events by position: a store may be ahead of those that follow it only.
+
+    Followers are read first, since all may be in use.
+    """
+    projected = max(_projected(settings.read_model_of(name), name) for name in PROJECTIONS)
+    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
+        recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
+    with engines.briefly(engines.reader(settings.inbox)) as engine, engine.connect() as connection:
+        accepted = inbox.last_seq(connection)
+    if handled > accepted:
+        raise Refused(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
+    if projected > recorded:
+        raise Refused(f"the log ends at event {recorded}, the read model at {projected}: they aren't a pair")
+
+
+def _projected(read_model: str, name: str) -> int:
+    with engines.briefly(engines.reader(read_model)) as engine, engine.connect() as connection:
+        return projection.checkpoint(connection, name)

@@ -1,0 +1,65 @@
+"""What is kept is its owner's alone: folders of mode 700 and files of 600, whatever the umask."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import typer
+
+from cli.output import line
+from shared.database import engines, sqlite
+from shared.schemas import check
+from shared.settings import Settings
+
+OTHERS = 0o077
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """What is made meanwhile, by this process and its children."""
+    before = os.umask(OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def tighten(settings: Settings) -> None:
+    """Take from others what an older version left them of the data dir and the stores' files, and say so.
+
+    What belongs to another user stays as it is: a volume's root, say.
+    """
+    closed = [path for path in _kept(settings) if _close(path)]
+    if closed:
+        what = "what others might read is its owner's alone now"
+        typer.echo(line(settings, what, data_dir=str(settings.data_dir), count=str(len(closed))), err=True)
+
+
+def is_ours(path: Path) -> bool:
+    """A file or a folder of this user's; not a link to one, nor a folder that is meant for all."""
+    its = path.lstat()
+    kind = stat.S_ISREG(its.st_mode) or (stat.S_ISDIR(its.st_mode) and not its.st_mode & stat.S_ISVTX)
+    return kind and its.st_uid == os.geteuid()
+
+
+def _close(path: Path) -> bool:
+    """Whether it had to be, and could."""
+    with suppress(OSError):  # a store that is in use makes files and removes them
+        if is_ours(path) and (mode := path.lstat().st_mode) & OTHERS:
+            path.chmod(mode & ~OTHERS)
+            return True
+    return False
+
+
+def _kept(settings: Settings) -> Iterator[Path]:
+    """Only what has a name of ours: the data dir may have been chosen without much thought."""
+    files = [sqlite.path_of(url) for _, url in check.stores(settings) if engines.is_local(url)]
+    for folder in filter(Path.is_dir, {settings.data_dir, *(file.parent for file in files)}):
+        names = ("up.lock", *(file.name for file in files if file.parent == folder))
+        yield from (path for path in folder.iterdir() if path.name.startswith(names))
+    if (valkey := settings.data_dir / "valkey").is_dir():
+        yield from (valkey, *valkey.rglob("*"))
+    if settings.data_dir != settings.data_dir.parent:
+        yield settings.data_dir

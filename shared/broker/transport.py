@@ -1,0 +1,46 @@
+"""Celery's way through Redis, which whoever reaches Redis can put anything into: no message ends a worker."""
+
+from typing import Any
+
+from kombu.transport import redis
+from kombu.transport.virtual import Empty
+from redis import RedisError
+
+from shared.telemetry import logs
+
+log = logs.logger()
+
+
+class Channel(redis.Channel):
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (ValueError, RecursionError):  # it is no JSON
+            log.warning("a message was dropped that can't be read")
+            raise Empty from None
+
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)  # type: ignore[no-untyped-call]
+        except RecursionError:
+            log.warning("a message was dropped that can't be read")
+            raise Empty from None
+
+
+class Transport(redis.Transport):
+    Channel = Channel
+
+    def expected(self, queue: str) -> dict[str, Any] | None:
+        """The one message that the queue is for, whatever stands in it; None if it is for others, too."""
+        raise NotImplementedError
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if expected := self.expected(queue):
+            super()._deliver(expected, queue)  # type: ignore[no-untyped-call]
+            return
+        try:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        except (OSError, RedisError):
+            raise
+        except Exception:
+            log.warning("a message was dropped that can't be read")

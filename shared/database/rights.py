@@ -1,0 +1,93 @@
+"""PostgreSQL: the users that API and workers are there, if there are such users, and what each of them may do."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, Table
+
+from shared import projection
+from shared.stores import event_store, inbox, outcomes, unique_keys
+
+API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
+"""The user of a role is named after who owns the tables and after the role: `cqrs_api`, say, beside `cqrs`."""
+
+READ = "SELECT"
+ADD = "SELECT, INSERT"
+SET = "SELECT, INSERT, UPDATE"
+QUEUE = "SELECT, INSERT, DELETE"
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+Rights = dict[str, dict[str, str]]
+"""By table, or sequence: what each role may do with it."""
+
+STORES: dict[str, Rights] = {
+    "inbox": {inbox.commands.name: {API: ADD, COMMANDS: READ}, inbox.sequences.name: {API: SET}},
+    "event_store": {
+        event_store.events.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
+        outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
+        unique_keys.unique_keys.name: {COMMANDS: ALL},
+        unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
+        outcomes.aside.name: {API: READ, COMMANDS: QUEUE},
+        event_store.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
+    },
+    "read_model": {
+        projection.checkpoints.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
+        projection.stops_.name: {API: READ, PROJECTIONS: QUEUE},
+    },
+}
+"""The schema's revision, which every role looks at when it starts, is left out; so are projections' own tables."""
+
+
+def of_store(store: str, tables: Collection[Table]) -> Rights:
+    """`tables`: those that projections have there."""
+    return STORES[store] | {f"{store}_schema": dict.fromkeys(ROLES, READ)} | of_tables(tables)
+
+
+def of_tables(tables: Collection[Table]) -> Rights:
+    """Those of projections."""
+    return {table.name: {API: READ, PROJECTIONS: ALL} for table in tables}
+
+
+def give(connection: Connection, rights: Rights) -> None:
+    """To the users that there are, on the tables that there are; what else they had on these is taken from them."""
+    users = _users(connection)
+    if not users:
+        return
+    do, everybody = connection.exec_driver_sql, ", ".join(users.values())
+    quote = connection.dialect.identifier_preparer.quote
+    [schema] = _column(connection, "SELECT quote_ident(current_schema())")
+    do(f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {everybody}")
+    do(f"GRANT USAGE ON SCHEMA {schema} TO {everybody}")
+    there = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL"
+    for table in _column(connection, there, list(rights)):
+        do(f"REVOKE ALL ON {quote(table)} FROM {everybody}")
+        for role, what in rights[table].items():
+            if role in users:
+                do(f"GRANT {what} ON {quote(table)} TO {users[role]}")
+
+
+def copy(connection: Connection, old: str, new: str, columns: Collection[str]) -> None:
+    """Whoever has rights on a table, or on columns of it, gets them on the new one, too. Both names are quoted."""
+    for grant in _column(connection, _GRANTS, new, old, old, list(columns)):
+        connection.exec_driver_sql(grant)
+
+
+def _users(connection: Connection) -> dict[str, str]:
+    """By role, quoted."""
+    query = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = current_user || '_' || %s"
+    return {role: name for role in ROLES for name in _column(connection, query, role)}
+
+
+def _column(connection: Connection, query: str, *values: object) -> Sequence[str]:
+    column: Sequence[str] = connection.exec_driver_sql(query, values).scalars().all()
+    return column
+
+
+_GRANTS = """
+    SELECT format('GRANT %%s%%s ON %%s TO %%s%%s', privilege_type, '(' || quote_ident(name) || ')', %s::text,
+                  CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                  CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
+    FROM (SELECT relacl AS acl, NULL AS name FROM pg_class WHERE oid = to_regclass(%s)
+          UNION ALL
+          SELECT attacl, attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = ANY(%s)) AS its
+    CROSS JOIN aclexplode(acl)
+"""

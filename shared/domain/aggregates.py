@@ -1,0 +1,28 @@
+"""Every aggregate's decider, by the category of its streams. One line here lists one more."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.decider import Decider
+from shared.domain.users.decider import users
+from shared.messages import Event
+
+AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
+    "user": users,
+}  # fmt: skip
+"""The category is the stem of the streams' names and of the number's name: `user-7`, `user_id`."""
+
+
+def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Event]]:
+    # Projections and upcasters choose by the name alone.
+    found: dict[str, type[Event]] = {}
+    for aggregate in aggregates:
+        for name, event in aggregate.events.items():
+            if name in found:
+                raise ValueError(f"two aggregates have an event {name}")
+            found[name] = event
+    return found
+
+
+EVENTS: Mapping[str, type[Event]] = _by_name(AGGREGATES.values())
+"""Every event that this version knows, by its name."""

@@ -1,0 +1,24 @@
+"""Every projection, by its name: each has its own checkpoint and its own tables. One line here lists one more."""
+
+from collections.abc import Iterable, Mapping
+
+from shared.domain.users.read_models.emails import emails
+from shared.domain.users.read_models.stats import stats
+from shared.domain.users.read_models.users import users
+from shared.projection import Projection
+
+
+def _by_name(projections: Iterable[Projection]) -> dict[str, Projection]:
+    found: dict[str, Projection] = {}
+    for each in projections:
+        if each.name in found:
+            raise ValueError(f"two projections are called {each.name}")
+        found[each.name] = each
+    return found
+
+
+PROJECTIONS: Mapping[str, Projection] = _by_name([
+    users,
+    emails,
+    stats,
+])  # fmt: skip

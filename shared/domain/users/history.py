@@ -1,0 +1,31 @@
+"""A user at any version: the changes that the read model makes of events, for one user and in memory."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared.domain.users.messages import UserEvent
+from shared.domain.users.read_models.users import Moved, User, changes, users
+from shared.stores.event_store import RecordedEvent
+
+
+def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:
+    """What the next events of its stream make of a user; None is one that isn't there yet."""
+    created, moved = changes(map(_decoded, events))
+    for each in created:
+        user = each
+    for its in moved:
+        user = user and user._replace(**its._asdict())
+    return user
+
+
+def changed(event: RecordedEvent) -> dict[str, Any]:
+    """The fields that an event gave a value, and the value."""
+    created, moved = changes([_decoded(event)])
+    rows: list[User | Moved] = [*created, *moved]
+    fields = {name: value for row in rows for name, value in row._asdict().items()}
+    return {name: value for name, value in fields.items() if name not in {"user_id", "version"}}
+
+
+def _decoded(event: RecordedEvent) -> tuple[RecordedEvent, UserEvent]:
+    decoded: Any = event.model(users.events)
+    return event, decoded

@@ -1,0 +1,51 @@
+"""Users by their address: a table of its own, so that looking one up is independent of the users by number."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Column, Connection, Index, String, Table, bindparam, select, update
+
+from shared.database.engines import BigInt, execute_rows, fetch, insert_rows
+from shared.domain.users.addresses import key
+from shared.domain.users.messages import UserEvent
+from shared.domain.users.read_models.users import User, changes, users
+from shared.projection import Projection, metadata
+from shared.stores.event_store import RecordedEvent
+
+table = Table(
+    "emails",
+    metadata,
+    Column("user_id", BigInt, primary_key=True, autoincrement=False),
+    Column("first_name", String, nullable=False),
+    Column("last_name", String, nullable=False),
+    Column("email", String, nullable=False),
+    Column("version", BigInt, nullable=False),
+    Column("key", String, nullable=False),
+    # Not unique: within a chunk, who gets an address may be written before who gave it up.
+    Index("emails_by_key", "key"),
+)
+
+
+def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
+    created, moved = changes(events)
+    insert_rows(connection, table, [(*user, key(user.email)) for user in created])
+    execute_rows(connection, _update, [(each.email, each.version, key(each.email), each.user_id) for each in moved])
+
+
+def users_with(connection: Connection, email: str, *, after: int, limit: int) -> list[User]:
+    """Who holds the address, if anybody does; of those with a higher number."""
+    return [User(*row) for row in fetch(connection, _users_with, key=key(email), after=after, limit=limit)]
+
+
+_users_with = (
+    select(*(table.c[name] for name in User._fields))
+    .where(table.c.key == bindparam("key"), table.c.user_id > bindparam("after"))
+    .order_by(table.c.user_id)
+    .limit(bindparam("limit"))
+)
+_update = (
+    update(table)
+    .where(table.c.user_id == bindparam("id"))
+    .values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
+)
+
+emails = Projection(name="emails", tables=[table], events=users.events, project=project, gathers=0.05)

@@ -1,0 +1,30 @@
+"""Tracebacks that tell where and what kind, and hold no values: an error's message may have what was sent."""
+
+from collections.abc import Iterator
+from traceback import format_tb
+
+from shared.errors.reasons import Plain, words_of
+from shared.errors.visible import visible
+
+
+def traceback_of(error: BaseException) -> str:
+    """As Python writes it, causes first, with messages only where they are known to hold no values."""
+    return "\n".join(visible(line) for line in _lines(error, set()))
+
+
+def _lines(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before and id(before) not in seen:
+        yield from _lines(before, seen)
+        yield "which led to" if error.__cause__ else "and meanwhile"
+    if error.__traceback__:
+        yield "Traceback (most recent call last):"
+        for each in format_tb(error.__traceback__):
+            yield from each.splitlines()
+    words = words_of(error)
+    yield f"{type(error).__name__}: {words}" if words else type(error).__name__
+    if isinstance(error, Plain):
+        yield from "\n".join(getattr(error, "__notes__", [])).splitlines()
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _lines(part, seen)

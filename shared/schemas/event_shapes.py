@@ -1,0 +1,59 @@
+"""Whether this version can read every event of the log: knows its type, and what lifts it from the shape it has."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from shared.database.engines import fetch
+from shared.errors.reasons import Plain
+from shared.messages import Event
+from shared.stores.event_store import CHANGED, Types, events
+
+
+class Unreadable(Plain):
+    """Its message says what can't be read, in one line."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+def compare(log: Connection, known: Types[Any]) -> Unreadable | None:
+    """What is wrong, if anything is."""
+    wrong = list(unreadable(log, known))
+    return Unreadable(wrong) if wrong else None
+
+
+def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
+    """A line for each thing that is wrong. If nothing is, it takes as long however long the log is."""
+    for name, event in known.items():
+        for version in sorted(event.upcasters.keys() ^ range(1, event.schema_version)):
+            yield _gap(log, name, event, version)
+    for name, newest in fetch(log, _newest):
+        last = known[name].schema_version if name in known else 0
+        for version, count in _counts(log, name).items() if newest > last else ():
+            if version > last:
+                yield f"the log has {count:,} {name} of schema version {version}, which this version doesn't know"
+
+
+def _gap(log: Connection, name: str, event: type[Event], version: int) -> str:
+    if version not in event.upcasters:
+        count = sum(count for its, count in _counts(log, name).items() if its <= version)
+        return f"{name} has no upcaster from schema version {version}, and the log has {count:,} that need it"
+    return f"{name} has an upcaster from schema version {version}, and its own is {event.schema_version}"
+
+
+def _counts(log: Connection, name: str) -> dict[int, int]:
+    """By schema version."""
+    return dict(fetch(log, _counted, type=name))
+
+
+# From one type to the next by the index of types, and to the newest shape of each by that of shapes.
+_type, _shape = events.c.type, events.c.schema_version
+_first = select(func.min(_type).label("type")).cte("types", recursive=True)
+_next = select(func.min(_type)).where(_type > _first.c.type).scalar_subquery()
+_types = _first.union_all(select(_next).where(_first.c.type.is_not(None)))
+_changed = select(func.max(_shape)).where(_type == _types.c.type, CHANGED).scalar_subquery()
+_newest = select(_types.c.type, func.coalesce(_changed, 1)).where(_types.c.type.is_not(None))
+_counted = select(_shape, func.count()).where(_type == bindparam("type")).group_by(_shape).order_by(_shape)

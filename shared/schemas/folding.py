@@ -1,0 +1,123 @@
+"""Every stream of the log, folded, and each event held to what its stream, its aggregate and its model ask of it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+from sqlalchemy import Connection
+
+from shared.decider import Decider, UniqueKey
+from shared.errors.reasons import reason_of
+from shared.errors.visible import shortened
+from shared.messages import Event, UnknownShape
+from shared.stores import event_store
+from shared.stores.event_store import RecordedEvent
+
+Rules = Decider[Any, Any, Any]
+Aggregates = Mapping[str, Rules]
+
+LONGEST = 300
+"""Characters of a stream's name that are told, and of what is wrong with it: a line of an import may be a name."""
+
+NUMBER = re.compile("[1-9][0-9]*")
+
+
+class Wrong(Exception):
+    """What is wrong with the stores, in one line."""
+
+
+class WrongEvent(Wrong):
+    def __init__(self, event: RecordedEvent, why: str) -> None:
+        super().__init__(f"event {event.position} of {shortened(event.stream, LONGEST)}: {shortened(why, LONGEST)}")
+
+
+class Held(NamedTuple):
+    """A key as it was given, and the position of the event since which it is held."""
+
+    shown: str
+    since: int
+
+
+class Folded(NamedTuple):
+    """A stream, its version, the position of its last event, and the keys that it holds."""
+
+    stream: str
+    version: int
+    keys: Mapping[UniqueKey, Held]
+
+    @property
+    def category(self) -> str:
+        return self.stream.rpartition("-")[0]
+
+    @property
+    def number(self) -> int:
+        return int(self.stream.rpartition("-")[2])
+
+
+def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:
+    """In order of stream. Raises WrongEvent at the first that doesn't belong where it is, or that can't be read."""
+    for _, events in groupby(event_store.read_by_stream(connection), key=attrgetter("stream")):
+        yield fold(events, aggregates)
+
+
+def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
+    """Of the aggregate whose stream it is. Raises WrongEvent if there is none, or if the event is another's."""
+    category, _, number = event.stream.rpartition("-")
+    if category not in aggregates or not NUMBER.fullmatch(number):
+        raise WrongEvent(event, "no aggregate that is known has such a stream")
+    if event.type in (rules := aggregates[category]).events:
+        return rules
+    if any(event.type in each.events for each in aggregates.values()):
+        raise WrongEvent(event, f"no {category} has a {event.type}")
+    raise WrongEvent(event, str(UnknownShape(event.type, event.schema_version)))
+
+
+def check_version(event: RecordedEvent, before: int) -> None:
+    """Raises WrongEvent if its stream was not at the version before it."""
+    if event.version != before + 1:
+        raise WrongEvent(event, f"version {event.version} follows {before}")
+
+
+def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
+    """All events of one stream. Raises WrongEvent."""
+    state, version = None, 0
+    keys: Mapping[UniqueKey, Held] = {}
+    for event in events:
+        rules = rules_of(event, aggregates)
+        check_version(event, version)
+        model = _model(event, rules)
+        version = event.version
+        try:
+            state = rules.evolve(state, model)
+            held = rules.unique_keys(state)
+        except Exception as error:
+            raise WrongEvent(event, f"the rules can't take this {event.type}: {reason_of(error)}") from error
+        keys = {key: Held(its, keys[key].since if key in keys else event.position) for key, its in held.items()}
+    return Folded(event.stream, version, keys)
+
+
+def _model(event: RecordedEvent, rules: Rules) -> Event:
+    try:
+        model: Event = event.model(rules.events)
+        if "NaN" in event.data_json or "Infinity" in event.data_json:
+            from_json(event.data_json, allow_inf_nan=False)
+    except UnknownShape as error:
+        raise WrongEvent(event, str(error)) from error
+    except Exception as error:
+        raise WrongEvent(event, f"this {event.type} can't be read: {reason_of(error)}") from error
+    _check_place(event, model, rules)
+    return model
+
+
+def _check_place(event: RecordedEvent, model: Event, rules: Rules) -> None:
+    category, _, number = event.stream.rpartition("-")
+    its = getattr(model, name := f"{category}_id", None)
+    if its is not None and its != int(number):
+        raise WrongEvent(event, f"its {name} is another")
+    if model.begins_stream and event.version > 1:
+        raise WrongEvent(event, f"{event.type} begins a stream, and this one had begun")
+    if event.version == 1 and not model.begins_stream and any(each.begins_stream for each in rules.events.values()):
+        raise WrongEvent(event, f"{event.type} doesn't begin a stream")

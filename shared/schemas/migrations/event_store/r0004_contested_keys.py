@@ -1,0 +1,20 @@
+"""Two streams may have come to hold one key under older rules; `rekeying` finds them when it makes the keys anew."""
+
+from alembic import op
+from sqlalchemy import Column, String
+
+from shared.database.engines import BigInt
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "contested_keys",
+        Column("scope", String, primary_key=True),
+        Column("value", String, primary_key=True),
+        Column("stream", String, primary_key=True),
+        Column("since", BigInt, nullable=False),
+        sqlite_with_rowid=False,
+    )

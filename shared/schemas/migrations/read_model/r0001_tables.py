@@ -1,0 +1,25 @@
+"""How far projections are, where that isn't there yet: SQLite had it before there were revisions."""
+
+from alembic import op
+from sqlalchemy import Column, String, Text
+
+from shared.database.engines import BigInt
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "checkpoints",
+        Column("projection", String, primary_key=True),
+        Column("position", BigInt, nullable=False),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "stops",
+        Column("projection", String, primary_key=True),
+        Column("position", BigInt, nullable=False),
+        Column("error", Text, nullable=False),
+        if_not_exists=True,
+    )

@@ -1,0 +1,320 @@
+"""The log: events in streams, each at its version there and at its position among all."""
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy import Sequence as NumberSequence
+
+from shared.database.engines import BigInt, entries, fetch, insert_rows
+from shared.errors.reasons import Plain
+from shared.messages import Event, UnknownShape, now
+
+E = TypeVar("E", bound=Event)
+
+Types = Mapping[str, type[E]]
+"""Events by their names."""
+
+metadata = MetaData()
+
+CHANGED = text("schema_version > 1")
+"""Events of a type whose shape has changed before they were recorded."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", BigInt, primary_key=True, autoincrement=False),
+    Column("stream", String, nullable=False),
+    Column("version", BigInt, nullable=False),
+    Column("type", String, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("recorded_at", String, nullable=False),
+    Column("schema_version", Integer, nullable=False, server_default="1"),
+    Index("events_by_stream", "stream", "version", unique=True),
+    Index("events_by_type", "type", "position"),
+    Index("events_by_shape", "type", "schema_version", sqlite_where=CHANGED, postgresql_where=CHANGED),
+)
+
+LOCK = "event_store"
+"""What its writers take turns at."""
+
+PAGE = 2000
+"""Events read at once of a log that is gone through."""
+
+DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
+
+
+class NewEvent(NamedTuple):
+    """An event to append. `data` and `metadata` are anything that is a JSON object when serialised."""
+
+    type: str
+    data: Any
+    metadata: Any
+    schema_version: int = 1
+
+
+class RecordedEvent(NamedTuple):
+    """An event as it is stored; its JSON is decoded when it is asked for."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    data_json: str
+    metadata_json: str
+    recorded_at: str
+    schema_version: int
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = from_json(self.data_json)
+        return data
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = from_json(self.metadata_json)
+        return metadata
+
+    def shown(self) -> dict[str, Any]:
+        """As the API and the command show it."""
+        return {
+            "id": self.position,
+            "type": self.type,
+            "data": self.data,
+            "schema_version": self.schema_version,
+            "stream": self.stream,
+            "version": self.version,
+            "recorded_at": self.recorded_at,
+            "metadata": self.metadata,
+        }
+
+    def model(self, events: Types[E]) -> E:
+        """As one of these. Raises UnknownShape."""
+        try:
+            event = events[self.type]
+        except KeyError:
+            raise UnknownShape(self.type, self.schema_version) from None
+        return event.recorded(self.schema_version, self.data_json)
+
+
+class Append(NamedTuple):
+    """Events for one stream, which must be at `expected_version` (0: it doesn't exist; None: any)."""
+
+    stream: str
+    events: Sequence[NewEvent]
+    expected_version: int | None = None
+
+
+class Heads(NamedTuple):
+    """The version of each stream, 0 where there is none, and the last position of the log."""
+
+    versions: dict[str, int]
+    position: int
+
+
+class WrongExpectedVersion(Plain):
+    def __init__(self, stream: str, expected: int | None, found: int) -> None:
+        super().__init__(f"{stream} is at version {found}, not at {expected}")
+        self.stream, self.expected, self.found = stream, expected, found
+
+
+def append(connection: Connection, *appends: Append, at: Heads | None = None) -> int:
+    """Append all or nothing, in the order given; a stream may come several times.
+
+    `at` is where their streams and the log stand, for who has read that in this transaction.
+    Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
+    """
+    if not appends:
+        return last_position(connection)
+    found, position = at or heads(connection, {append.stream for append in appends})
+    versions = dict(found)
+    recorded_at = now()
+    rows: list[tuple[object, ...]] = []
+    for stream, new, expected in appends:
+        version = versions[stream]
+        if expected is not None and expected != version:
+            raise WrongExpectedVersion(stream, expected, version)
+        for type_, data, meta, shape in new:
+            position, version = position + 1, version + 1
+            rows.append((position, stream, version, type_, _json(data), _json(meta), recorded_at, shape))
+        versions[stream] = version
+    insert_rows(connection, events, rows)
+    return position
+
+
+def heads(connection: Connection, streams: Collection[str]) -> Heads:
+    """The log must be locked, or more may come at once; `streams` has one at least."""
+    rows = fetch(connection, _heads, streams=_json(dict.fromkeys(streams)))
+    return Heads({stream: version or 0 for stream, version, _ in rows}, rows[0][2] or 0)
+
+
+def stream_version(connection: Connection, stream: str) -> int:
+    """0 if there is no such stream."""
+    return heads(connection, [stream]).versions[stream]
+
+
+def version_at(connection: Connection, stream: str, time: str) -> int:
+    """The last version that was recorded by then, 0 if none was; the clock may have been set back before it."""
+    rows = fetch(connection, _version_at, stream=stream, time=time)
+    return rows[0][0] if rows else 0
+
+
+def last_position(connection: Connection) -> int:
+    """The highest position in the log, 0 if it is empty."""
+    return fetch(connection, _last_position)[0][0] or 0
+
+
+def read_stream(
+    connection: Connection,
+    stream: str,
+    *,
+    after: int = 0,
+    upto: int | None = None,
+    limit: int | None = None,
+    backwards: bool = False,
+) -> list[RecordedEvent]:
+    """Events of one stream with `after < version <= upto`, oldest first unless `backwards`."""
+    query = select(events).where(events.c.stream == stream, events.c.version > after)
+    if upto is not None:
+        query = query.where(events.c.version <= upto)
+    version = events.c.version
+    return _recorded(connection.execute(query.order_by(version.desc() if backwards else version).limit(limit)))
+
+
+def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
+    """Every event of the streams named past the version given, each stream's in order of version."""
+    return _recorded(fetch(connection, _of_streams, after=_json(after))) if after else []
+
+
+def read_all(
+    connection: Connection,
+    *,
+    after: int = 0,
+    types: Collection[str] | None = None,
+    stream: str | None = None,
+    limit: int | None = None,
+) -> list[RecordedEvent]:
+    """Events with `position > after` in order of position, of these types and this stream only, if given."""
+    values: dict[str, object] = {"after": after, "limit": sys.maxsize if limit is None else limit}
+    if types is not None:
+        values["types"] = _json(dict.fromkeys(types))
+    if stream is not None:
+        values["stream"] = stream
+    if types is not None and stream is None and connection.dialect.name == "postgresql":
+        return _recorded(fetch(connection, _read_types, **values))
+    return _recorded(fetch(connection, _read_all(frozenset(values)), **values))
+
+
+def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[RecordedEvent]:
+    """Events with `after < position <= upto` in order of position, a page at a time, however many they are."""
+    while after < upto and (page := read_all(connection, after=after, limit=min(PAGE, upto - after))):
+        yield from page
+        after = page[-1].position
+
+
+def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
+    """The whole log, stream by stream, each in order of version; a page at a time."""
+    stream, version = "", 0
+    while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE)):
+        yield from page
+        stream, version = page[-1].stream, page[-1].version
+
+
+def read_latest(
+    connection: Connection, *, types: Collection[str] | None = None, stream: str | None = None, limit: int
+) -> list[RecordedEvent]:
+    """The last events, of these types and this stream only, if given; oldest first."""
+    query = select(events).order_by(events.c.position.desc()).limit(limit)
+    if types is not None:
+        query = query.where(events.c.type.in_(types))
+    if stream is not None:
+        query = query.where(events.c.stream == stream).order_by(None).order_by(events.c.version.desc())
+    return _recorded(connection.execute(query))[::-1]
+
+
+def load(connection: Connection, recorded: Sequence[RecordedEvent]) -> None:
+    """Write events as another log had them."""
+    insert_rows(connection, events, recorded)
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
+def _recorded(rows: Iterable[Any]) -> list[RecordedEvent]:
+    return list(map(RecordedEvent._make, rows))
+
+
+_last_position = select(func.max(events.c.position))
+_version_at = (
+    select(events.c.version)
+    .where(events.c.stream == bindparam("stream"), events.c.recorded_at <= bindparam("time"))
+    .order_by(events.c.version.desc())
+    .limit(1)
+)
+_asked = entries(bindparam("streams"))
+_heads = select(
+    _asked.c.key,
+    select(func.max(events.c.version)).where(events.c.stream == _asked.c.key).scalar_subquery(),
+    _last_position.scalar_subquery(),
+)
+_after = entries(bindparam("after"))
+_by_stream = (
+    select(events)
+    .where(tuple_(events.c.stream, events.c.version) > tuple_(bindparam("after_stream"), bindparam("after_version")))
+    .order_by(events.c.stream, events.c.version)
+    .limit(bindparam("limit"))
+)
+_types = entries(bindparam("types"))
+_of_streams = (
+    select(events)
+    .join(_after, (events.c.stream == _after.c.key) & (events.c.version > cast(_after.c.value, BigInt)))
+    .order_by(events.c.stream, events.c.version)
+)
+
+
+# By itself PostgreSQL goes through the log for a type that is rare; a page of each type needs its index only.
+_of_a_type = (
+    select(events)
+    .where(events.c.type == _types.c.key, events.c.position > bindparam("after"))
+    .order_by(events.c.position)
+    .limit(bindparam("limit"))
+    .lateral("of_a_type")
+)
+_read_types = (
+    select(_of_a_type).select_from(_types.join(_of_a_type, true())).order_by("position").limit(bindparam("limit"))
+)
+
+
+@cache
+def _read_all(given: frozenset[str]) -> Select[Any]:
+    query = select(events).where(events.c.position > bindparam("after")).limit(bindparam("limit"))
+    if "types" in given:
+        query = query.where(events.c.type.in_(select(_types.c.key)))
+    if "stream" not in given:
+        return query.order_by(events.c.position)
+    # Its index has versions: if the last page ended with an event of the stream, the next one begins behind that.
+    stream = events.c.stream == bindparam("stream")
+    before = select(events.c.version).where(stream, events.c.position == bindparam("after")).scalar_subquery()
+    return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)

@@ -1,0 +1,104 @@
+"""Which stream holds each unique key, kept beside the events and written with them.
+
+Two streams that came to hold one key under older rules go on: it is kept for the one that held it first, and contested
+by the others until they, or that one, hold it no more.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from pydantic_core import to_json
+from sqlalchemy import Column, Connection, String, Table, bindparam, delete, func, literal_column, select, union_all
+
+from shared.database.engines import BigInt, entries, execute_rows, fetch, insert_rows, upsert_rows
+from shared.decider import UniqueKey
+from shared.stores.event_store import metadata
+
+Holders = tuple[str, ...]
+"""The streams that hold a key: the one for which it is kept, then those that contest it. None: it is free."""
+
+unique_keys = Table(
+    "unique_keys",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("value", String, primary_key=True),
+    Column("stream", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+contested_keys = Table(
+    "contested_keys",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("value", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("since", BigInt, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""`since`: the position of the event that gave it the key."""
+
+
+def holders(connection: Connection, keys: Iterable[UniqueKey]) -> dict[UniqueKey, Holders]:
+    """Of each key asked for."""
+    values: dict[str, dict[str, None]] = defaultdict(dict)
+    for scope, value in keys:
+        values[scope][value] = None
+    found: dict[UniqueKey, Holders] = {UniqueKey(scope, value): () for scope, its in values.items() for value in its}
+    for scope, its in values.items():
+        for value, stream, _ in fetch(connection, _holders, scope=scope, values=to_json(its).decode()):
+            found[UniqueKey(scope, value)] += (stream,)
+    return found
+
+
+def move(connection: Connection, to: Mapping[UniqueKey, Holders], *, contested: Collection[UniqueKey] = ()) -> None:
+    """Give each key to its first stream, or free it; of those that were contested, keep who contests them still."""
+    execute_rows(connection, _free, [key for key, its in to.items() if not its])
+    upsert_rows(connection, unique_keys, [(*key, its[0]) for key, its in to.items() if its])
+    for key in contested:
+        connection.execute(_settle, {"s": key.scope, "v": key.value, "still": list(to[key][1:])})
+
+
+def keep(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
+    """For their streams. Raises IntegrityError if one is taken."""
+    insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])
+
+
+def count(connection: Connection) -> int:
+    """Of streams and keys that they hold."""
+    return int(fetch(connection, _count)[0][0])
+
+
+def contested(connection: Connection) -> list[tuple[str, str, str]]:
+    """Scope, the stream for which a key is kept, and one that holds it too."""
+    rows: list[Any] = fetch(connection, _contested)
+    return rows
+
+
+_values = entries(bindparam("values"))
+
+
+def _asked(table: Table) -> Any:
+    return (table.c.scope == bindparam("scope")) & table.c.value.in_(select(_values.c.key))
+
+
+_holders = union_all(
+    select(unique_keys.c.value, unique_keys.c.stream, literal_column("0").label("since")).where(_asked(unique_keys)),
+    select(contested_keys.c.value, contested_keys.c.stream, contested_keys.c.since).where(_asked(contested_keys)),
+).order_by("since")
+_free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
+_settle = delete(contested_keys).where(
+    contested_keys.c.scope == bindparam("s"),
+    contested_keys.c.value == bindparam("v"),
+    contested_keys.c.stream.not_in(bindparam("still", expanding=True)),
+)
+_count = select(
+    select(func.count()).select_from(unique_keys).scalar_subquery()
+    + select(func.count()).select_from(contested_keys).scalar_subquery()
+)
+_same = (contested_keys.c.scope == unique_keys.c.scope) & (contested_keys.c.value == unique_keys.c.value)
+_contested = (
+    select(contested_keys.c.scope, unique_keys.c.stream, contested_keys.c.stream)
+    .join(unique_keys, _same)
+    .order_by(contested_keys.c.since)
+)

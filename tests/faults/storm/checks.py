@@ -1,0 +1,90 @@
+"""What must be true of the stores, by the log, the inbox and the rules."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.faults.storm.case import Case, Finding
+from tests.faults.storm.model import due, held_by_another
+
+
+def _once(case: Case) -> Iterator[Finding]:
+    """No command of this traffic has more than one event."""
+    for command_id, events in case.events_of.items():
+        if len(events) > 1 and command_id in case.command:
+            yield case.about("duplicated", events[0], f"is not all, there is {events[1:]}")
+
+
+def _in_order(case: Case) -> Iterator[Finding]:
+    """Within a stream, events stand in order of acceptance."""
+    highest: dict[str, int] = defaultdict(int)
+    for event in case.stores.events:
+        if (seq := case.seq(event)) < highest[event.stream]:
+            yield case.about("reordered", event, f"stands behind one of {highest[event.stream]}")
+        highest[event.stream] = max(highest[event.stream], seq)
+
+
+def _whole(case: Case) -> Iterator[Finding]:
+    """Events and outcomes tell the same."""
+    heads: dict[str, int] = {}
+    for position, event in enumerate(case.stores.events, 1):
+        outcome = case.stores.outcomes.get(case.seq(event))
+        if not outcome or outcome.status != "succeeded":
+            yield case.about("torn", event, f"belongs to {outcome}")
+        elif (outcome.version, outcome.position) != (event.version, event.position):
+            yield case.about("torn", event, f"ends in {outcome}")
+        if (event.position, event.version) != (position, heads.get(event.stream, 0) + 1):
+            yield case.about("torn", event, f"should be at {position}, as version {heads.get(event.stream, 0) + 1}")
+        heads[event.stream] = event.version
+    for seq in case.stores.outcomes.keys() - {row.seq for row in case.stores.inbox}:
+        yield Finding("torn", f"{case.stores.outcomes[seq]} belongs to no command")
+    for seq in case.stores.outcomes.keys() & case.stores.aside:
+        yield Finding("torn", f"{case.stores.outcomes[seq]} is set aside as well")
+
+
+def _keys(case: Case) -> Iterator[Finding]:
+    for event in case.sums.conflicts:
+        yield case.about("unexpected", event, "takes an address that another held")
+    yield from _different("torn", "the holder of", case.stores.keys, case.sums.holders)
+
+
+def _projected(case: Case) -> Iterator[Finding]:
+    """Each projection shows what the log says, all of it."""
+    last = case.stores.events[-1].position if case.stores.events else 0
+    for name, expected in case.sums.projected.items():
+        yield from _different("skipped", f"{name}:", case.stores.projected[name], expected)
+        if (reached := case.stores.checkpoints[name]) != last:
+            yield Finding("skipped", f"the checkpoint of {name} is {reached}, the log ends at {last}")
+
+
+def _different(word: str, what: str, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> Iterator[Finding]:
+    for key in found.keys() | expected.keys():
+        if found.get(key) != expected.get(key):
+            yield Finding(word, f"{what} {key} is {found.get(key)}, by the log it is {expected.get(key)}")
+
+
+def _decisions(case: Case) -> Iterator[Finding]:
+    """Each stream by itself: from the state that its earlier commands left, each came to the end that the rules say."""
+    states: dict[str, tuple[int, str, int]] = defaultdict(lambda: (0, "", 0))
+    for row in case.stores.inbox:
+        if not (outcome := case.stores.outcomes.get(row.seq)):
+            continue
+        events = case.events_of.get(row.command_id, [])
+        version, email, position = states[row.stream]
+        expected = due(row, version, email)
+        found = outcome.problem or [(event.stream, event.type, json.loads(event.data)) for event in events]
+        if outcome.problem == "email-taken" and expected and isinstance(expected, list):
+            if not held_by_another(case.sums, row, outcome):
+                yield Finding("unexpected", f"{row} was rejected, but nobody held the address", row.idempotency_key)
+        elif found != expected:
+            word = "lost" if isinstance(expected, list) and not found else "unexpected"
+            yield Finding(word, f"{row} should come to {expected}, its end is {outcome}, {events}", row.idempotency_key)
+        elif not found and (outcome.version != version or outcome.position < position):
+            yield Finding("torn", f"{row} left {version} at {position}, its end is {outcome}", row.idempotency_key)
+        for event in events:
+            data = json.loads(event.data)
+            states[row.stream] = event.version, data.get("new_email", data.get("email")), event.position
+
+
+OF_STORES = (_once, _in_order, _whole, _keys, _projected, _decisions)

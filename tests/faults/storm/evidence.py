@@ -1,0 +1,109 @@
+"""What the stores hold, read by plain SQL."""
+
+import json
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+
+from shared.database import engines
+from shared.settings import Settings
+
+Row = Any
+
+INBOX = """SELECT seq, command_id, stream, type, data, expected_version, accepted_at, idempotency_key
+    FROM commands ORDER BY seq"""
+EVENTS = "SELECT position, stream, version, type, data, recorded_at, metadata FROM events ORDER BY position"
+OUTCOMES = "SELECT seq, status, version, position, handled_at, problem FROM outcomes"
+KEYS = "SELECT value, stream FROM unique_keys WHERE scope = 'email'"
+ASIDE = "SELECT seq FROM set_aside"
+PROJECTED = {
+    "users": "SELECT user_id, first_name, last_name, email, version FROM users",
+    "emails": "SELECT user_id, first_name, last_name, email, version, key FROM emails",
+    "stats": "SELECT day, users, changes FROM daily",
+}
+CHECKPOINT = "SELECT max(position) FROM checkpoints WHERE projection = '{}'"
+
+
+class Event(NamedTuple):
+    position: int
+    stream: str
+    version: int
+    type: str
+    data: str
+    recorded_at: str
+    command_id: str
+
+
+class Outcome(NamedTuple):
+    seq: int
+    status: str
+    version: int | None
+    position: int | None
+    handled_at: str
+    problem: str | None
+
+
+class Evidence(NamedTuple):
+    """`projected` has each projection's rows by their first column, `checkpoints` how far it came."""
+
+    inbox: list[Row]
+    outcomes: dict[int, Row]
+    aside: set[int]
+    events: list[Row]
+    keys: dict[str, str]
+    projected: dict[str, dict[Any, dict[str, Any]]]
+    checkpoints: dict[str, int]
+
+
+def read(settings: Settings) -> Evidence:
+    outcomes, aside, events, keys = _query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
+    [inbox] = _query(settings.inbox, INBOX)
+    projected = {name: _query(settings.read_model_of(name), rows)[0] for name, rows in PROJECTED.items()}
+    return Evidence(
+        inbox,
+        {row.seq: Outcome._make([*row[:-1], _named("type", row.problem)]) for row in outcomes},
+        {row.seq for row in aside},
+        [Event._make([*row[:-1], _named("command_id", row.metadata)]) for row in events],
+        dict(map(tuple, keys)),
+        {name: {row[0]: dict(row._mapping) for row in rows} for name, rows in projected.items()},
+        _checkpoints(settings),
+    )
+
+
+class Progress(NamedTuple):
+    accepted: int
+    handled: int
+    visible: int
+    aside: int
+    lag: int
+
+    @property
+    def quiet(self) -> bool:
+        return self.accepted == self.handled and not self.aside and not self.lag
+
+
+def progress(settings: Settings) -> Progress:
+    """How far the commands have come. Raises the store's error if it is being recovered."""
+    checkpoints = _checkpoints(settings)  # first: none is ahead of the log
+    handled = "SELECT count(*) FROM outcomes"
+    visible = f"{handled} WHERE coalesce(position, 0) <= {checkpoints['users']}"
+    queries = handled, visible, "SELECT max(position) FROM events", "SELECT count(*) FROM set_aside"
+    done, shown, last, aside = (rows[0][0] or 0 for rows in _query(settings.event_store, *queries))
+    [[[accepted]]] = _query(settings.inbox, "SELECT count(*) FROM commands")
+    return Progress(accepted, done, shown, aside, last - min(checkpoints.values()))
+
+
+def _checkpoints(settings: Settings) -> dict[str, int]:
+    return {name: _query(settings.read_model_of(name), CHECKPOINT.format(name))[0][0][0] or 0 for name in PROJECTED}
+
+
+def _query(url: str, *statements: str) -> list[list[Row]]:
+    """The rows of each."""
+    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+        return [list(connection.execute(text(statement))) for statement in statements]
+
+
+def _named(name: str, encoded: str | None) -> str | None:
+    """What a JSON object has by that name."""
+    value: str | None = json.loads(encoded or "{}").get(name)
+    return value

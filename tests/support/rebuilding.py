@@ -1,0 +1,40 @@
+"""A rebuild of the users that kills itself: `python -m tests.support.rebuilding STAGE`."""
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from cli.projections import rebuild
+from shared import projection
+from shared.domain.projections import PROJECTIONS
+from shared.settings import Settings
+from workers.projecting import chunk
+
+
+def die(*_: Any, **__: Any) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def after_two_chunks(*args: Any, **kwargs: Any) -> Any:
+    done = chunk.advance(*args, **kwargs)
+    return done if done.reached <= 2 * chunk.CHUNK else die()
+
+
+def when_done(switch: Any) -> Any:
+    return lambda *args, **kwargs: (switch(*args, **kwargs), die())
+
+
+STAGES: dict[str, tuple[Any, str, Any]] = {
+    "making": (projection.metadata, "create_all", die),
+    "building": (rebuild, "advance", after_two_chunks),
+    "comparing": (rebuild, "difference", die),
+    "switching": (projection, "move_stop", die),
+    "switched": (rebuild, "_switch", when_done(rebuild._switch)),
+}
+
+if __name__ == "__main__":
+    chunk.CHUNK = 2
+    setattr(*STAGES[sys.argv[1]])
+    rebuild.rebuild(Settings(), PROJECTIONS["users"], check=False, resume=False, pause=False)

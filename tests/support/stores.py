@@ -1,0 +1,65 @@
+"""Canonical messages, and the shorthand that tests share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
+
+from shared.database import engines
+from shared.settings import Settings
+from shared.stores import inbox
+from shared.stores.deciding import note_of
+from shared.stores.inbox import Acceptance, Accepted, Submission
+from workers.handling.handler import CommandHandler
+from workers.poison.watch import Watch
+
+JOHN = {"first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"}
+
+
+class Stores(NamedTuple):
+    settings: Settings
+    inbox: Engine
+    events: Engine
+    read_model: Engine
+    handler: CommandHandler
+
+
+def new_handler(settings: Settings, events: Engine) -> CommandHandler:
+    """What a command worker has when it has just started."""
+    return CommandHandler(engines.reader(settings.inbox), events, Watch(note_of(settings.event_store)))
+
+
+@contextmanager
+def refusing(engine: Engine, what: str, table: str, row: str = "1 = 1") -> Iterator[None]:
+    """Meanwhile the database itself refuses rows: `row` is a condition on NEW, `what` INSERT or UPDATE."""
+    trigger = f"CREATE TRIGGER no BEFORE {what} ON {table}"
+    statements = [
+        "CREATE OR REPLACE FUNCTION no() RETURNS trigger AS 'BEGIN RAISE EXCEPTION $$refused$$; END' LANGUAGE plpgsql",
+        f"{trigger} FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION no()",
+    ]
+    end = f"DROP TRIGGER no ON {table}"
+    if engine.dialect.name == "sqlite":
+        statements = [f"{trigger} WHEN {row} BEGIN SELECT RAISE(ABORT, 'refused'); END"]
+        end = "DROP TRIGGER no"
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    yield
+    with engine.begin() as connection:
+        connection.exec_driver_sql(end)
+
+
+def create(email: str = JOHN["email"], **more: Any) -> Submission:
+    return Submission("CreateUser", "user", None, {**JOHN, "email": email}, **more)
+
+
+def update(user_id: int, email: str, **more: Any) -> Submission:
+    return Submission("UpdateUserEmail", "user", user_id, {"email": email}, **more)
+
+
+def accept(stores: Stores, *submissions: Submission) -> list[Accepted]:
+    """Put commands into the inbox, all in one batch."""
+    with stores.inbox.begin() as connection:
+        answers = inbox.accept(connection, submissions)
+    return [answer.command for answer in answers if isinstance(answer, Acceptance)]

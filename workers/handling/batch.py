@@ -1,0 +1,158 @@
+"""Deciding on commands in memory, each on the state that the ones before it leave."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from functools import reduce
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from shared.database.engines import is_trouble
+from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
+from shared.errors.reasons import reason_of
+from shared.messages import UnknownShape, now
+from shared.preconditions import Precondition
+from shared.stores.event_store import Append, Heads, NewEvent, RecordedEvent
+from shared.stores.inbox import Accepted
+from shared.stores.outcomes import Outcome, SetAside
+from shared.stores.unique_keys import Holders
+from shared.telemetry import logs
+from workers.handling.folds import Fold
+
+MAX_TRIES = 3
+"""A rule that raises so often on a command has failed it; before that, it is set aside and tried again."""
+
+log = logs.logger()
+
+
+class Batch:
+    """What a chunk of commands comes to: appends, outcomes, moved keys, and what is set aside to be tried again."""
+
+    def __init__(
+        self,
+        aggregates: Mapping[str, Decider[Any, Any, Any]],
+        heads: Heads,
+        folds: Mapping[str, Fold],
+        history: Sequence[RecordedEvent],
+        holders: MutableMapping[UniqueKey, Holders],
+        stuck: Collection[str],
+        tries: Mapping[int, int],
+        look_up: Callable[[UniqueKey], Holders] | None = None,
+    ) -> None:
+        """`history` has the events past the folds, `holders` the keys that were looked up.
+
+        Others are looked up when they are asked for or, without `look_up`, assumed to be as a command needs them.
+        On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
+        """
+        self.appends: list[Append] = []
+        self.outcomes: list[Outcome] = []
+        self.moved: dict[UniqueKey, Holders] = {}
+        self.assumed: dict[UniqueKey, Holders] = {}
+        self.set_aside: list[SetAside] = []
+        self._aggregates = aggregates
+        self.heads = heads
+        self._versions = dict(heads.versions)
+        self._folds = folds
+        self._history: dict[str, list[RecordedEvent]] = defaultdict(list)
+        for event in history:
+            self._history[event.stream].append(event)
+        self._position = heads.position
+        self._known = holders
+        self._look_up = look_up
+        self._stuck = set(stuck)
+        self._tries = tries
+        self._states: dict[str, Any] = {}
+        self._now = now()
+
+    def handle(self, command: Accepted) -> None:
+        if command.stream in self._stuck:
+            self._set_aside(command, tries=0, error=None)
+            return
+        try:
+            events = self._decide(command)
+        except Rejected as no:
+            self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
+        except UnknownShape as error:  # a newer worker knows it
+            self._set_aside(command, tries=self._tries.get(command.seq, 0), error=reason_of(error))
+        except BaseException as error:  # a panic in Rust is one, and so is sys.exit
+            if is_trouble(error):  # of the store, while a key was looked up
+                raise
+            self.stumble(command, error)
+        else:
+            self._succeed(command, events)
+
+    def stumble(self, command: Accepted, error: BaseException) -> None:
+        """A command that raised is set aside, or fails if it did so too often."""
+        log.error("a rule raised", **command.trail(), exc_info=error)
+        tries = self._tries.get(command.seq, 0) + 1
+        if tries < MAX_TRIES:
+            self._set_aside(command, tries=tries, error=reason_of(error))
+        else:
+            detail = f"Gave up after {tries} tries. {reason_of(error)}"
+            self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
+
+    def contested(self) -> list[UniqueKey]:
+        """Of the keys that moved, those that several streams held."""
+        return [key for key in self.moved if len(self._known.get(key, ())) > 1]
+
+    def folds(self) -> dict[str, Fold]:
+        """The streams as they stand now."""
+        return {stream: Fold(self._versions[stream], state) for stream, state in self._states.items()}
+
+    def _decide(self, command: Accepted) -> list[NewEvent]:
+        stream, version = command.stream, self._versions[command.stream]
+        if command.precondition:
+            if not Precondition.stored(command.precondition).holds(version):
+                detail = f"{stream} is at version {version}, which isn't one that was asked for."
+                raise Rejected("version-conflict", detail, status=412)
+        elif command.expected_version not in (None, version):
+            detail = f"{stream} is at version {version}, not at {command.expected_version}."
+            raise Rejected("version-conflict", detail, status=412)
+        rules = self._aggregates[stream.rpartition("-")[0]]
+        before = self._state(stream, rules)
+        message = rules.commands[command.type].model_validate_json(command.data)
+        events = list(rules.decide(message, before))
+        after = reduce(rules.evolve, events, before)
+        self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
+        self._states[stream] = after
+        metadata = {"command_id": command.command_id, **from_json(command.metadata)}
+        return [NewEvent(type(event).__name__, event, metadata, event.schema_version) for event in events]
+
+    def _state(self, stream: str, rules: Decider[Any, Any, Any]) -> Any:
+        if stream not in self._states:
+            past = (event.model(rules.events) for event in self._history[stream])
+            self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
+        return self._states[stream]
+
+    def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
+        """A key that others hold too stays theirs."""
+        gained, left = after.keys() - before.keys(), before.keys() - after.keys()
+        for key in gained:
+            if self._holders(key, ()):
+                raise Rejected(f"{key.scope}-taken", f"The {key.scope} {after[key]} is taken.")
+        self.moved |= dict.fromkeys(gained, (stream,))
+        for key in left:
+            self.moved[key] = tuple(each for each in self._holders(key, (stream,)) if each != stream)
+
+    def _holders(self, key: UniqueKey, assumed: Holders) -> Holders:
+        if key in self.moved:
+            return self.moved[key]
+        if self._look_up and key not in self._known:
+            self._known[key] = self._look_up(key)
+        if key in self._known:
+            return self._known[key]
+        return self.assumed.setdefault(key, assumed)
+
+    def _succeed(self, command: Accepted, events: Sequence[NewEvent]) -> None:
+        self._versions[command.stream] += len(events)
+        self._position += len(events)
+        self.appends.append(Append(command.stream, events))
+        version = self._versions[command.stream]
+        self.outcomes.append(Outcome(command.seq, "succeeded", self._now, version, self._position))
+
+    def _end(self, command: Accepted, status: Literal["rejected", "failed"], problem: dict[str, Any]) -> None:
+        self.outcomes.append(Outcome(command.seq, status, self._now, problem=problem))
+
+    def _set_aside(self, command: Accepted, *, tries: int, error: str | None) -> None:
+        self._stuck.add(command.stream)
+        self.set_aside.append(SetAside(command.seq, command.stream, tries, error))

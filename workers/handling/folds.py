@@ -1,0 +1,51 @@
+"""States that were folded before, so that a long stream isn't folded anew for each message."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import Connection
+
+from shared.stores import event_store
+from shared.stores.event_store import RecordedEvent
+
+KEPT = 10_000
+"""Streams, the latest to be used."""
+
+
+class Fold(NamedTuple):
+    """What a stream's events up to a version come to."""
+
+    version: int
+    state: Any
+
+
+class Folds:
+    """In memory only: a new process, and so new rules, begin with none. The stream's version tells what is missing."""
+
+    def __init__(self) -> None:
+        self._folds: dict[str, Fold] = {}
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """They end with the connection to the database, since a file that replaces it has other events."""
+        folds = connection.info.setdefault("folds", cls())
+        assert isinstance(folds, cls)
+        return folds
+
+    def upto(self, connection: Connection, versions: Mapping[str, int]) -> tuple[dict[str, Fold], list[RecordedEvent]]:
+        """What is known of these streams, and the events that are missing to their versions."""
+        known = {stream: self._known(stream, version) for stream, version in versions.items()}
+        behind = {stream: fold.version for stream, fold in known.items() if fold.version < versions[stream]}
+        return known, event_store.read_streams(connection, after=behind)
+
+    def keep(self, folds: Mapping[str, Fold]) -> None:
+        """They must be committed."""
+        for stream, fold in folds.items():
+            self._folds.pop(stream, None)
+            self._folds[stream] = fold
+        for stream in list(self._folds)[: max(0, len(self._folds) - KEPT)]:
+            del self._folds[stream]
+
+    def _known(self, stream: str, version: int) -> Fold:
+        fold = self._folds.get(stream)
+        return fold if fold and fold.version <= version else Fold(0, None)
