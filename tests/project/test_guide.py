@@ -102,7 +102,7 @@ def test_a_rule_of_the_guide_that_knows_infrastructure_is_found_out(project: Pat
     with (copy / "shared/domain/accounts/messages.py").open("a") as messages:
         messages.write("from shared.database import engines\n")
     with pytest.raises(
-        AssertionError, match=r"shared\.domain\.accounts\.messages is not allowed to import shared\.database"
+        AssertionError, match=r"shared\.domain\.accounts\.decider is not allowed to import shared\.database"
     ):
         run(copy, str(Path(sys.executable).parent / "lint-imports"))
 
