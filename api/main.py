@@ -17,6 +17,7 @@ from api.domain import stats, users
 from api.http import problems
 from api.routes import commands, docs, events, health, home, metrics
 from api.service import Service
+from api.serving import timing
 from api.serving.correlation import Correlation
 from api.serving.door import Door
 from api.serving.head_method import Head
@@ -80,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes=[route for router in ROUTERS for route in router.routes],
     )
     app.add_middleware(Door, settings=settings)
-    app.add_middleware(metrics.Timed)
+    app.add_middleware(timing.Timed)
     problems.install(app)
     return app
 

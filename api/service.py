@@ -9,7 +9,8 @@ from typing import Self
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
-from api.accepting.acceptor import Acceptor, Announcer
+from api.accepting.acceptor import Acceptor
+from api.accepting.announcer import Announcer
 from api.http.clients import Shares, client_of
 from api.http.problems import Problem, too_many, unavailable
 from api.http.streaming import Streams
@@ -18,13 +19,12 @@ from api.reading.feed import INTERVAL, Feed
 from api.reading.poll import Poll
 from api.reading.store import Store
 from api.reading.turns import Turns
-from shared import projection
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes
+from shared.stores import checkpoints, event_store, inbox, outcomes
 from shared.stores.outcomes import Outcome
 
 SOCKET_TIMEOUT = 0.5
@@ -146,5 +146,5 @@ class Service:
         return {seq: outcome for seq, outcome in ended.items() if (outcome.position or 0) in shown}
 
     async def _reached(self, which: str, positions: Collection[int]) -> dict[int, bool]:
-        reached = await self.read_models[which].read(projection.checkpoint, which)
+        reached = await self.read_models[which].read(checkpoints.checkpoint, which)
         return {position: True for position in positions if reached >= position}

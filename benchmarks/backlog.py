@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from benchmarks.contestants import ours
 from shared import tuning
-from shared.database.taken import Taken
+from shared.database.errors import Taken
 from shared.settings import Settings
 from workers.handling.handler import REST, CommandHandler
 

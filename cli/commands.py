@@ -10,7 +10,7 @@ from cli.errors import Refused, in_one_line
 from cli.output import AsJson, example, say, show_json
 from shared.database import engines
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes
+from shared.stores import event_store, inbox, outcomes, set_aside
 from shared.stores.inbox import Accepted
 
 app = typer.Typer(no_args_is_help=True, help="What became of commands.")
@@ -79,7 +79,7 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
     seqs = [command.seq for command in commands]
     with engines.reader(settings.event_store).connect() as connection:
         ended = outcomes.find(connection, seqs)
-        aside = {each.seq: each for each in outcomes.find_set_aside(connection, seqs)}
+        aside = {each.seq: each for each in set_aside.find_set_aside(connection, seqs)}
     return [
         {
             **command._asdict(),

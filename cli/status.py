@@ -18,14 +18,13 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.errors import Refused
 from cli.output import console, show_line, table
-from shared import projection
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.settings import Settings
-from shared.stores import backlog, event_store, outcomes
+from shared.stores import backlog, checkpoints, event_store, outcomes
 from shared.stores.backlog import Backlog
 
 WITHIN = 1.0
@@ -206,7 +205,7 @@ def _commands(settings: Settings) -> dict[str, Any]:
 def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
     """How far each is behind the log: in events, and in seconds since the first of them was recorded."""
     stands = {
-        name: _read(settings.read_model_of(name), partial(projection.stands, projection=name)) for name in PROJECTIONS
+        name: _read(settings.read_model_of(name), partial(checkpoints.stands, projection=name)) for name in PROJECTIONS
     }
     with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
         last = event_store.last_position(connection)

@@ -38,3 +38,22 @@ def _behind_leap_second(moment: datetime) -> datetime:
     if (after.day, after.hour, after.minute, after.second) != (1, 0, 0, 0):
         raise ValueError("leap seconds end a month in UTC")
     return after
+
+
+def now() -> str:
+    """The time as stored and shown."""
+    return written(datetime.now(UTC))
+
+
+def written(moment: datetime) -> str:
+    """RFC 3339, with microseconds, so that order is that of time; it must be in UTC."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def moment(time: str) -> datetime:
+    """When it was; in UTC unless it says otherwise, and now if it is no time: once, logs were imported with any."""
+    try:
+        its = datetime.fromisoformat(time)
+    except ValueError:
+        return datetime.now(UTC)
+    return its if its.tzinfo else its.replace(tzinfo=UTC)

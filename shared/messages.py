@@ -1,9 +1,8 @@
 """What every command and event is, and the JSON they are stored as."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from math import isfinite
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, from_json, to_json
@@ -107,20 +106,61 @@ class UnknownShape(Plain):
         super().__init__(f"{type} of schema version {schema_version} is not known to this version")
 
 
-def now() -> str:
-    """The time as stored and shown."""
-    return written(datetime.now(UTC))
+E = TypeVar("E", bound=Event)
 
 
-def written(moment: datetime) -> str:
-    """RFC 3339, with microseconds, so that order is that of time; it must be in UTC."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+Types = Mapping[str, type[E]]
+"""Events by their names."""
 
 
-def moment(time: str) -> datetime:
-    """When it was; in UTC unless it says otherwise, and now if it is no time: once, logs were imported with any."""
-    try:
-        its = datetime.fromisoformat(time)
-    except ValueError:
-        return datetime.now(UTC)
-    return its if its.tzinfo else its.replace(tzinfo=UTC)
+class NewEvent(NamedTuple):
+    """An event to append. `data` and `metadata` are anything that is a JSON object when serialised."""
+
+    type: str
+    data: Any
+    metadata: Any
+    schema_version: int = 1
+
+
+class RecordedEvent(NamedTuple):
+    """An event as it is stored; its JSON is decoded when it is asked for."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    data_json: str
+    metadata_json: str
+    recorded_at: str
+    schema_version: int
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = from_json(self.data_json)
+        return data
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = from_json(self.metadata_json)
+        return metadata
+
+    def shown(self) -> dict[str, Any]:
+        """As the API and the command show it."""
+        return {
+            "id": self.position,
+            "type": self.type,
+            "data": self.data,
+            "schema_version": self.schema_version,
+            "stream": self.stream,
+            "version": self.version,
+            "recorded_at": self.recorded_at,
+            "metadata": self.metadata,
+        }
+
+    def model(self, events: Types[E]) -> E:
+        """As one of these. Raises UnknownShape."""
+        try:
+            event = events[self.type]
+        except KeyError:
+            raise UnknownShape(self.type, self.schema_version) from None
+        return event.recorded(self.schema_version, self.data_json)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import tuning
 from shared.broker import bus
 from shared.database import engines
-from shared.database.taken import Taken
+from shared.database.errors import Taken
 from shared.domain.aggregates import EVENTS
 from shared.errors import refusal
 from shared.errors.reasons import reason_of

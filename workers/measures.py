@@ -8,9 +8,9 @@ from typing import get_args
 
 from prometheus_client import Histogram, start_http_server
 
-from shared.messages import moment, written
+from shared.clock import moment, written
+from shared.messages import RecordedEvent
 from shared.settings import Settings
-from shared.stores.event_store import RecordedEvent
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Status
 from shared.telemetry import metrics

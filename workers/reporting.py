@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from shared.messages import RecordedEvent
 from shared.projection import Projection
-from shared.stores.event_store import RecordedEvent
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 from shared.telemetry import logs, tracing

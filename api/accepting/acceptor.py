@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 
-from celery import Celery
 from sqlalchemy import Engine
 
 from api.http.problems import Problem, unavailable
 from api.reading.store import within
-from shared.broker import bus
 from shared.database.engines import is_trouble
 from shared.errors.reasons import reason_of
 from shared.stores import inbox
@@ -120,31 +118,3 @@ def _count(answers: Iterable[Answer]) -> None:
     for type_, times in Counter(new).items():
         metrics.ACCEPTED.labels(type_).inc(times)
     metrics.observe(metrics.ACCEPT, len(new))
-
-
-class Announcer:
-    """Wakes the workers: one message in flight, the next stands for all that was accepted meanwhile.
-
-    What can't be sent is dropped: beat wakes them every few seconds.
-    """
-
-    def __init__(self, app: Celery) -> None:
-        self._waker = bus.Waker(app)
-        self._thread = ThreadPoolExecutor(1, "announcer")
-        self._due = False
-
-    def announce(self) -> None:
-        """Returns at once."""
-        if not self._due:
-            self._due = True
-            self._thread.submit(self._send)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
-
-    def _send(self) -> None:
-        self._due = False  # before it is sent: what comes from here on may be too late for it
-        try:
-            self._waker.wake(bus.HANDLE_COMMANDS)
-        except Exception:
-            log.exception("a message was not sent")

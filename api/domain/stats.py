@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.http.documentation import QUERY, headers
-from api.http.paging import Limit, MinPosition, page, turn
+from api.http.paging import Limit, MinPosition, page
 from api.http.routing import Route
+from api.reading.turns import turn
 from api.service import Service
 from shared.domain.users.read_models import stats
 

@@ -10,12 +10,13 @@ from pydantic_core import to_json
 from api.domain.addresses import Email
 from api.domain.names import Name
 from api.http.documentation import AFTER_WAITING, COMMAND, CONDITIONS, PAST, QUERY, errors, headers
-from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page, turn
+from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.preconditions import tag_of, unmet
 from api.http.preferences import Prefer
 from api.http.routing import Route
+from api.reading.turns import turn
 from api.routes import history
-from api.routes.commands import Command, IdempotencyKey, submit
+from api.routes.submit import Command, IdempotencyKey, submit
 from api.service import Service
 from shared.domain.users import history as past
 from shared.domain.users.messages import CreateUser, UpdateUserEmail

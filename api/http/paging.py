@@ -2,15 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request, Response
 from pydantic_core import to_json
-
-from api.http.clients import client_of
-from api.reading.store import Store
-from api.service import Service
 
 T = TypeVar("T")
 
@@ -25,11 +20,6 @@ MinPosition = Annotated[
     int | None,
     Query(ge=0, le=MAX_INTEGER, description="Answer only with what position N of the log has brought, or 503"),
 ]
-
-
-def turn(request: Request, store: Store) -> AbstractAsyncContextManager[None]:
-    """To be held while many rows of a store are read and shown."""
-    return Service.of(request).turns[store].one(client_of(request))
 
 
 async def page(

@@ -2,19 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Response
 from pydantic_core import to_json
-from sqlalchemy.exc import DBAPIError
 from starlette.types import Receive, Scope, Send
 
 from api.http.clients import Shares
 from api.http.problems import too_many, unavailable
-from shared.errors.reasons import reason_of
 from shared.telemetry import logs, metrics
 
 HEARTBEAT = 15.0
@@ -41,16 +39,6 @@ T = TypeVar("T")
 def message(id: object, data: Any) -> bytes:
     """An event of its stream; JSON has no line breaks."""
     return b"id: %s\ndata: %s\n\n" % (str(id).encode(), to_json(data))
-
-
-async def persist(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until the store answers: what is open stays so, since an EventSource that gets a 503 does not come back."""
-    while True:
-        try:
-            return await ask()
-        except DBAPIError as error:
-            log.debug("a stream waits for the store", error=reason_of(error))
-            await asyncio.sleep(1)
 
 
 class Streams:

@@ -8,11 +8,10 @@ from sqlalchemy.exc import DBAPIError
 
 from api.reading.sharing import Shared
 from api.reading.store import Store
-from shared import projection
 from shared.errors.reasons import reason_of
-from shared.projection import Stands
-from shared.stores import backlog, event_store
+from shared.stores import backlog, checkpoints, event_store
 from shared.stores.backlog import Backlog, Handled
+from shared.stores.checkpoints import Stands
 
 LASTS = 1.0
 """Seconds for which it is good to know what can be written."""
@@ -87,7 +86,7 @@ class Conditions:
         return condition
 
     async def _stands(self) -> dict[str, Stands | DBAPIError]:
-        looks = [_told(store.read(projection.stands, name)) for name, store in self._read_models.items()]
+        looks = [_told(store.read(checkpoints.stands, name)) for name, store in self._read_models.items()]
         return dict(zip(self._read_models, await asyncio.gather(*looks), strict=True))
 
     async def _overdue(self, condition: Condition) -> str:

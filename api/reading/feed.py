@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from functools import partial
 from typing import NamedTuple
 
-from api.http.streaming import persist
 from api.reading.log_pages import PAGE, Pages, Reader, Wanted
 from api.reading.poll import Poll
-from api.reading.store import Store
+from api.reading.store import Store, persist
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 INTERVAL = 0.02
 """Seconds between two looks, while anybody follows."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from api.http.streaming import message
 from api.reading.store import Store
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 PAGE = 100
 """Events of a page at most."""

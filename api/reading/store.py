@@ -8,10 +8,12 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared.database import engines
+from shared.errors.reasons import reason_of
 from shared.errors.surroundings import Silent
+from shared.telemetry import logs
 
 WITHIN = 3.0
 """Seconds after which a server that says nothing counts as down."""
@@ -20,6 +22,8 @@ AT_ONCE = 8
 """Questions to one server."""
 
 P = ParamSpec("P")
+log = logs.logger()
+
 T = TypeVar("T")
 
 
@@ -66,3 +70,13 @@ class Store:
     def _ask(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self.engine.connect() as connection:
             return query(connection, *args, **kwargs)
+
+
+async def persist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the store answers: what is open stays so, since an EventSource that gets a 503 does not come back."""
+    while True:
+        try:
+            return await ask()
+        except DBAPIError as error:
+            log.debug("a stream waits for the store", error=reason_of(error))
+            await asyncio.sleep(1)

@@ -7,13 +7,14 @@ from pydantic import BaseModel, Field
 
 from api.http.clients import client_of
 from api.http.documentation import LOG, STREAM, TYPES, headers, stream_of
-from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page, turn
+from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.routing import Route
 from api.http.streaming import LAST_EVENT_ID, EventStream
 from api.reading.log_pages import Wanted
+from api.reading.turns import turn
 from api.service import Service, unknown
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 router = APIRouter(tags=["events"], route_class=Route)
 

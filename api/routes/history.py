@@ -10,16 +10,17 @@ from pydantic import BaseModel, BeforeValidator, Field
 from sqlalchemy import Connection
 
 from api.http.documentation import TYPES
-from api.http.paging import MAX_INTEGER, page, turn
+from api.http.paging import MAX_INTEGER, page
 from api.http.problems import Problem, invalid
 from api.reading.store import Store
+from api.reading.turns import turn
 from api.service import Service
 from cli.projections import comparison
 from shared import clock
+from shared.clock import written
 from shared.domain.projections import PROJECTIONS
-from shared.messages import written
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 PAGE = 500
 """Events folded at once: between two pages others have their turn."""

@@ -1,32 +1,25 @@
 """What Prometheus is shown: what is counted here, and what the stores say when they are asked."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily
 from sqlalchemy.exc import DBAPIError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.routing import Route
 from api.service import Service
-from shared import projection
-from shared.projection import Stands
-from shared.stores import backlog, event_store
+from shared.stores import backlog, checkpoints, event_store
 from shared.stores.backlog import Backlog, Handled
+from shared.stores.checkpoints import Stands
 from shared.telemetry import metrics
 
 WITHIN = 1.0
 """Seconds in which a store must answer."""
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""Others are one: what a client makes up must not become a series."""
 
 NOTHING = Handled(0, 0, [])
 
@@ -41,37 +34,6 @@ async def show_metrics(request: Request) -> Response:
     told = await _stores(Service.of(request))
     text = await asyncio.to_thread(metrics.exposition, more=told)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-class Timed:
-    """Around the app: how long each request took, by its route and its status."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = scope["route"].path if "route" in scope else "none"
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            metrics.observe(_requests(method, route, status), time.perf_counter() - began)
-
-
-@cache
-def _requests(method: str, route: str, status: int) -> Histogram:
-    return metrics.REQUESTS.labels(method, route, status)
 
 
 async def _stores(service: Service) -> list[GaugeMetricFamily]:
@@ -102,7 +64,7 @@ async def _stores(service: Service) -> list[GaugeMetricFamily]:
 
 
 async def _stands(service: Service) -> dict[str, Stands]:
-    looks = [_told(store.read(projection.stands, name)) for name, store in service.read_models.items()]
+    looks = [_told(store.read(checkpoints.stands, name)) for name, store in service.read_models.items()]
     found = zip(service.read_models, await asyncio.gather(*looks), strict=True)
     return {name: each for name, each in found if each}
 

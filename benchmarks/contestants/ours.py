@@ -10,13 +10,14 @@ from sqlalchemy import Engine
 
 from benchmarks.fill import fill
 from cli.stores.init import init
-from shared import projection, tuning
+from shared import tuning
 from shared.database import engines, sqlite
 from shared.domain.users.read_models.users import users
+from shared.messages import NewEvent
 from shared.settings import Settings
-from shared.stores import event_store, inbox
+from shared.stores import checkpoints, event_store, inbox
 from shared.stores.deciding import note_of
-from shared.stores.event_store import Append, NewEvent
+from shared.stores.event_store import Append
 from shared.stores.inbox import Submission
 from workers.handling.handler import CommandHandler
 from workers.poison.watch import Watch
@@ -81,7 +82,7 @@ def project(settings: Settings) -> float:
         pass
     seconds = time.perf_counter() - began
     with read_model.connect() as connection:
-        return projection.checkpoint(connection, "users") / seconds
+        return checkpoints.checkpoint(connection, "users") / seconds
 
 
 def handle(folder: Path, count: int) -> dict[str, float]:

@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from cli.errors import Refused, in_one_line
 from cli.output import AsJson, console, example, show_json, table
 from shared import clock
+from shared.clock import written
 from shared.database import engines
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import User
-from shared.messages import written
 from shared.settings import Settings
 from shared.stores import event_store
 

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
+from shared.clock import now, written
 from shared.errors.visible import visible_json
-from shared.messages import now, written
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 T = TypeVar("T")
 

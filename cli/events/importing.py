@@ -17,12 +17,13 @@ from cli.stores.init import init
 from shared.database import engines
 from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
+from shared.messages import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection
 from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, unique_keys
-from shared.stores.event_store import PAGE, RecordedEvent
+from shared.stores.event_store import PAGE
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:

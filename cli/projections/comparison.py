@@ -9,12 +9,12 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, coll
 
 from shared.database import engines, sqlite
 from shared.errors.reasons import reason_of
+from shared.messages import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection, metadata
 from shared.schemas import projection_tables
 from shared.schemas.folding import WrongEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 PAGE = 5000
 """Events in one transaction, and rows read at once."""

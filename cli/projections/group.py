@@ -9,12 +9,11 @@ from cli.errors import Refused, in_one_line
 from cli.output import AsJson, console, example, say, show_json, table
 from cli.projections.rebuild import rebuild as rebuild_
 from cli.status import stands_still, state
-from shared import projection
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
 from shared.settings import Settings
-from shared.stores import event_store
+from shared.stores import checkpoints, event_store
 
 app = typer.Typer(no_args_is_help=True, help="How far the projections are; making one anew, pausing one.")
 
@@ -76,7 +75,7 @@ def _pause(name: str, *, paused: bool, as_json: bool) -> None:
     settings = Settings()
     url = settings.read_model_of(_projection(name).name)
     with engines.briefly(engines.writer(url, lock=name)) as engine, engine.begin() as connection:
-        projection.move_checkpoint(connection, name, projection.checkpoint(connection, name), paused=paused)
+        checkpoints.move_checkpoint(connection, name, checkpoints.checkpoint(connection, name), paused=paused)
     now = _progress(settings)[name]
     if as_json:
         show_json(now)
@@ -112,7 +111,7 @@ def _progress(settings: Settings) -> dict[str, dict[str, Any]]:
     stands = {}
     for name in PROJECTIONS:
         with engines.reader(settings.read_model_of(name)).connect() as connection:
-            stands[name] = projection.stands(connection, name)
+            stands[name] = checkpoints.stands(connection, name)
     with engines.reader(settings.event_store).connect() as connection:
         last = event_store.last_position(connection)
     return {name: each.shown(last) for name, each in stands.items()}

@@ -13,13 +13,13 @@ from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.projections.shadow import Beside, beside, has_tables
-from shared import projection
 from shared.database import engines
-from shared.database.taken import Taken
-from shared.projection import Projection, Stands
+from shared.database.errors import Taken
+from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings
-from shared.stores import event_store
+from shared.stores import checkpoints, event_store
+from shared.stores.checkpoints import Stands
 from workers.projecting import chunk
 from workers.projecting.chunk import LogIsShorter, advance
 
@@ -88,7 +88,7 @@ def _begin(settings: Settings, which: Projection, place: Beside, *, resume: bool
         with live.begin() as connection:
             if wrong := schema.compare(connection, "read_model"):
                 raise wrong
-            stands = projection.stands(connection, which.name)
+            stands = checkpoints.stands(connection, which.name)
         if not (resume and _can_go_on(place, which, stands.position)):
             place.remove()
             place.make(which.tables)
@@ -120,7 +120,7 @@ def _fill(work: Work, upto: int) -> int:
         while more:
             with work.anew.begin() as connection, work.log.connect() as log:
                 reached, more, _ = advance(connection, log, work.which, upto=upto)
-                stands = projection.stands(connection, work.which.name)
+                stands = checkpoints.stands(connection, work.which.name)
             show(reached, upto)
     _check(work.which, stands, upto)
     return reached
@@ -136,7 +136,7 @@ def _check(which: Projection, stands: Stands, upto: int) -> None:
 def _compare(work: Work) -> dict[str, Any]:
     """The two at one position, whatever is written to what serves meanwhile."""
     with engines.snapshot(work.url) as found:
-        position = projection.checkpoint(found, work.which.name)
+        position = checkpoints.checkpoint(found, work.which.name)
         _fill(work, position)
         with engines.snapshot(work.place.url) as anew, bar(f"{work.which.name}: comparing"):
             tables = {table.name: difference(found, anew, table) for table in work.which.tables}
@@ -164,23 +164,23 @@ def _switch(work: Work, *, pause: bool) -> dict[str, Any]:
         work.place.bring(connection, which.tables)
         with connection.begin():
             began = time.monotonic()
-            before = projection.stands(connection, which.name)
+            before = checkpoints.stands(connection, which.name)
             work.place.put(connection, which.tables)
-            projection.move_stop(connection, which.name, None)
-            projection.move_checkpoint(connection, which.name, reached)
+            checkpoints.move_stop(connection, which.name, None)
+            checkpoints.move_checkpoint(connection, which.name, reached)
             upto = before.position if before.paused else sys.maxsize
             while advance(connection, log, which, upto=upto).more:
                 pass
-            after = projection.stands(connection, which.name)
+            after = checkpoints.stands(connection, which.name)
             _check(which, after, before.position)
             paused = before.paused or pause
-            projection.move_checkpoint(connection, which.name, after.position, paused=paused)
+            checkpoints.move_checkpoint(connection, which.name, after.position, paused=paused)
     return {"position": after.position, "paused": paused, "locked": round(time.monotonic() - began, 3)}
 
 
 def _stands(read_model: Engine, which: Projection) -> Stands:
     with read_model.connect() as connection:
-        return projection.stands(connection, which.name)
+        return checkpoints.stands(connection, which.name)
 
 
 def _end(log: Engine) -> int:

@@ -11,9 +11,10 @@ from zlib import crc32
 from sqlalchemy import Connection, Table, make_url
 
 from shared import projection
-from shared.database import engines, rights, sqlite
-from shared.database.taken import Taken
+from shared.database import engines, rights, sqlite, statements
+from shared.database.errors import Taken
 from shared.schemas import projection_tables as tables_
+from shared.stores import checkpoints
 
 
 class Beside(Protocol):
@@ -82,7 +83,7 @@ class File:
             self._beside(what).unlink(missing_ok=True)
 
     def bring(self, connection: Connection, _: Sequence[Table]) -> None:
-        engines.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS beside")
+        statements.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS beside")
 
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
         for table in tables:
@@ -135,7 +136,7 @@ class Schema:
     def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
         # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
         for table in tables:
-            engines.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
+            statements.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
 
     def put(self, connection: Connection, tables: Sequence[Table]) -> None:
         # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
@@ -189,4 +190,4 @@ def _names(connection: Connection, query: str, schema: str) -> Sequence[str]:
 
 
 def _all(tables: Sequence[Table]) -> list[Table]:
-    return [*tables, projection.checkpoints, projection.stops_]
+    return [*tables, checkpoints.checkpoints, checkpoints.stops_]

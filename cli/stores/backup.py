@@ -16,8 +16,8 @@ from typing import Any
 from cli.errors import Refused
 from cli.output import bar
 from cli.stores.verification import snapshots
+from shared.clock import now
 from shared.database import engines, sqlite
-from shared.messages import now
 from shared.schemas import check
 from shared.settings import Settings
 from shared.stores import event_store, inbox

@@ -11,7 +11,6 @@ from cli.errors import Refused
 from cli.output import bar
 from cli.projections.shadow import beside
 from cli.stores.private import tighten
-from shared import projection
 from shared.database import engines, rights, sqlite
 from shared.domain.aggregates import EVENTS
 from shared.domain.projections import PROJECTIONS
@@ -21,7 +20,7 @@ from shared.schemas import migrations, projection_tables
 from shared.schemas.check import WrongSchema
 from shared.schemas.event_shapes import Unreadable
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes, unique_keys
+from shared.stores import checkpoints, event_store, inbox, outcomes, unique_keys
 
 
 def init(settings: Settings) -> None:
@@ -108,10 +107,10 @@ def _check_it_takes_every_character(url: str) -> None:
 def _make_read_model(url: str, which: Projection) -> None:
     with engines.briefly(engines.writer(url, lock=which.name)) as engine, engine.begin() as connection:
         projection_tables.make(connection, which)
-        if which.name not in projection.positions(connection):
-            projection.move_checkpoint(connection, which.name, 0)
-        for other in projection.stops(connection).keys() - PROJECTIONS.keys():
-            projection.move_stop(connection, other, None)
+        if which.name not in checkpoints.positions(connection):
+            checkpoints.move_checkpoint(connection, which.name, 0)
+        for other in checkpoints.stops(connection).keys() - PROJECTIONS.keys():
+            checkpoints.move_stop(connection, other, None)
 
 
 def _give_rights(settings: Settings, store: str, url: str) -> None:
@@ -138,4 +137,4 @@ def _check_they_belong_together(settings: Settings) -> None:
 
 def _projected(read_model: str, name: str) -> int:
     with engines.briefly(engines.reader(read_model)) as engine, engine.connect() as connection:
-        return projection.checkpoint(connection, name)
+        return checkpoints.checkpoint(connection, name)

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from cli.projections.comparison import differences, replay
-from shared import projection
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
+from shared.messages import RecordedEvent
 from shared.pages import pages
 from shared.projection import Projection
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes, unique_keys
-from shared.stores.event_store import PAGE, RecordedEvent
+from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, unique_keys
+from shared.stores.event_store import PAGE
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
@@ -103,7 +103,7 @@ def _commands(stores: Stores) -> Iterator[int]:
 
 def _check_outcomes(log: Connection, seqs: Sequence[int], last: int) -> None:
     ended = outcomes.find(log, seqs)
-    aside = {each.seq for each in outcomes.find_set_aside(log, seqs)}
+    aside = {each.seq for each in set_aside.find_set_aside(log, seqs)}
     for seq in seqs:
         if seq not in ended and seq not in aside:
             raise Wrong(f"command {seq} has no outcome, and later ones have")
@@ -183,7 +183,7 @@ def _contested(log: Connection) -> Iterator[int]:
 
 def _read_model(stores: Stores, which: Projection) -> Iterator[int]:
     found = stores.read_models[which.name]
-    position, _, stopped = projection.stands(found, which.name)
+    position, _, stopped = checkpoints.stands(found, which.name)
     last = event_store.last_position(stores.log)
     if position > last:
         raise Wrong(f"the log ends at event {last}, {which.name} is at {position} already: they aren't a pair")

@@ -4,7 +4,7 @@ import time
 
 from sqlalchemy import Connection, select
 
-from shared.database.engines import fetch
+from shared.database.statements import fetch
 
 EVERY = 1.0
 """Seconds."""

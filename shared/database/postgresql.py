@@ -8,7 +8,7 @@ from zlib import crc32
 
 from sqlalchemy import URL, Engine, create_engine, make_url
 
-from shared.database.taken import Taken
+from shared.database.errors import Taken
 
 LOCK_TIMEOUT = 10.0
 """Seconds a writer waits for another one's transaction."""

@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Table
 
-from shared import projection
-from shared.stores import event_store, inbox, outcomes, unique_keys
+from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
 """The user of a role is named after who owns the tables and after the role: `cqrs_api`, say, beside `cqrs`."""
@@ -26,12 +25,12 @@ STORES: dict[str, Rights] = {
         outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
         unique_keys.unique_keys.name: {COMMANDS: ALL},
         unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
-        outcomes.aside.name: {API: READ, COMMANDS: QUEUE},
-        event_store.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
+        set_aside.aside.name: {API: READ, COMMANDS: QUEUE},
+        deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
     },
     "read_model": {
-        projection.checkpoints.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
-        projection.stops_.name: {API: READ, PROJECTIONS: QUEUE},
+        checkpoints.checkpoints.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
+        checkpoints.stops_.name: {API: READ, PROJECTIONS: QUEUE},
     },
 }
 """The schema's revision, which every role looks at when it starts, is left out; so are projections' own tables."""

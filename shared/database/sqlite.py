@@ -13,7 +13,7 @@ from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from shared.database.taken import Taken
+from shared.database.errors import Taken
 from shared.telemetry import metrics
 
 BUSY_TIMEOUT = 10.0

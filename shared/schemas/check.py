@@ -11,10 +11,10 @@ from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.errors import refusal
 from shared.errors.reasons import Plain
+from shared.messages import Types
 from shared.projection import Projection
 from shared.schemas import event_shapes, projection_tables
 from shared.settings import Settings
-from shared.stores.event_store import Types
 
 REVISIONS = {"inbox": "0003", "event_store": "0004", "read_model": "0003"}
 """The last one in each folder of shared/schemas/migrations: roles don't load Alembic. Projections' tables have none."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from shared.database.engines import fetch
+from shared.database.statements import fetch
 from shared.errors.reasons import Plain
-from shared.messages import Event
-from shared.stores.event_store import CHANGED, Types, events
+from shared.messages import Event, Types
+from shared.stores.event_store import CHANGED, events
 
 
 class Unreadable(Plain):

@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 from shared.decider import Decider, UniqueKey
 from shared.errors.reasons import reason_of
 from shared.errors.visible import shortened
-from shared.messages import Event, UnknownShape
+from shared.messages import Event, RecordedEvent, UnknownShape
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 Rules = Decider[Any, Any, Any]
 Aggregates = Mapping[str, Rules]

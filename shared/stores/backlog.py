@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared.messages import moment
-from shared.stores import event_store, inbox, outcomes
+from shared.clock import moment
+from shared.stores import event_store, inbox, outcomes, set_aside
 
 LATE = 10.0
 """Seconds after which what waits is a sign that something is wrong, whatever it is."""
@@ -33,8 +33,8 @@ class Backlog(NamedTuple):
 
 
 def handled(log: Connection) -> Handled:
-    first = [each.seq for each in outcomes.set_aside_after(log, 0, limit=1)]
-    return Handled(outcomes.last_seq(log), outcomes.count_set_aside(log), first)
+    first = [each.seq for each in set_aside.set_aside_after(log, 0, limit=1)]
+    return Handled(outcomes.last_seq(log), set_aside.count_set_aside(log), first)
 
 
 def waiting(inbox_: Connection, upto: Handled) -> Backlog:

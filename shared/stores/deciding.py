@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Select, bindparam, column, func, literal_column, select, table
+from sqlalchemy import Sequence as NumberSequence
 
 from shared.database import engines, sqlite
-from shared.database.engines import fetch
-from shared.stores.event_store import DECIDING
+from shared.database.statements import fetch
+from shared.stores.event_store import metadata
+
+DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
 
 NOBODY = 0
 

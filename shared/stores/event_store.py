@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from sqlalchemy import (
     Column,
     Connection,
@@ -24,16 +24,11 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy import Sequence as NumberSequence
 
-from shared.database.engines import BigInt, entries, fetch, insert_rows
+from shared.clock import now
+from shared.database.statements import BigInt, entries, fetch, insert_rows
 from shared.errors.reasons import Plain
-from shared.messages import Event, UnknownShape, now
-
-E = TypeVar("E", bound=Event)
-
-Types = Mapping[str, type[E]]
-"""Events by their names."""
+from shared.messages import NewEvent, RecordedEvent
 
 metadata = MetaData()
 
@@ -61,61 +56,6 @@ LOCK = "event_store"
 
 PAGE = 2000
 """Events read at once of a log that is gone through."""
-
-DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
-
-
-class NewEvent(NamedTuple):
-    """An event to append. `data` and `metadata` are anything that is a JSON object when serialised."""
-
-    type: str
-    data: Any
-    metadata: Any
-    schema_version: int = 1
-
-
-class RecordedEvent(NamedTuple):
-    """An event as it is stored; its JSON is decoded when it is asked for."""
-
-    position: int
-    stream: str
-    version: int
-    type: str
-    data_json: str
-    metadata_json: str
-    recorded_at: str
-    schema_version: int
-
-    @property
-    def data(self) -> dict[str, Any]:
-        data: dict[str, Any] = from_json(self.data_json)
-        return data
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        metadata: dict[str, Any] = from_json(self.metadata_json)
-        return metadata
-
-    def shown(self) -> dict[str, Any]:
-        """As the API and the command show it."""
-        return {
-            "id": self.position,
-            "type": self.type,
-            "data": self.data,
-            "schema_version": self.schema_version,
-            "stream": self.stream,
-            "version": self.version,
-            "recorded_at": self.recorded_at,
-            "metadata": self.metadata,
-        }
-
-    def model(self, events: Types[E]) -> E:
-        """As one of these. Raises UnknownShape."""
-        try:
-            event = events[self.type]
-        except KeyError:
-            raise UnknownShape(self.type, self.schema_version) from None
-        return event.recorded(self.schema_version, self.data_json)
 
 
 class Append(NamedTuple):

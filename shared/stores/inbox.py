@@ -12,8 +12,8 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, select
 
-from shared.database.engines import BigInt, entries, fetch, insert_rows, upsert_rows
-from shared.messages import now
+from shared.clock import now
+from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
 from shared.preconditions import EXISTS, Precondition
 
 metadata = MetaData()

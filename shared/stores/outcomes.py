@@ -4,25 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import (
-    Column,
-    Connection,
-    Index,
-    Integer,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    delete,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, cast, delete, func, select, text
 
-from shared.database.engines import BigInt, entries, fetch, insert_rows
+from shared.database.statements import BigInt, entries, fetch, insert_rows
 from shared.stores.event_store import metadata
 from shared.stores.inbox import Accepted
+from shared.stores.set_aside import SetAside, aside, set_aside
 
 FAILED = text("status = 'failed'")
 
@@ -38,15 +25,6 @@ outcomes = Table(
     Index("outcomes_failed", "seq", sqlite_where=FAILED, postgresql_where=FAILED),
 )
 
-aside = Table(
-    "set_aside",
-    metadata,
-    Column("seq", BigInt, primary_key=True, autoincrement=False),
-    Column("stream", String, nullable=False, index=True),
-    Column("tries", Integer, nullable=False),
-    Column("error", Text),
-)
-
 
 Status = Literal["succeeded", "rejected", "failed"]
 
@@ -60,15 +38,6 @@ class Outcome(NamedTuple):
     version: int | None = None
     position: int | None = None
     problem: dict[str, Any] | None = None
-
-
-class SetAside(NamedTuple):
-    """A command to be tried again, after `tries` in vain; or one that waits behind such a command on its stream."""
-
-    seq: int
-    stream: str
-    tries: int
-    error: str | None
 
 
 class Reached(NamedTuple):
@@ -98,31 +67,6 @@ def last_seq(connection: Connection) -> int:
     return max(reached(connection))
 
 
-def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
-    """Keep commands to be taken up again."""
-    insert_rows(connection, aside, new)
-
-
-def set_aside_after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
-    """The commands set aside past a seq, in order of seq."""
-    return [SetAside(*row) for row in connection.execute(_aside_after, {"after": seq, "limit": limit})]
-
-
-def find_set_aside(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
-    """Those of the commands that are set aside."""
-    return [SetAside(*row) for row in connection.execute(_find_aside, {"seqs": list(seqs)})]
-
-
-def count_set_aside(connection: Connection) -> int:
-    return int(fetch(connection, _count_aside)[0][0])
-
-
-def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
-    """They are set aside no more."""
-    if these:
-        connection.execute(delete(aside).where(aside.c.seq.in_([each.seq for each in these])))
-
-
 def begin_again(connection: Connection, command: Accepted) -> None:
     """Forget the outcome of a command: it is handled as if it had been accepted now."""
     connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
@@ -132,11 +76,6 @@ def begin_again(connection: Connection, command: Accepted) -> None:
 def failed(connection: Connection, *, limit: int) -> list[int]:
     """The seqs of the commands that failed, the latest first."""
     return list(connection.scalars(_failed.limit(limit)))
-
-
-def stuck_streams(connection: Connection) -> set[str]:
-    """The streams on which a command is set aside, so that those behind it must wait."""
-    return set(connection.scalars(_stuck_streams))
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
@@ -151,10 +90,5 @@ def _json(value: Any) -> str:
 _columns = [outcomes.c[name] for name in Outcome._fields]
 _seqs = entries(bindparam("seqs"))
 _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt))))
-_aside = select(*(aside.c[name] for name in SetAside._fields))
-_aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
-_find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
-_count_aside = select(func.count()).select_from(aside)
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
-_stuck_streams = select(aside.c.stream).distinct()
 _reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy import Column, Connection, String, Table, bindparam, delete, func, literal_column, select, union_all
 
-from shared.database.engines import BigInt, entries, execute_rows, fetch, insert_rows, upsert_rows
+from shared.database.statements import BigInt, entries, execute_rows, fetch, insert_rows, upsert_rows
 from shared.decider import UniqueKey
 from shared.stores.event_store import metadata
 

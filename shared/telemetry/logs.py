@@ -20,10 +20,10 @@ from structlog.dev import ConsoleRenderer
 from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from shared.clock import now
 from shared.errors.reasons import reason_of
 from shared.errors.tracebacks import traceback_of
 from shared.errors.visible import visible, visible_json
-from shared.messages import now
 from shared.settings import Settings
 
 T = TypeVar("T")

@@ -18,10 +18,11 @@ from api.reading.feed import Feed
 from api.reading.log_pages import PAGE, Pages, Reader, Wanted
 from api.reading.store import Store
 from api.reading.turns import AT_ONCE, Turns
-from api.routes import commands, history
+from api.routes import history, submit
+from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
-from shared.stores.event_store import Append, NewEvent
+from shared.stores.event_store import Append
 from shared.stores.outcomes import Outcome
 from tests.support.service import Service
 from tests.support.stores import JOHN, Stores, accept, create
@@ -183,7 +184,7 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
         app = create_app(stores.settings)
         async with app.router.lifespan_context(app):
             request = Request({"type": "http", "app": app, "client": ("10.0.0.1", 1)})
-            left = (commands._left(request, command, outcome, "users", lambda *_: Now(2)) for _ in range(20))
+            left = (submit._left(request, command, outcome, "users", lambda *_: Now(2)) for _ in range(20))
             return await asyncio.gather(*left)
 
     assert asyncio.run(story()) == [Now(1)] * 20

@@ -29,8 +29,9 @@ from api.http import streaming
 from api.http.streaming import HEARTBEAT, Streams
 from api.reading import feed, log_pages
 from shared.database.sqlite import path_of
+from shared.messages import NewEvent
 from shared.stores import event_store
-from shared.stores.event_store import Append, NewEvent
+from shared.stores.event_store import Append
 from tests.support.follower import Follower
 from tests.support.service import Service, answers, api, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores

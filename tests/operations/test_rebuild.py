@@ -19,16 +19,16 @@ from sqlalchemy.exc import OperationalError
 from cli.errors import Refused
 from cli.projections import rebuild
 from cli.projections.shadow import beside, has_tables
-from shared import projection
 from shared.database import engines
-from shared.database.engines import execute_rows, insert_rows
+from shared.database.statements import execute_rows, insert_rows
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users.read_models import users as read_model
 from shared.domain.users.read_models.users import users
-from shared.projection import Projection, Stands
+from shared.messages import RecordedEvent
+from shared.projection import Projection
 from shared.settings import Settings
-from shared.stores import inbox
-from shared.stores.event_store import RecordedEvent
+from shared.stores import checkpoints, inbox
+from shared.stores.checkpoints import Stands
 from tests.support.command_line import cqrs, told
 from tests.support.rebuilding import STAGES
 from tests.support.service import Service, api, clean_environment, environment, eventually
@@ -86,7 +86,7 @@ def rows(stores: Stores, what: str = "*") -> list[tuple[Any, ...]]:
 
 def stands(stores: Stores, name: str = "users") -> Stands:
     with reading(stores, name) as connection:
-        return projection.stands(connection, name)
+        return checkpoints.stands(connection, name)
 
 
 def is_clean(stores: Stores) -> bool:

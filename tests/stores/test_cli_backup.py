@@ -14,11 +14,11 @@ from sqlalchemy import text
 
 from cli.projections.shadow import beside, has_tables
 from cli.stores import verification
-from shared import projection
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.projection import Stop
 from shared.settings import Settings
+from shared.stores import checkpoints
+from shared.stores.checkpoints import Stop
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN, Stores, accept, create
@@ -208,7 +208,7 @@ def test_a_projection_that_is_stopped_keeps_nobody_from_restoring_what_it_is_mad
         raise ZeroDivisionError("a bug")
 
     with used.read_model.begin() as connection:
-        projection.move_stop(connection, "users", Stop(3, "ZeroDivisionError: a bug"))
+        checkpoints.move_stop(connection, "users", Stop(3, "ZeroDivisionError: a bug"))
     monkeypatch.setattr(
         verification, "PROJECTIONS", {**PROJECTIONS, "users": replace(PROJECTIONS["users"], project=project)}
     )

@@ -14,9 +14,10 @@ from cli.events import cloud_events
 from cli.events.cloud_events import Damaged
 from cli.stores.init import init
 from shared.database import engines
+from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store, outcomes
-from shared.stores.event_store import RecordedEvent, events
+from shared.stores.event_store import events
 from shared.stores.unique_keys import unique_keys
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, clean_environment, eventually

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from shared.database import engines, sqlite
+from shared.database import engines, sqlite, statements
 from shared.stores import event_store, inbox
 from tests.support.stores import Stores, accept, create
 
@@ -68,12 +68,12 @@ def test_p8_trouble_is_told_and_mended_the_same_way_for_rows_that_go_straight_to
     row = (1, "a-1", 1, "A", "{}", "{}", "", 1)
     first = opened()
     with pytest.raises(IntegrityError), stores.events.begin() as connection:
-        engines.insert_rows(connection, event_store.events, [row, row])
+        statements.insert_rows(connection, event_store.events, [row, row])
     assert opened() is first
     with stores.events.connect() as connection:
         connection.exec_driver_sql("PRAGMA query_only = ON")
         with pytest.raises(OperationalError, match="readonly"):
-            engines.insert_rows(connection, event_store.events, [row])
+            statements.insert_rows(connection, event_store.events, [row])
     assert opened() is not first
     with stores.events.begin() as connection:
         assert event_store.last_position(connection) == 0

@@ -11,9 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.stores.init import init
 from shared.database import engines
+from shared.messages import NewEvent, RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store
-from shared.stores.event_store import Append, NewEvent, RecordedEvent, WrongExpectedVersion
+from shared.stores.event_store import Append, WrongExpectedVersion
 
 pytestmark = pytest.mark.both_engines
 

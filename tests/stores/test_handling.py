@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from shared.database import engines
-from shared.database.taken import Taken
+from shared.database.errors import Taken
 from shared.decider import Rejected, UniqueKey
 from shared.domain.users import decider
+from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store, outcomes, unique_keys
-from shared.stores.event_store import RecordedEvent
 from shared.stores.outcomes import Outcome
 from tests.support.stores import Stores, accept, create, new_handler, refusing, update
 from workers.handling import handler as commands

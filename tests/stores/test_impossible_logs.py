@@ -18,16 +18,15 @@ from cli.errors import Refused
 from cli.events import cloud_events, importing
 from cli.events.cloud_events import LONGEST, Damaged
 from cli.stores import verification
-from shared import projection
 from shared.database import engines
 from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
-from shared.projection import Stop
+from shared.messages import RecordedEvent
 from shared.schemas import folding
 from shared.schemas.folding import Wrong
 from shared.settings import Settings
-from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
+from shared.stores import checkpoints, event_store
+from shared.stores.checkpoints import Stop
 from shared.stores.unique_keys import unique_keys
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment, environment, eventually
@@ -175,7 +174,7 @@ def test_what_only_this_engine_can_not_take_is_refused_too(engine: str, stores: 
 
 def test_verify_tells_of_a_projection_that_is_stopped(stores: Stores) -> None:
     with stores.read_model.begin() as connection:
-        projection.move_stop(connection, "users", Stop(7, "ValueError: a bug"))
+        checkpoints.move_stop(connection, "users", Stop(7, "ValueError: a bug"))
     wrong = told(stores.settings, "verify", code=1)["wrong"]
     assert wrong == "users is stopped before event 7: ValueError: a bug"
 

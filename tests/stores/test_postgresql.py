@@ -18,10 +18,11 @@ from structlog.testing import capture_logs
 from cli.stores.init import init
 from shared.database import engines, postgresql
 from shared.domain.users import decider
+from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store, inbox
 from shared.stores.deciding import SOMEBODY, note_of
-from shared.stores.event_store import Append, NewEvent
+from shared.stores.event_store import Append
 from tests.support.postgresql import Postgres
 from tests.support.service import eventually
 from tests.support.stores import Stores, accept, create

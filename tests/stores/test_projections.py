@@ -14,15 +14,15 @@ from structlog.testing import capture_logs
 
 from cli.errors import Refused
 from cli.stores.init import init
-from shared import projection
 from shared.database import engines
 from shared.domain.aggregates import EVENTS
 from shared.domain.users.read_models.users import User, users, users_after
-from shared.messages import Event
-from shared.projection import Projection, Stop
+from shared.messages import Event, NewEvent, RecordedEvent
+from shared.projection import Projection
 from shared.settings import Settings
-from shared.stores import event_store
-from shared.stores.event_store import Append, NewEvent, RecordedEvent
+from shared.stores import checkpoints, event_store
+from shared.stores.checkpoints import Stop
+from shared.stores.event_store import Append
 from tests.support.stores import Stores, accept, create, refusing, update
 from workers.projecting import chunk as projections
 
@@ -53,7 +53,7 @@ def rows(read_model: Engine) -> list[User]:
 
 def reached(stores: Stores) -> int:
     with stores.read_model.begin() as connection:
-        return projection.checkpoint(connection, "users")
+        return checkpoints.checkpoint(connection, "users")
 
 
 def test_users_show_the_latest_address_and_version(stores: Stores) -> None:
@@ -134,7 +134,7 @@ def test_p6_what_is_appended_while_a_chunk_is_read_is_projected_once(
 def test_a_read_model_ahead_of_the_log_is_refused(stores: Stores) -> None:
     happen(stores, 1)
     with stores.read_model.begin() as connection:
-        projection.move_checkpoint(connection, "users", 7)
+        checkpoints.move_checkpoint(connection, "users", 7)
     with pytest.raises(projections.LogIsShorter, match="the log ends at 1, users is at 7 already"):
         catch_up(stores)
     with pytest.raises(Refused, match="the log ends at event 1, the read model at 7"):
@@ -172,12 +172,12 @@ def test_p6_a_projection_keeps_what_comes_before_an_event_that_it_can_not_apply(
         for _ in range(3):
             assert not projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection) == {"users": Stop(7, "ZeroDivisionError: a bug")}
+        assert checkpoints.stops(connection) == {"users": Stop(7, "ZeroDivisionError: a bug")}
     assert (len(rows(stores.read_model)), reached(stores)) == (6, 6)
     assert len([line for line in said if line["log_level"] == "error"]) == 1
     catch_up(stores)
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection) == {}
+        assert checkpoints.stops(connection) == {}
     assert (len(rows(stores.read_model)), reached(stores)) == (10, 13)
 
 
@@ -187,7 +187,7 @@ def test_an_event_that_is_not_as_the_code_wants_it_stops_the_projection_too(stor
         event_store.append(connection, Append("user-2", [NewEvent("UserCreated", {"user_id": "?"}, {})], 0))
     assert not projections.catch_up(stores.events, stores.read_model, users)
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection)["users"].event == 2
+        assert checkpoints.stops(connection)["users"].event == 2
 
 
 def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Stores) -> None:
@@ -198,7 +198,7 @@ def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Sto
     happen(stores, 3)
     projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
     with stores.read_model.begin() as connection:
-        stop = projection.stops(connection)["users"]
+        stop = checkpoints.stops(connection)["users"]
     assert stop.event == 2
     assert re.match("no such column|undefined column", stop.error)
     assert reached(stores) == 1
@@ -211,7 +211,7 @@ def test_words_that_a_store_can_not_hold_are_told_in_others(stores: Stores) -> N
     happen(stores, 1)
     projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection) == {"users": Stop(1, r"ValueError: a \x00")}
+        assert checkpoints.stops(connection) == {"users": Stop(1, r"ValueError: a \x00")}
 
 
 def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
@@ -220,7 +220,7 @@ def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
     for which in (broken, users):
         projections.try_to_catch_up(stores.events, stores.read_model, which)
     with stores.read_model.begin() as connection:
-        assert [projection.checkpoint(connection, name) for name in ("broken", "users")] == [0, 4]
+        assert [checkpoints.checkpoint(connection, name) for name in ("broken", "users")] == [0, 4]
 
 
 def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
@@ -229,7 +229,7 @@ def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
         projections.catch_up(stores.events, stores.read_model, replace(users, name=name, project=bug))
     catch_up(stores)
     with stores.read_model.begin() as connection:
-        assert projection.stops(connection).keys() == {"broken"}
+        assert checkpoints.stops(connection).keys() == {"broken"}
 
 
 def test_one_that_stands_still_tries_one_event_only(stores: Stores) -> None:
@@ -316,7 +316,7 @@ def project(settings: Settings, upto: int) -> None:
     while True:
         projections.catch_up(store, read_model, users)
         with read_model.begin() as connection:
-            if projection.checkpoint(connection, "users") == upto:
+            if checkpoints.checkpoint(connection, "users") == upto:
                 return
 
 

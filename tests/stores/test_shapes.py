@@ -21,11 +21,11 @@ from shared.domain.users import decider, messages
 from shared.domain.users.messages import UserCreated, UserEmailUpdated
 from shared.domain.users.read_models import stats
 from shared.domain.users.read_models.users import users
-from shared.messages import Event, UnknownShape
+from shared.messages import Event, NewEvent, UnknownShape
 from shared.schemas import check, event_shapes
 from shared.settings import Settings
-from shared.stores import event_store, outcomes
-from shared.stores.event_store import Append, NewEvent
+from shared.stores import checkpoints, event_store, outcomes, set_aside
+from shared.stores.event_store import Append
 from shared.stores.inbox import Submission
 from tests.stores.test_event_store import steps
 from tests.support.command_line import cqrs, told
@@ -241,7 +241,7 @@ def test_a_command_waits_for_a_worker_that_knows_what_its_stream_holds(
     with stores.events.begin() as log:
         assert outcomes.find(log, [first.seq, second.seq, other.seq]).keys() == {other.seq}
         error = "UnknownShape: UserCreated of schema version 2 is not known to this version"
-        told = [(each.tries, each.error) for each in outcomes.find_set_aside(log, [first.seq, second.seq])]
+        told = [(each.tries, each.error) for each in set_aside.find_set_aside(log, [first.seq, second.seq])]
         assert told == [(0, error), (0, None)]
     monkeypatch.setattr(handler, "AGGREGATES", {"user": replace(decider.users, events=KNOWN)})
     assert stores.handler.retry() == 2
@@ -265,7 +265,7 @@ def test_a_projection_stops_before_an_event_that_only_a_newer_version_knows(
         while chunk.catch_up(stores.events, stores.read_model, which):
             pass
         with stores.read_model.begin() as connection:
-            return projection.checkpoint(connection, which.name)
+            return checkpoints.checkpoint(connection, which.name)
 
     assert reached(users) == 1
     assert reached(replace(users, events=KNOWN)) == 2
@@ -279,7 +279,7 @@ def test_who_reads_nothing_of_an_event_takes_it_in_any_shape(stores: Stores) -> 
     with engines.briefly(engines.writer(stores.settings.read_model_of("stats"), lock="stats")) as engine:
         chunk.catch_up(stores.events, engine, stats.stats)
         with engine.begin() as connection:
-            assert projection.stops(connection) == {}
+            assert checkpoints.stops(connection) == {}
             assert connection.execute(select(stats.table.c.users)).scalar_one() == 1
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from cli.stores.init import init
 from shared import projection
 from shared.database import engines
-from shared.database.engines import BigInt
+from shared.database.statements import BigInt
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users.read_models import emails
 from shared.projection import Projection

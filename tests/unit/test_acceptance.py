@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from api.accepting import acceptor as acceptance
-from api.accepting.acceptor import BATCH, Acceptor, Announcer
+from api.accepting.acceptor import BATCH, Acceptor
+from api.accepting.announcer import Announcer
 from api.http.problems import Problem
 from api.service import Service
 from shared.broker import bus

@@ -16,7 +16,7 @@ from cli import output
 from cli.events import cloud_events
 from cli.up.supervisor import Role
 from shared.errors.visible import shortened, visible, visible_json
-from shared.stores.event_store import RecordedEvent
+from shared.messages import RecordedEvent
 from shared.telemetry import logs
 
 STEERING = {

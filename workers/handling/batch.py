@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 from pydantic_core import from_json
 
+from shared.clock import now
 from shared.database.engines import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
-from shared.messages import UnknownShape, now
+from shared.messages import NewEvent, RecordedEvent, UnknownShape
 from shared.preconditions import Precondition
-from shared.stores.event_store import Append, Heads, NewEvent, RecordedEvent
+from shared.stores.event_store import Append, Heads
 from shared.stores.inbox import Accepted
-from shared.stores.outcomes import Outcome, SetAside
+from shared.stores.outcomes import Outcome
+from shared.stores.set_aside import SetAside
 from shared.stores.unique_keys import Holders
 from shared.telemetry import logs
 from workers.handling.folds import Fold

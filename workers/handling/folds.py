@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection
 
+from shared.messages import RecordedEvent
 from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
 
 KEPT = 10_000
 """Streams, the latest to be used."""

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from shared.database.engines import attempt, is_trouble
-from shared.database.taken import Taken
+from shared.database.engines import is_trouble
+from shared.database.errors import Taken
+from shared.database.statements import attempt
 from shared.decider import UniqueKey
 from shared.domain.aggregates import AGGREGATES
-from shared.stores import event_store, inbox, outcomes, unique_keys
+from shared.stores import event_store, inbox, outcomes, set_aside, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted
-from shared.stores.outcomes import SetAside
+from shared.stores.set_aside import SetAside
 from shared.stores.unique_keys import Holders
 from workers import measures, reporting
 from workers.handling.batch import Batch
@@ -75,13 +76,13 @@ class CommandHandler:
                 self._be_careful()
             new = inbox.read_after(reading, max(reached), limit=self._limit())
             self._seen = new[-1].seq if new else max(reached)
-            tries = _take_back(connection, outcomes.find_set_aside(connection, [suspect.seq])) if suspect else {}
+            tries = _take_back(connection, set_aside.find_set_aside(connection, [suspect.seq])) if suspect else {}
             chunk = _upto(suspect, inbox.read(reading, tries) + new)
             if not chunk:
                 if suspect:
                     self._watch.forget(connection)
                 return 0
-            stuck = outcomes.stuck_streams(connection) if reached.aside else set()
+            stuck = set_aside.stuck_streams(connection) if reached.aside else set()
             batches = self._handle(connection, Turn(chunk, stuck, tries, suspect))
             folds = Folds.of(connection)
             self._seen = chunk[-1].seq
@@ -105,7 +106,7 @@ class CommandHandler:
             with self._store.begin() as connection, self._inbox.connect() as reading:
                 if self._watch.suspect(connection):  # `handle` sees to it first
                     return count
-                tries = _take_back(connection, outcomes.set_aside_after(connection, after, limit=self._limit()))
+                tries = _take_back(connection, set_aside.set_aside_after(connection, after, limit=self._limit()))
                 if not tries:
                     return count
                 turn = Turn(inbox.read(reading, tries), stuck, tries)
@@ -190,7 +191,7 @@ def _upto(suspect: Suspect | None, chunk: list[Accepted]) -> list[Accepted]:
 
 def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int, int]:
     """Returns how often each was tried in vain, by seq."""
-    outcomes.take_back(connection, these)
+    set_aside.take_back(connection, these)
     return {each.seq: each.tries for each in these}
 
 
@@ -218,4 +219,4 @@ def _write(connection: Connection, batch: Batch) -> None:
     event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
     unique_keys.move(connection, batch.moved, contested=batch.contested())
-    outcomes.set_aside(connection, batch.set_aside)
+    set_aside.set_aside(connection, batch.set_aside)

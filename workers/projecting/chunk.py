@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from shared import projection
 from shared.database.engines import is_trouble
 from shared.database.keepalive import Life
 from shared.domain.aggregates import EVENTS
 from shared.errors.reasons import Plain, reason_of
-from shared.messages import Event
-from shared.projection import Projection, Stop
-from shared.stores import event_store
-from shared.stores.event_store import RecordedEvent
+from shared.messages import Event, RecordedEvent
+from shared.projection import Projection
+from shared.stores import checkpoints, event_store
+from shared.stores.checkpoints import Stop
 from shared.telemetry import logs
 from workers import measures, reporting
 
@@ -70,7 +69,7 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
 
 def advance(connection: Connection, reading: Connection, which: Projection, *, upto: int = sys.maxsize) -> Advance:
     """Project the next chunk in a transaction that is open, up to a position; nothing if the projection is paused."""
-    position, paused, stopped = projection.stands(connection, which.name)
+    position, paused, stopped = checkpoints.stands(connection, which.name)
     limit = min(1 if stopped else CHUNK, upto - position)
     if paused or limit <= 0:
         return Advance(position, more=False)
@@ -83,7 +82,7 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
     failure = _project(connection, which, its)
     reached = failure.position - 1 if failure else events[-1].position
     _note(connection, which, failure, stopped)
-    projection.move_checkpoint(connection, which.name, reached)
+    checkpoints.move_checkpoint(connection, which.name, reached)
     more = not failure and (bool(stopped) or len(events) == CHUNK)
     return Advance(reached, more, events[: reached - position])
 
@@ -126,7 +125,7 @@ def _note(connection: Connection, which: Projection, failure: Failure | None, be
     stop = failure and Stop(failure.position, reason_of(failure.error))
     if (stop and stop.event) == (before and before.event):
         return
-    projection.move_stop(connection, which.name, stop)
+    checkpoints.move_stop(connection, which.name, stop)
     if failure:
         log.error(
             "a projection stops before an event",

@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.domain.users.messages import UserEvent
 from shared.domain.users.read_models.users import Moved, User, changes, users
-from shared.stores.event_store import RecordedEvent
+from shared.messages import RecordedEvent
 
 
 def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:

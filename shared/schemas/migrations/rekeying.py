@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from shared.database.engines import BigInt, execute_rows, fetch, insert_rows
+from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.aggregates import AGGREGATES
 from shared.domain.users import addresses
 from shared.domain.users.read_models import emails

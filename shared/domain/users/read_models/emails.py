@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from sqlalchemy import Column, Connection, Index, String, Table, bindparam, select, update
 
-from shared.database.engines import BigInt, execute_rows, fetch, insert_rows
+from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.addresses import key
 from shared.domain.users.messages import UserEvent
 from shared.domain.users.read_models.users import User, changes, users
+from shared.messages import RecordedEvent
 from shared.projection import Projection, metadata
-from shared.stores.event_store import RecordedEvent
 
 table = Table(
     "emails",

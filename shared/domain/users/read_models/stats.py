@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, String, Table, bindparam, select, update
 
-from shared.database.engines import BigInt, execute_rows, fetch, insert_rows
+from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.read_models.users import users
-from shared.messages import Event
+from shared.messages import Event, RecordedEvent
 from shared.projection import Projection, metadata
-from shared.stores.event_store import RecordedEvent
 
 table = Table(
     "daily",

@@ -5,10 +5,10 @@ from typing import NamedTuple, get_args
 
 from sqlalchemy import Column, Connection, String, Table, bindparam, select, update
 
-from shared.database.engines import BigInt, execute_rows, fetch, insert_rows
+from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.messages import UserCreated, UserEmailUpdated, UserEvent
+from shared.messages import RecordedEvent
 from shared.projection import Projection, metadata
-from shared.stores.event_store import RecordedEvent
 
 table = Table(
     "users",

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import Column, String
 
-from shared.database.engines import BigInt
+from shared.database.statements import BigInt
 
 revision = "0004"
 down_revision = "0003"

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import Column, String, Text
 
-from shared.database.engines import BigInt
+from shared.database.statements import BigInt
 
 revision = "0001"
 down_revision = None
