@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache, partial
 from typing import Self
 
@@ -148,3 +148,8 @@ class Service:
     async def _reached(self, which: str, positions: Collection[int]) -> dict[int, bool]:
         reached = await self.read_models[which].read(checkpoints.checkpoint, which)
         return {position: True for position in positions if reached >= position}
+
+
+def turn(request: Request, store: Store) -> AbstractAsyncContextManager[None]:
+    """To be held while many rows of a store are read and shown."""
+    return Service.of(request).turns[store].one(client_of(request))

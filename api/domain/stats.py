@@ -11,8 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from api.http.documentation import QUERY, headers
 from api.http.paging import Limit, MinPosition, page
 from api.http.routing import Route
-from api.reading.turns import turn
-from api.service import Service
+from api.service import Service, turn
 from shared.domain.users.read_models import stats
 
 ISO_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -14,10 +14,9 @@ from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.preconditions import tag_of, unmet
 from api.http.preferences import Prefer
 from api.http.routing import Route
-from api.reading.turns import turn
 from api.routes import history
 from api.routes.submit import Command, IdempotencyKey, submit
-from api.service import Service
+from api.service import Service, turn
 from shared.domain.users import history as past
 from shared.domain.users.messages import CreateUser, UpdateUserEmail
 from shared.domain.users.read_models import emails

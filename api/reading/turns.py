@@ -3,13 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
-from fastapi import Request
-
-from api.http.clients import client_of
-from api.reading.store import Store, bounded
-from api.service import Service
+from api.reading.store import bounded
 
 AT_ONCE = 4
 """Queries: so many pages are in memory, and so many pieces of work are done each time the event loop goes round."""
@@ -58,8 +54,3 @@ class Turns:
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-def turn(request: Request, store: Store) -> AbstractAsyncContextManager[None]:
-    """To be held while many rows of a store are read and shown."""
-    return Service.of(request).turns[store].one(client_of(request))

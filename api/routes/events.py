@@ -11,8 +11,7 @@ from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.routing import Route
 from api.http.streaming import LAST_EVENT_ID, EventStream
 from api.reading.log_pages import Wanted
-from api.reading.turns import turn
-from api.service import Service, unknown
+from api.service import Service, turn, unknown
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 

@@ -13,8 +13,7 @@ from api.http.documentation import TYPES
 from api.http.paging import MAX_INTEGER, page
 from api.http.problems import Problem, invalid
 from api.reading.store import Store
-from api.reading.turns import turn
-from api.service import Service
+from api.service import Service, turn
 from cli.projections import comparison
 from shared import clock
 from shared.clock import written

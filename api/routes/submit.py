@@ -14,9 +14,8 @@ from api.http import problems
 from api.http.preconditions import conditional
 from api.http.preferences import applied, wait_of
 from api.http.problems import Details, Problem
-from api.reading.turns import turn
 from api.routes import history
-from api.service import Service
+from api.service import Service, turn
 from api.serving import correlation
 from shared.messages import UnknownShape
 from shared.stores.inbox import Acceptance, Accepted, Submission
