@@ -1,4 +1,4 @@
-.PHONY: help up test test-fast test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
+.PHONY: help reference up test test-fast test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -8,56 +8,59 @@ PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-up: .venv/up ## Run the whole service; Ctrl-C stops it
+up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 	@exec .venv/bin/cqrs up
 
-test: .venv/dev ## Run the tests
+test: .venv/dev ## Run all tests
 	@.venv/bin/python $(PYTEST)
 
 FAST := tests/domain tests/unit tests/stores
 
-test-fast: .venv/dev ## Those of the tests that need no running service, in a minute
+test-fast: .venv/dev ## Run the tests that need no running service, in a minute
 	@.venv/bin/python $(PYTEST) $(FAST)
 
-test-pythons: .venv/dev ## The same on every other Python there is: python3.X on the PATH, or one of pyenv's
+test-pythons: .venv/dev ## Run the fast tests on every other Python: python3.X on the PATH, or one of pyenv's
 	@.ci/pythons $(PYTEST) $(FAST)
 
-storm: .venv/dev ## Kill and freeze processes under load, 200 times, then account for every command; STORE=postgresql
+storm: .venv/dev ## Kill and freeze processes 200 times under load, then account for every command; STORE=postgresql
 	@.venv/bin/python -m tests.faults.storm --store $(or $(STORE),sqlite) $(ARGS)
 
-check: .venv/dev ## Lint, types, import contracts
+check: .venv/dev ## Lint, format, types and import contracts; changes nothing
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-fmt: .venv/dev ## Format, and mend what a linter can
+fmt: .venv/dev ## Format, and mend what the linter can
 	@.venv/bin/ruff check --fix-only .
 	@.venv/bin/ruff format .
 
-demo: .venv/dev ## 10,000 people and 5,000 changes against the running service, then checks
+demo: .venv/dev ## Drive the running service with 10,000 people and 5,000 changes, then check everything
 	@.venv/bin/python -m benchmarks.demo
 
-bench: .venv/dev ## Measure it beside the usual stack and what the machine allows, 15 minutes
+bench: .venv/dev ## Measure the service beside others and what the machine allows, 15 minutes
 	@.venv/bin/python -m benchmarks.bench
 
 bench-quick: .venv/dev ## The same in 2 minutes; fails if a ratio is missed by more than noise explains
 	@.venv/bin/python -m benchmarks.bench quick
 
-bench-growth: .venv/dev ## How cost grows with streams, log, commands and connections, 10 minutes
+bench-growth: .venv/dev ## Measure how cost grows with streams, log, commands and connections, 10 minutes
 	@.venv/bin/python -m benchmarks.bench growth
 
-bench-scale: .venv/dev ## What more processes give, on SQLite and on PostgreSQL, 12 minutes
+bench-scale: .venv/dev ## Measure what more processes give, on SQLite and PostgreSQL, 12 minutes
 	@.venv/bin/python -m benchmarks.bench scaling
 
-migration: .venv/up ## A new revision of a store's schema: STORE=event_store MESSAGE="…"
+reference: .venv/dev ## Renew docs/reference/command.md from the help of cqrs
+	@.venv/bin/python -m tests.support.reference
+
+migration: .venv/up ## Make a revision of a store's schema: STORE=event_store MESSAGE="…"
 	@.venv/bin/alembic -n $(STORE) revision -m "$(MESSAGE)" --rev-id $$(ls shared/schemas/migrations/$(STORE)/r*.py | wc -l | xargs expr 1 + | xargs printf %04d)
 
-lock: ## Pin every dependency anew; needs uv
+lock: ## Pin every dependency anew, with hashes; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
-clean: ## Remove the virtual environment and the caches, never the data
+clean: ## Remove the virtual environments and the caches, never the data
 	rm -rf .venv .venv-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
