@@ -31,7 +31,7 @@ class Request:
 
     @property
     def allowed(self) -> set[int]:
-        """The statuses that the README's table has for it, but 503."""
+        """The statuses that docs/reference/http.md has for it, but 503."""
         if not self.wait:
             return {202}
         if self.method == "POST":
