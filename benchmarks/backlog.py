@@ -13,7 +13,7 @@ from benchmarks.contestants import ours
 from shared import tuning
 from shared.database.errors import Taken
 from shared.settings import Settings
-from workers.handling.handler import REST, CommandHandler
+from workers.handling.handler import TAKEN_REST_SECONDS, CommandHandler
 
 WITHIN = 60.0
 """Seconds for all to be there, and to an end."""
@@ -82,7 +82,7 @@ def _handle(handler: CommandHandler) -> bool:
     try:
         return handler.handle() > 0
     except Taken:
-        time.sleep(REST)
+        time.sleep(TAKEN_REST_SECONDS)
         return True
 
 

@@ -8,7 +8,7 @@ from celery.beat import Scheduler
 
 from shared.broker import bus
 from workers import bootsteps
-from workers.app import EVERY, app, settings, wake
+from workers.app import WAKE_EVERY, app, settings, wake
 
 
 class Beat(Scheduler):  # type: ignore[misc]
@@ -19,8 +19,8 @@ class Beat(Scheduler):  # type: ignore[misc]
         for task in bus.QUEUES:
             wake(task)
         with suppress(*bus.BrokerDown):
-            bus.show_beat(app, lasts=3 * EVERY)
-        bootsteps.show(settings.alive_file, [bus.BEAT])
+            bus.show_beat(app, lasts=3 * WAKE_EVERY)
+        bootsteps.show_alive(settings.alive_file, [bus.BEAT])
         # Redis gives a message to who has waited longest, and workers ask anew each second: at a steady pace it would
         # always be the same one, and one that can't do what is to be done would keep it from one that can.
-        return EVERY + uniform(0, 0.5)  # noqa: S311 nobody is to be kept from guessing it
+        return WAKE_EVERY + uniform(0, 0.5)  # noqa: S311 nobody is to be kept from guessing it

@@ -21,7 +21,7 @@ from shared.stores.event_store import Append
 from shared.stores.inbox import Submission
 from workers.handling.handler import CommandHandler
 from workers.poison.watch import Watch
-from workers.projecting import chunk
+from workers.projecting import runner
 
 PAGE = 1000
 """Events read at a time."""
@@ -78,7 +78,7 @@ def project(settings: Settings) -> float:
     )
     tuning.collect_less()
     began = time.perf_counter()
-    while chunk.catch_up(log, read_model, users):
+    while runner.catch_up(log, read_model, users):
         pass
     seconds = time.perf_counter() - began
     with read_model.connect() as connection:

@@ -21,7 +21,7 @@ from shared.stores.event_store import Append
 from tests.api.test_http import assert_documented, problem
 from tests.support.service import Service, api
 from tests.support.stores import JOHN, Stores, accept, create, update
-from workers.projecting import chunk
+from workers.projecting import runner
 
 WAIT = {"Prefer": "wait=10"}
 
@@ -62,7 +62,7 @@ def test_the_fold_of_any_version_is_what_the_read_model_shows_of_it(stores: Stor
     accept(stores, create("0@example.com"))
     for version in range(1, 6):
         stores.handler.handle()
-        chunk.catch_up(stores.events, stores.read_model, users)
+        runner.catch_up(stores.events, stores.read_model, users)
         with stores.read_model.begin() as shown, stores.events.begin() as log:
             row = user(shown, 1)
             assert row

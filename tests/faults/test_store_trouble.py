@@ -19,7 +19,7 @@ from shared.domain.users.read_models.users import users
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN, Stores, accept, create
 from tests.support.trouble import goes_all_the_way, locked, new_email, posting
-from workers.projecting import chunk
+from workers.projecting import runner
 
 STORES = ("inbox", "event_store", "read_model")
 
@@ -216,7 +216,7 @@ def handle(stores: Stores) -> int:
 
 
 def project(stores: Stores) -> int:
-    chunk.catch_up(stores.events, stores.read_model, users)
+    runner.catch_up(stores.events, stores.read_model, users)
     with stores.read_model.connect() as connection:
         return int(connection.exec_driver_sql("SELECT count(*) FROM users").scalar() or 0)
 

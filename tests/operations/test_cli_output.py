@@ -12,7 +12,7 @@ from shared.settings import Settings
 from tests.support.command_line import cqrs
 from tests.support.service import clean_environment, free_port
 from tests.support.stores import Stores, accept, create
-from workers.projecting import chunk
+from workers.projecting import runner
 
 CQRS = [sys.executable, "-m", "cli"]
 
@@ -26,7 +26,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 def filled(stores: Stores) -> Settings:
     accept(stores, *(create(f"bücher{n}@example.com") for n in range(300)))
     stores.handler.handle()
-    chunk.catch_up(stores.events, stores.read_model, users)
+    runner.catch_up(stores.events, stores.read_model, users)
     return stores.settings
 
 

@@ -30,8 +30,8 @@ from shared.telemetry import metrics
 from tests.support.service import Service, clean_environment, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create
 from tests.support.trouble import locked, new_email
-from workers import measures
-from workers.projecting.chunk import catch_up
+from workers import reporting
+from workers.projecting.runner import catch_up
 
 Start = Callable[..., Service]
 
@@ -258,7 +258,7 @@ def test_a_rebuild_is_not_taken_for_a_long_way_to_the_read_model() -> None:
     old, new = (written(datetime.now(UTC) - timedelta(minutes=minutes)) for minutes in (61, 1))
     events = [RecordedEvent(1, "user-1", 1, "UserCreated", "{}", "{}", time_, 1) for time_ in (old, new)]
     with grows("cqrs_handled_to_visible_seconds_count", 1, projection="users"):
-        measures.projected("users", events)
+        reporting.projected(users, events, began=0, replayed=True)
 
 
 def test_observed_many_times_is_as_observed_one_by_one() -> None:

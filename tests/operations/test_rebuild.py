@@ -34,7 +34,7 @@ from tests.support.rebuilding import STAGES
 from tests.support.service import Service, api, clean_environment, environment, eventually
 from tests.support.stores import JOHN, Stores, accept, create, update
 from tests.support.trouble import new_email
-from workers.projecting import chunk
+from workers.projecting import chunk, runner
 
 pytestmark = pytest.mark.both_engines
 
@@ -64,7 +64,7 @@ def writing(stores: Stores, name: str) -> Iterator[Engine]:
 
 def catch_up(stores: Stores, name: str = "users", which: Projection | None = None) -> None:
     with writing(stores, name) as engine:
-        while chunk.catch_up(stores.events, engine, which or PROJECTIONS[name]):
+        while runner.catch_up(stores.events, engine, which or PROJECTIONS[name]):
             pass
 
 

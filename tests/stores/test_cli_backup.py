@@ -22,7 +22,7 @@ from shared.stores.checkpoints import Stop
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN, Stores, accept, create
-from workers.projecting import chunk
+from workers.projecting import runner
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def used(stores: Stores) -> Stores:
     stores.handler.handle()
     for name, which in PROJECTIONS.items():
         with engines.briefly(engines.writer(stores.settings.read_model_of(name), lock=name)) as engine:
-            while chunk.catch_up(stores.events, engine, which):
+            while runner.catch_up(stores.events, engine, which):
                 pass
     return stores
 

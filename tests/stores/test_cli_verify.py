@@ -11,7 +11,7 @@ from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from tests.support.command_line import cqrs, told
 from tests.support.stores import Stores, accept, create, update
-from workers.projecting import chunk
+from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
 
@@ -32,7 +32,7 @@ def used(stores: Stores) -> Stores:
     for name, which in PROJECTIONS.items():
         engine = engines.writer(stores.settings.read_model_of(name), lock=name, durable=False)
         with engines.briefly(engine):
-            while chunk.catch_up(stores.events, engine, which):
+            while runner.catch_up(stores.events, engine, which):
                 pass
     accept(stores, update(1, "waits@example.com"))
     return stores

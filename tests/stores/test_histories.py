@@ -32,6 +32,7 @@ from tests.support.model import BUG, Command, Model, Request
 from tests.support.stores import JOHN, new_handler
 from workers.handling import handler
 from workers.projecting import chunk as projections
+from workers.projecting import runner
 
 HISTORIES = os.environ.get("HISTORIES")
 
@@ -150,7 +151,7 @@ class Stack:
 
     def catch_up(self, chunk: int) -> None:
         self._patch.setattr(projections, "CHUNK", chunk)
-        projections.catch_up(self._log, self._read_model, read_model.users)
+        runner.catch_up(self._log, self._read_model, read_model.users)
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from shared.stores.checkpoints import Stop
 from shared.stores.event_store import Append
 from tests.support.stores import Stores, accept, create, refusing, update
 from workers.projecting import chunk as projections
+from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
 
@@ -42,7 +43,7 @@ def happen(stores: Stores, people: int) -> None:
 
 
 def catch_up(stores: Stores) -> None:
-    while projections.catch_up(stores.events, stores.read_model, users):
+    while runner.catch_up(stores.events, stores.read_model, users):
         pass
 
 
@@ -87,7 +88,7 @@ def test_p6_rebuilt_equals_incremental_whatever_the_chunk(
     fresh = stores.settings.model_copy(update={"read_model_url": f"sqlite:///{tmp_path / 'fresh.db'}"})
     init(fresh)
     rebuilt = engines.writer(fresh.read_model_of("users"), lock="users", durable=False)
-    while projections.catch_up(stores.events, rebuilt, users):
+    while runner.catch_up(stores.events, rebuilt, users):
         pass
     assert rows(rebuilt) == rows(stores.read_model)
     rebuilt.dispose()
@@ -124,7 +125,7 @@ def test_p6_what_is_appended_while_a_chunk_is_read_is_projected_once(
 
     monkeypatch.setattr(event_store, "read_all", then_more)
     log = engines.reader(stores.settings.event_store)
-    projections.catch_up(log, stores.read_model, users)
+    runner.catch_up(log, stores.read_model, users)
     log.dispose()
     assert reached(stores) == 4
     catch_up(stores)
@@ -170,7 +171,7 @@ def test_p6_a_projection_keeps_what_comes_before_an_event_that_it_can_not_apply(
     happen(stores, 10)
     with capture_logs() as said:
         for _ in range(3):
-            assert not projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
+            assert not runner.catch_up(stores.events, stores.read_model, cannot_apply(7))
     with stores.read_model.begin() as connection:
         assert checkpoints.stops(connection) == {"users": Stop(7, "ZeroDivisionError: a bug")}
     assert (len(rows(stores.read_model)), reached(stores)) == (6, 6)
@@ -185,7 +186,7 @@ def test_an_event_that_is_not_as_the_code_wants_it_stops_the_projection_too(stor
     happen(stores, 1)
     with stores.events.begin() as connection:
         event_store.append(connection, Append("user-2", [NewEvent("UserCreated", {"user_id": "?"}, {})], 0))
-    assert not projections.catch_up(stores.events, stores.read_model, users)
+    assert not runner.catch_up(stores.events, stores.read_model, users)
     with stores.read_model.begin() as connection:
         assert checkpoints.stops(connection)["users"].event == 2
 
@@ -196,7 +197,7 @@ def test_a_statement_that_fails_on_an_event_stops_the_projection_too(stores: Sto
             connection.exec_driver_sql("SELECT no_column")
 
     happen(stores, 3)
-    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    runner.catch_up(stores.events, stores.read_model, replace(users, project=project))
     with stores.read_model.begin() as connection:
         stop = checkpoints.stops(connection)["users"]
     assert stop.event == 2
@@ -209,7 +210,7 @@ def test_words_that_a_store_can_not_hold_are_told_in_others(stores: Stores) -> N
         raise ValueError("a \0")
 
     happen(stores, 1)
-    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    runner.catch_up(stores.events, stores.read_model, replace(users, project=project))
     with stores.read_model.begin() as connection:
         assert checkpoints.stops(connection) == {"users": Stop(1, r"ValueError: a \x00")}
 
@@ -218,7 +219,7 @@ def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
     happen(stores, 3)
     broken = replace(users, name="broken", project=bug)
     for which in (broken, users):
-        projections.try_to_catch_up(stores.events, stores.read_model, which)
+        runner.try_to_catch_up(stores.events, stores.read_model, which)
     with stores.read_model.begin() as connection:
         assert [checkpoints.checkpoint(connection, name) for name in ("broken", "users")] == [0, 4]
 
@@ -226,7 +227,7 @@ def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
 def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
     happen(stores, 3)
     for name in ("broken", "users"):
-        projections.catch_up(stores.events, stores.read_model, replace(users, name=name, project=bug))
+        runner.catch_up(stores.events, stores.read_model, replace(users, name=name, project=bug))
     catch_up(stores)
     with stores.read_model.begin() as connection:
         assert checkpoints.stops(connection).keys() == {"broken"}
@@ -234,14 +235,14 @@ def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
 
 def test_one_that_stands_still_tries_one_event_only(stores: Stores) -> None:
     happen(stores, 10)
-    projections.catch_up(stores.events, stores.read_model, cannot_apply(7))
+    runner.catch_up(stores.events, stores.read_model, cannot_apply(7))
     tried: list[int] = []
 
     def project(_: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
         tried.extend(event.position for event, _ in events)
         raise ZeroDivisionError
 
-    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    runner.catch_up(stores.events, stores.read_model, replace(users, project=project))
     assert tried == [7]
 
 
@@ -255,7 +256,7 @@ def test_the_event_that_stops_it_is_found_in_few_tries(stores: Stores) -> None:
         if 150 in positions:
             raise ZeroDivisionError
 
-    projections.catch_up(stores.events, stores.read_model, replace(users, project=project))
+    runner.catch_up(stores.events, stores.read_model, replace(users, project=project))
     assert reached(stores) == 149
     assert len(tries) <= 2 * 9
 
@@ -283,7 +284,7 @@ def test_a_log_full_of_other_aggregates_is_passed_chunk_by_chunk(
     with stores.events.begin() as connection:
         event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})] * 7))
     happen(stores, 1)
-    assert projections.catch_up(stores.events, stores.read_model, users)
+    assert runner.catch_up(stores.events, stores.read_model, users)
     assert reached(stores) == 2
     catch_up(stores)
     assert (len(rows(stores.read_model)), reached(stores)) == (1, 8)
@@ -295,7 +296,7 @@ def test_a_projection_is_not_called_for_nothing(stores: Stores) -> None:
         event_store.append(connection, Append("account-1", [NewEvent("AccountOpened", {}, {})], 0))
     called: list[object] = []
     watching = replace(users, project=lambda _, events: called.append(events))
-    projections.catch_up(stores.events, stores.read_model, watching)
+    runner.catch_up(stores.events, stores.read_model, watching)
     assert (called, reached(stores)) == ([], 1)
 
 
@@ -314,7 +315,7 @@ def project(settings: Settings, upto: int) -> None:
         engines.writer(settings.read_model_of("users"), lock="users", durable=False),
     )
     while True:
-        projections.catch_up(store, read_model, users)
+        runner.catch_up(store, read_model, users)
         with read_model.begin() as connection:
             if checkpoints.checkpoint(connection, "users") == upto:
                 return

@@ -25,7 +25,7 @@ from tests.support.stores import JOHN, Stores, accept, create, refusing, update
 from tests.support.trouble import locked
 from workers.projecting import chunk as projections
 from workers.projecting import runner
-from workers.projecting.runner import Runners
+from workers.projecting.runner import ProjectionThreads
 
 pytestmark = pytest.mark.both_engines
 
@@ -52,7 +52,7 @@ def happen(stores: Stores, people: int) -> None:
 def catch_up(stores: Stores, name: str) -> list[Any]:
     """What the projection's table holds then."""
     with writing(stores.settings, name) as engine:
-        while projections.catch_up(stores.events, engine, PROJECTIONS[name]):
+        while runner.catch_up(stores.events, engine, PROJECTIONS[name]):
             pass
         return rows(engine, name)
 
@@ -118,7 +118,7 @@ def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch:
     def race() -> None:
         with writing(stores.settings, name) as engine:
             while reached(stores.settings, name) < 400:
-                projections.catch_up(stores.events, engine, PROJECTIONS[name])
+                runner.catch_up(stores.events, engine, PROJECTIONS[name])
 
     with ThreadPoolExecutor() as racing:
         both = [racing.submit(race) for _ in range(2)]
@@ -168,11 +168,13 @@ def test_days_count_users_and_changes(stores: Stores, monkeypatch: pytest.Monkey
 
 
 @contextmanager
-def running(stores: Stores, monkeypatch: pytest.MonkeyPatch, **instead: Callable[..., None]) -> Iterator[Runners]:
+def running(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, **instead: Callable[..., None]
+) -> Iterator[ProjectionThreads]:
     """The threads of a worker; the projections named do something else."""
     replaced = {name: replace(PROJECTIONS[name], project=project) for name, project in instead.items()}
     monkeypatch.setattr(runner, "PROJECTIONS", {**PROJECTIONS, **replaced})
-    started = Runners(stores.settings)
+    started = ProjectionThreads(stores.settings)
     try:
         yield started
     finally:
@@ -247,7 +249,7 @@ def test_threads_told_to_stop_end_after_their_chunk(stores: Stores, monkeypatch:
 
 
 def test_threads_that_hang_keep_nobody_who_stops(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "STOP_WITHIN", 0.2)
+    monkeypatch.setattr(runner, "STOP_SECONDS", 0.2)
     hangs, goes_on = Event(), Event()
 
     def hang(*_: object) -> None:

@@ -23,7 +23,7 @@ from shared.stores.event_store import LOCK
 from tests.support.postgresql import Postgres
 from tests.support.service import answers, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create, new_handler
-from workers.projecting import chunk
+from workers.projecting import runner
 
 USERS_SQL = Path(__file__).parents[2] / "deploy" / "users.sql"
 
@@ -259,7 +259,7 @@ def test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for(later: Ins
         assert [stores.handler.retry() for _ in range(3)] == [0, 1, 0]
         for project in (_can_not, PROJECTIONS["users"].project):
             which = replace(PROJECTIONS["users"], project=project)
-            chunk.catch_up(stores.events, stores.read_model, which)
+            runner.catch_up(stores.events, stores.read_model, which)
             with stores.read_model.connect() as connection:
                 stands = checkpoints.stands(connection, which.name)
             assert (stands.position, bool(stands.stopped)) == ((0, True) if project is _can_not else (1, False))

@@ -32,7 +32,7 @@ from tests.support.command_line import cqrs, told
 from tests.support.service import api, environment, start
 from tests.support.stores import JOHN, Stores, accept, create, update
 from workers.handling import handler
-from workers.projecting import chunk
+from workers.projecting import chunk, runner
 
 SAMPLES = Path(__file__).parents[1] / "domain" / "shapes"
 """An event of each type in each shape it ever had. They are never changed: that is what logs hold."""
@@ -262,7 +262,7 @@ def test_a_projection_stops_before_an_event_that_only_a_newer_version_knows(
     record(stores.settings, NewEvent("UserRenamed", {}, {}), stream="user-2")
 
     def reached(which: projection.Projection) -> int:
-        while chunk.catch_up(stores.events, stores.read_model, which):
+        while runner.catch_up(stores.events, stores.read_model, which):
             pass
         with stores.read_model.begin() as connection:
             return checkpoints.checkpoint(connection, which.name)
@@ -277,7 +277,7 @@ def test_a_projection_stops_before_an_event_that_only_a_newer_version_knows(
 def test_who_reads_nothing_of_an_event_takes_it_in_any_shape(stores: Stores) -> None:
     record(stores.settings, *newer())
     with engines.briefly(engines.writer(stores.settings.read_model_of("stats"), lock="stats")) as engine:
-        chunk.catch_up(stores.events, engine, stats.stats)
+        runner.catch_up(stores.events, engine, stats.stats)
         with engine.begin() as connection:
             assert checkpoints.stops(connection) == {}
             assert connection.execute(select(stats.table.c.users)).scalar_one() == 1

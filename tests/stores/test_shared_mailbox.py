@@ -21,7 +21,7 @@ from shared.stores import outcomes
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment
 from tests.support.stores import Stores, accept, create, update
-from workers.projecting import chunk
+from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
 
@@ -53,7 +53,7 @@ def project(stores: Stores) -> None:
     for name, which in PROJECTIONS.items():
         engine = engines.writer(stores.settings.read_model_of(name), lock=name, durable=False)
         with engines.briefly(engine):
-            while chunk.catch_up(stores.events, engine, which):
+            while runner.catch_up(stores.events, engine, which):
                 pass
 
 
@@ -116,7 +116,7 @@ def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old:
     place = beside(url, "emails")
     place.make(emails.emails.tables)
     with engines.briefly(engines.writer(place.url, lock=place.url)) as anew:
-        while chunk.catch_up(old.events, anew, emails.emails):
+        while runner.catch_up(old.events, anew, emails.emails):
             pass
     change(place.url, "UPDATE emails SET key = 'old'")
     init(old.settings)

@@ -19,7 +19,7 @@ from shared.stores import outcomes, set_aside
 from shared.stores.deciding import HEADER, note_of
 from tests.support.stores import Stores, accept, create, new_handler, update
 from workers.handling import handler as commands
-from workers.poison import watch
+from workers.poison import caution, watch
 from workers.poison.watch import Watch
 
 pytestmark = [
@@ -96,7 +96,7 @@ def test_of_several_the_first_costs_a_worker_and_no_other(stores: Stores) -> Non
 def test_what_is_known_of_one_is_kept_even_if_the_next_ends_the_worker(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "probe", lambda *_: {})
+    monkeypatch.setattr(caution, "probe", lambda *_: {})
     accept(stores, *(create(f"exits.{n}@example.com") for n in range(3)), create("a@example.com"))
     assert [work(stores) for _ in range(4)] == [True, True, True, False]
     assert (ends(stores), tries(stores)) == ({4: "succeeded"}, {1: 1, 2: 1, 3: 1})
@@ -148,7 +148,7 @@ def test_a_note_of_nothing_that_is_there_holds_nothing_up(stores: Stores) -> Non
 
 @pytest.mark.sqlite_only
 def test_one_that_hangs_ends_its_worker_and_leaves_where(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LIMIT", 0.3)
+    monkeypatch.setattr(watch, "LIMIT_SECONDS", 0.3)
     accept(stores, create("a@example.com"), create("hangs@example.com"))
     assert work(stores)
     note = (stores.settings.data_dir / "events.db-deciding").read_text()
@@ -170,7 +170,7 @@ def test_one_that_hangs_ends_a_worker_that_is_process_1_of_a_container(tmp_path:
 import os
 from shared.stores import deciding as notes
 from workers.poison import watch
-watch.LIMIT = 0.2
+watch.LIMIT_SECONDS = 0.2
 assert os.getpid() == 1
 its = watch.Watch(notes.note_of("sqlite:///{tmp_path}/events.db"))
 with its.deciding(None, exactly=True):
@@ -186,7 +186,7 @@ with its.deciding(None, exactly=True):
 
 
 def test_each_command_has_the_time_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LIMIT", 1)
+    monkeypatch.setattr(watch, "LIMIT_SECONDS", 1)
     accept(stores, *(create(f"slow.{n}@example.com") for n in range(4)))
     assert not work(stores)
 

@@ -24,7 +24,7 @@ from shared.decider import UniqueKey
 from shared.domain.users.read_models import users
 from shared.stores import event_store, outcomes, unique_keys
 from tests.support.stores import Stores, accept, update
-from workers.projecting import chunk
+from workers.projecting import runner
 
 FAST = Measure("fast", "something fast", "/s", (Bound(20, 30, "theirs"),))
 SHORT = Measure("short", "something short", "ms", (Bound(60, 25),), low=True)
@@ -105,7 +105,7 @@ def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -
     before = _users(stores.read_model)
     sqlite.path_of(stores.settings.read_model_of("users")).unlink()
     init(stores.settings)
-    while chunk.catch_up(engines.reader(stores.settings.event_store), stores.read_model, users.users):
+    while runner.catch_up(engines.reader(stores.settings.event_store), stores.read_model, users.users):
         pass
     assert _users(stores.read_model) == before
     with stores.events.begin() as connection:

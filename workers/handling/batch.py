@@ -1,4 +1,4 @@
-"""Deciding on commands in memory, each on the state that the ones before it leave."""
+"""Deciding commands in memory, each on the state that the ones before it leave."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
@@ -22,13 +22,13 @@ from shared.telemetry import logs
 from workers.handling.folds import Fold
 
 MAX_TRIES = 3
-"""A rule that raises so often on a command has failed it; before that, it is set aside and tried again."""
+"""Failed tries after which a command has failed; before that it is set aside and tried again."""
 
 log = logs.logger()
 
 
 class Batch:
-    """What a chunk of commands comes to: appends, outcomes, moved keys, and what is set aside to be tried again."""
+    """The result of a chunk of commands: appends, outcomes, moved unique keys, and commands set aside."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Batch:
     ) -> None:
         """`history` has the events past the folds, `holders` the keys that were looked up.
 
-        Others are looked up when they are asked for or, without `look_up`, assumed to be as a command needs them.
-        On `stuck` streams a command is set aside; `tries` tells by seq how often one was tried in vain.
+        Other keys are looked up when a command needs them or, without `look_up`, assumed to be as it needs them.
+        A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq.
         """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
@@ -67,6 +67,7 @@ class Batch:
         self._now = now()
 
     def handle(self, command: Accepted) -> None:
+        """Decide a command: it gets its outcome, or is set aside. Raises only a store's trouble."""
         if command.stream in self._stuck:
             self._set_aside(command, tries=0, error=None)
             return
@@ -84,7 +85,7 @@ class Batch:
             self._succeed(command, events)
 
     def stumble(self, command: Accepted, error: BaseException) -> None:
-        """A command that raised is set aside, or fails if it did so too often."""
+        """Set a command aside whose rule raised, or fail it if it did so too often."""
         log.error("a rule raised", **command.trail(), exc_info=error)
         tries = self._tries.get(command.seq, 0) + 1
         if tries < MAX_TRIES:
@@ -94,11 +95,11 @@ class Batch:
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
     def contested(self) -> list[UniqueKey]:
-        """Of the keys that moved, those that several streams held."""
+        """The moved keys that several streams held."""
         return [key for key in self.moved if len(self._known.get(key, ())) > 1]
 
     def folds(self) -> dict[str, Fold]:
-        """The streams as they stand now."""
+        """The state of each stream after these commands."""
         return {stream: Fold(self._versions[stream], state) for stream, state in self._states.items()}
 
     def _decide(self, command: Accepted) -> list[NewEvent]:
@@ -127,7 +128,7 @@ class Batch:
         return self._states[stream]
 
     def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
-        """A key that others hold too stays theirs."""
+        """Move the keys gained and left; a key that other streams hold too stays theirs. Raises Rejected."""
         gained, left = after.keys() - before.keys(), before.keys() - after.keys()
         for key in gained:
             if self._holders(key, ()):

@@ -1,4 +1,4 @@
-"""States that were folded before, so that a long stream isn't folded anew for each message."""
+"""Folded states that a worker keeps, so that a long stream isn't folded anew for each message."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
@@ -9,37 +9,37 @@ from shared.messages import RecordedEvent
 from shared.stores import event_store
 
 KEPT = 10_000
-"""Streams, the latest to be used."""
+"""Streams whose state is kept: the latest to be used."""
 
 
 class Fold(NamedTuple):
-    """What a stream's events up to a version come to."""
+    """The state that a stream's events up to a version come to."""
 
     version: int
     state: Any
 
 
 class Folds:
-    """In memory only: a new process, and so new rules, begin with none. The stream's version tells what is missing."""
+    """States by stream, in memory only: a new process, and so new rules, begin with none."""
 
     def __init__(self) -> None:
         self._folds: dict[str, Fold] = {}
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """They end with the connection to the database, since a file that replaces it has other events."""
+        """The folds of a connection. They end with it, since a file that replaces the database has other events."""
         folds = connection.info.setdefault("folds", cls())
         assert isinstance(folds, cls)
         return folds
 
     def upto(self, connection: Connection, versions: Mapping[str, int]) -> tuple[dict[str, Fold], list[RecordedEvent]]:
-        """What is known of these streams, and the events that are missing to their versions."""
+        """The folds known of these streams, and the events past them up to the streams' versions."""
         known = {stream: self._known(stream, version) for stream, version in versions.items()}
         behind = {stream: fold.version for stream, fold in known.items() if fold.version < versions[stream]}
         return known, event_store.read_streams(connection, after=behind)
 
     def keep(self, folds: Mapping[str, Fold]) -> None:
-        """They must be committed."""
+        """Keep folds whose events are committed."""
         for stream, fold in folds.items():
             self._folds.pop(stream, None)
             self._folds[stream] = fold

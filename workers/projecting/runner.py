@@ -4,24 +4,50 @@ import sys
 import time
 from threading import Event, Thread
 
+from sqlalchemy import Engine
+
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
+from shared.errors.reasons import reason_of
 from shared.projection import Projection
 from shared.settings import Settings
 from shared.telemetry import logs
-from workers.projecting.chunk import try_to_catch_up
+from workers import reporting
+from workers.projecting.chunk import advance
 
-STOP_WITHIN = 5.0
-"""Seconds that chunks under way have to end when the worker is told to stop."""
+STOP_SECONDS = 5.0
+"""How long chunks under way may take to end when the worker is told to stop."""
 
-SWITCH = 0.0005
-"""Seconds after which a busy thread lets another one go on: by default 5 ms, nearly all that a command takes."""
+SWITCH_SECONDS = 0.0005
+"""How long a busy thread keeps Python's lock. The default of 5 ms is nearly all that a command takes."""
 
 log = logs.logger()
 
 
-class Runner:
-    """Catches up whenever it is woken, and shares nothing with the others: not even a connection to the log."""
+def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
+    """Like `catch_up`, but trouble is logged and holds up this projection alone."""
+    try:
+        return catch_up(store, read_model, which)
+    except BaseException as error:
+        log.warning("a projection waits for the next beat", projection=which.name, error=reason_of(error))
+        return False
+
+
+def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
+    """Project the next chunk past the checkpoint, in one transaction; returns whether there may be more.
+
+    Each event is projected once and in order, also by several workers: they take turns.
+    """
+    began = time.time_ns()
+    with read_model.begin() as connection, store.connect() as reading:
+        done = advance(connection, reading, which)
+    if done.events:
+        reporting.projected(which, done.events, began=began, replayed=done.more)
+    return done.more
+
+
+class ProjectionThread:
+    """Catches up whenever it is woken. It shares nothing with the others, not even a connection to the log."""
 
     def __init__(self, settings: Settings, which: Projection) -> None:
         self._settings = settings
@@ -32,17 +58,17 @@ class Runner:
         self._thread.start()
 
     def wake(self) -> None:
-        """Returns at once."""
+        """Have it look for new events. Returns at once."""
         self._due.set()
 
     def stop(self) -> None:
-        """Returns at once; a chunk that is under way goes on."""
+        """Have it end after the chunk under way. Returns at once."""
         self._over.set()
         self._due.set()
 
-    def ends(self, within: float) -> None:
-        """Wait for the chunk that is under way."""
-        self._thread.join(within)
+    def join(self, seconds: float) -> None:
+        """Wait so long at most for the chunk under way."""
+        self._thread.join(seconds)
         if self._thread.is_alive():
             log.warning("a projection does not end: left as it is", projection=self._which.name)
 
@@ -58,25 +84,25 @@ class Runner:
                 pass
 
 
-class Runners:
-    """Those of a projection worker. The other roles have none: they are started when they are first woken."""
+class ProjectionThreads:
+    """The threads of a projection worker. They start when they are first woken: other roles have none."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._running: list[Runner] = []
+        self._running: list[ProjectionThread] = []
 
     def wake(self) -> None:
-        """Returns at once."""
+        """Have all of them look for new events. Returns at once."""
         if not self._running:
-            sys.setswitchinterval(SWITCH)
-        self._running = self._running or [Runner(self._settings, each) for each in PROJECTIONS.values()]
+            sys.setswitchinterval(SWITCH_SECONDS)
+            self._running = [ProjectionThread(self._settings, each) for each in PROJECTIONS.values()]
         for each in self._running:
             each.wake()
 
     def stop(self) -> None:
-        """Returns when the chunks under way have ended, or too much time has gone by."""
-        deadline = time.monotonic() + STOP_WITHIN
+        """Returns when the chunks under way have ended, after `STOP_SECONDS` at most."""
+        deadline = time.monotonic() + STOP_SECONDS
         for each in self._running:
             each.stop()
         for each in self._running:
-            each.ends(max(0, deadline - time.monotonic()))
+            each.join(max(0, deadline - time.monotonic()))
