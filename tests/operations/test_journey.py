@@ -1,8 +1,13 @@
 """The whole service as `cqrs up` starts it: the README's example, and what a role's death costs."""
 
-from collections.abc import Callable
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -31,24 +36,27 @@ def handled(service: Service, location: str, *, within: float = 10) -> None:
     eventually(lambda: status(service, location) == "succeeded", within=within)
 
 
-def test_the_example(service: Start) -> None:
+def curls(page: str) -> Iterator[tuple[str, str, dict[str, str], str | None]]:
+    """What a page's curl commands send: method, path, headers, body."""
+    for command in re.findall(r"^curl (.*)$", page.replace("\\\n", " "), re.MULTILINE):
+        words = shlex.split(command)
+        options = dict(pairwise(words))
+        headers = dict(after.split(": ") for word, after in pairwise(words) if word == "-H")
+        [path] = [urlsplit(word).path for word in words if word.startswith("http:")]
+        yield options.get("-X", "POST" if "-d" in options else "GET"), path, headers, options.get("-d")
+
+
+def test_the_readme_s_example_is_answered_as_it_says(service: Start) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    events, user = page.partition("```json\n")[2].partition("\n```")[0].replace(", …", "").rsplit("\n", 1)
     http = service().ready().http
-    accepted = http.post("/users/", json=JOHN)
-    assert (accepted.status_code, accepted.json()["user_id"]) == (202, 1)
-    changed = http.put("/users/1", json={"email": "john.new@example.com"}, headers=WAIT)
-    assert changed.status_code == 200
-    events = [{name: event[name] for name in ("id", "type", "data")} for event in http.get("/events/").json()]
-    assert events == [
-        {
-            "id": 1,
-            "type": "UserCreated",
-            "data": {"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.doe@example.com"},
-        },
-        {"id": 2, "type": "UserEmailUpdated", "data": {"user_id": 1, "new_email": "john.new@example.com"}},
-    ]
-    user = {"user_id": 1, "first_name": "John", "last_name": "Doe", "email": "john.new@example.com", "version": 2}
-    assert http.get("/users/1").json() == user
-    assert http.get("/users/").json() == [user]
+    answers = [http.request(method, path, headers=headers, content=body) for method, path, headers, body in curls(page)]
+    assert [answer.status_code for answer in answers] == [202, 200, 200, 200]
+    created, changed, log, shown = (answer.json() for answer in answers)
+    assert created["user_id"] == 1
+    assert [{name: event[name] for name in ("id", "type", "data")} for event in log] == json.loads(events)
+    assert changed == shown == json.loads(user)
+    assert http.get("/users/").json() == [shown]
 
 
 def test_data_survives_a_restart(service: Start) -> None:

@@ -63,6 +63,12 @@ def test_a_command_travels_by_eight_stations_at_most() -> None:
     assert all(DEFINED.search(row) for row in re.findall(r"^\| \d \|.*$", text, re.MULTILINE))
 
 
+def test_the_architecture_names_every_room() -> None:
+    folders = {path.parent for part in ("api", "cli", "shared", "workers") for path in (ROOT / part).glob("*/*.py")}
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert not [room for folder in folders if f"`{(room := folder.relative_to(ROOT))}/`" not in text]
+
+
 def test_the_architecture_names_every_wall() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     walls = (ROOT / "docs" / "architecture.md").read_text().partition("## The walls")[2].partition("\n## ")[0]
