@@ -34,6 +34,7 @@ Ended = tuple[Accepted, Outcome]
 
 def serve_metrics(settings: Settings) -> None:
     """Show the metrics at a port of this process, if the settings have one."""
+    metrics.show_zeros()
     if not settings.metrics_port:
         return
     try:

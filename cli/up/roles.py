@@ -28,7 +28,7 @@ from shared.broker import bus
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
 from shared.settings import Settings, check_socket_folder
-from shared.telemetry import metrics
+from shared.telemetry import metric_files
 
 LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
 """What one that was killed leaves, with its process's number."""
@@ -73,7 +73,7 @@ def _stages(
         f"CQRS_{name.upper()}": str(value)
         for name, value in settings.model_dump(exclude={"metrics_port"}).items()
         if value is not None
-    } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metrics.FOLDER: str(counts)}
+    } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metric_files.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
     role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
     python = [sys.executable, "-P", "-m"]

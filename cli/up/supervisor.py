@@ -17,7 +17,7 @@ import typer
 from cli.up.screen import Screen
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
-from shared.telemetry import logs, metrics
+from shared.telemetry import logs, metric_files
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 """Seconds before a role that died is started again; the delay doubles each time it died young."""
@@ -49,7 +49,7 @@ class Role:
         self.name = name
         self._argv = argv
         self._folder = folder
-        self._environment = {**os.environ, **environment, metrics.PROCESS: name}
+        self._environment = {**os.environ, **environment, metric_files.PROCESS: name}
         self._prefix = typer.style(f"{name:<{NAME_WIDTH}}|", fg=next(COLOURS))
         self._screen = screen
         self._in_json = in_json

@@ -1,6 +1,6 @@
-"""What a role says: one line for each thing, of one format and with its time, whoever says it.
+"""Log lines: one line for each thing that happens, in one format, whether our code or a library writes it.
 
-At info there is a line for a batch, which tells whose it is if it is of one command; at debug one for each command.
+At level info a batch has one line, which names the command if the batch has only one; at debug each command has a line.
 """
 
 import json
@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import structlog
 from structlog.dev import ConsoleRenderer
-from structlog.stdlib import ProcessorFormatter, add_logger_name
-from structlog.typing import EventDict, FilteringBoundLogger, Processor
+from structlog.processors import ExceptionRenderer, TimeStamper
+from structlog.stdlib import ProcessorFormatter, add_log_level, add_logger_name
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
 from shared.clock import now
 from shared.errors.reasons import reason_of
@@ -29,37 +30,37 @@ from shared.settings import Settings
 T = TypeVar("T")
 
 common: ContextVar[Mapping[str, str]] = ContextVar("common", default=MappingProxyType({}))
-"""What stands in each line of what is under way, a request, say."""
+"""Fields that every line of the current task has, such as a request's correlation id."""
 
 
 class Stderr:
-    """Where lines go. On a full disk, or when nobody reads any more, the line is lost, and not what it tells of."""
+    """The end of every log line: standard error. A line for which there is no room or no reader is dropped."""
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         with suppress(OSError):
             os.write(2, f"{line}\n".encode(errors="backslashreplace"))
 
-    debug = info = warning = error = critical = say
+    debug = info = warning = error = critical = write
 
 
 class Handler(logging.Handler):
-    """For the lines of libraries."""
+    """Writes the lines of libraries, without the message of any error: it may hold what a client sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if isinstance(record.msg, BaseException):
             record.msg = reason_of(record.msg)
         if isinstance(record.args, tuple):
             record.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
-        if record.name == "asyncio":  # a task, a callback and its arguments follow, as repr has them, errors too
+        if record.name == "asyncio":  # the repr of a task or a callback follows, with its arguments and errors
             record.msg, record.args = re.split(r"[\n(<]", record.getMessage())[0].strip(), ()
         try:
-            Stderr().say(self.format(record))
+            Stderr().write(self.format(record))
         except Exception:
             self.handleError(record)
 
 
 def set_up(role: str, settings: Settings) -> None:
-    """For this process, from now on. `role` is its name, an @ and its host, and stands in each line of JSON."""
+    """Log by the settings from now on. `role`, as `api@host`, stands in each line of JSON."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render = _json(role) if settings.log_format == "json" else _console()
     _processors[:] = [_with_common, *render]
@@ -69,31 +70,19 @@ def set_up(role: str, settings: Settings) -> None:
         processors=_processors,
     )
     _set_up_libraries(max(level, logging.WARNING), render)
-    _say_what_ends_a_process_or_a_thread()
-
-
-def _say_what_ends_a_process_or_a_thread() -> None:
-    """As other lines, unless somebody else has it said already."""
-
-    def say(error: BaseException | None) -> None:
-        if isinstance(error, Exception):
-            logger().critical("ended by a bug", thread=threading.current_thread().name, exc_info=error)
-
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = lambda _, error, __: say(error)
-    if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = lambda its: say(its.exc_value)
+    _log_what_ends_the_process_or_a_thread()
 
 
 def logger() -> FilteringBoundLogger:
-    its: FilteringBoundLogger = structlog.get_logger()
-    return its
+    """A logger. Each module has one; it may be made before `set_up` is called."""
+    made: FilteringBoundLogger = structlog.get_logger()
+    return made
 
 
 def tell(
     log: FilteringBoundLogger, what: str, each: Sequence[T], fields: Callable[[T], Mapping[str, Any]], **of_all: Any
 ) -> None:
-    """Of a batch. `fields` tells of one; it isn't asked about each of many unless somebody wants to know."""
+    """Log a batch. `fields` gives those of one item; it is called for many items only at level debug."""
     if len(each) == 1:
         log.info(what, **{**of_all, **fields(each[0])})
         return
@@ -104,46 +93,37 @@ def tell(
 
 
 def silence() -> None:
-    """In this process, from now on."""
+    """Log nothing in this process from now on."""
     logging.disable()
     _processors[:] = [_drop]
 
 
 def in_json(role: str, level: str, fields: Mapping[str, Any]) -> str:
+    """One line of JSON, with the time now."""
     return visible_json(json.dumps({"timestamp": now(), "level": level, "role": role, **fields}, default=str))
 
 
 def _json(role: str) -> list[Processor]:
     def render(_: Any, level: str, fields: EventDict) -> str:
-        if "exc_info" in fields and (error := _error(fields.pop("exc_info"))):
-            fields["exception"] = traceback_of(error)
         return in_json(role, level, {"event": fields.pop("event"), **fields})
 
-    return [render]
+    return [ExceptionRenderer(_traceback), render]
 
 
 def _console() -> list[Processor]:
-    plain = ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=0)
+    def write(to: Any, error: ExcInfo) -> None:
+        to.write(f"\n{_traceback(error)}")
 
-    def render(logger: Any, level: str, fields: EventDict) -> str:
-        error = _error(fields.pop("exc_info")) if "exc_info" in fields else None
-        its = {"timestamp": now(), "level": level, **fields}
-        for name, value in fields.items():
-            if isinstance(value, str) and not value.isprintable():
-                its[name] = visible(value)
-        line = str(plain(logger, level, its))
-        return f"{line}\n{traceback_of(error)}" if error else line
-
-    return [render]
+    plain = ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=0, exception_formatter=write)
+    return [add_log_level, TimeStamper("iso"), _visible, plain]
 
 
-def _error(exc_info: Any) -> BaseException | None:
-    """As `logging` takes it: an error, or what sys.exc_info() says, or whether that is meant."""
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    its = exc_info if isinstance(exc_info, tuple) else sys.exc_info() if exc_info else (None,)
-    error: BaseException | None = its[1] if len(its) > 1 else None
-    return error
+def _traceback(exc_info: ExcInfo) -> str:
+    return traceback_of(exc_info[1])
+
+
+def _visible(_: Any, __: str, fields: EventDict) -> EventDict:
+    return {name: visible(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
 def _with_common(_: Any, __: str, fields: EventDict) -> EventDict:
@@ -163,9 +143,22 @@ def _set_up_libraries(level: int, render: Sequence[Processor]) -> None:
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each, Handler)] + [handler]
     root.setLevel(level)
-    for name in ("uvicorn", "uvicorn.access"):  # it may have set up its own before
-        its = logging.getLogger(name)
-        its.handlers, its.propagate, its.level = [], True, logging.NOTSET
+    for name in ("uvicorn", "uvicorn.access"):  # uvicorn may have set up its own before
+        library = logging.getLogger(name)
+        library.handlers, library.propagate, library.level = [], True, logging.NOTSET
+
+
+def _log_what_ends_the_process_or_a_thread() -> None:
+    """Log an uncaught error as other lines, unless somebody else has taken Python's hooks already."""
+
+    def write(error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            logger().critical("ended by a bug", thread=threading.current_thread().name, exc_info=error)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda _, error, __: write(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda its: write(its.exc_value)
 
 
 _processors: list[Processor] = [_with_common, *_console()]
@@ -175,5 +168,5 @@ structlog.configure(
     processors=_processors,
     wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     logger_factory=lambda *_: Stderr(),
-    cache_logger_on_first_use=False,  # the role's level and format may come yet
+    cache_logger_on_first_use=False,  # the role's level and format are set up later
 )

@@ -26,7 +26,7 @@ from shared.domain.users.read_models.users import users
 from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store
-from shared.telemetry import metrics
+from shared.telemetry import metric_files, metrics
 from tests.support.service import Service, clean_environment, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create
 from tests.support.trouble import locked, new_email
@@ -104,6 +104,22 @@ def test_the_api_shows_all_processes_of_a_machine_and_what_is_counted_stays_when
         assert time.time() - value(shown(), "cqrs_role_seen_timestamp_seconds", role=role) < 30
 
 
+def test_to_import_a_role_opens_no_file_and_its_counters_are_shown_from_0(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+import api.main, workers.handling.handler
+from shared.telemetry import metrics
+print(list(Path({str(tmp_path)!r}).iterdir()))
+metrics.show_zeros()
+print(metrics.exposition().decode())
+"""
+    env = clean_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("[]\n")
+    assert 'cqrs_commands_handled_total{status="failed",type="CreateUser"} 0.0' in done.stdout
+    assert "cqrs_accepted_to_handled_seconds_count 0.0" in done.stdout
+
+
 def files(service: Service) -> set[Path]:
     """In which all roles count."""
     api = service.role("api")
@@ -121,7 +137,7 @@ def counted(folder: Path, room: int) -> Any:
 def test_p8_a_full_disk_costs_only_that_metrics_are_not_shared_and_those_that_have_a_file_are_later(
     tmp_path: Path,
 ) -> None:
-    done = counted(tmp_path, metrics.FILE)
+    done = counted(tmp_path, metric_files.FIRST_SIZE)
     assert value(done.stdout, "cqrs_commands_accepted_total") == 1400
     assert done.stderr.count("no room for metrics") == 1
     for file in tmp_path.iterdir():
