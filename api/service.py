@@ -23,6 +23,7 @@ from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
+from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes
 from shared.stores.outcomes import Outcome
@@ -55,7 +56,7 @@ class Service:
         self._handled: int | None = None
         self._known = False
         self._ask_again = 0.0
-        self._probes = Probes(settings)
+        self._probes = Probes(locks(settings))
         self.conditions = Conditions(
             self.inbox,
             self.log,
@@ -132,7 +133,7 @@ class Service:
             return
         try:
             with self.log.engine.connect() as connection:
-                self._handled, self._known = outcomes.last_seq(connection), True
+                self._handled, self._known = outcomes.settled_seq(connection), True
         except DBAPIError:
             self._ask_again = time.monotonic() + REST * (time.monotonic() - began)
 
@@ -146,7 +147,7 @@ class Service:
         return {seq: outcome for seq, outcome in ended.items() if (outcome.position or 0) in shown}
 
     async def _reached(self, which: str, positions: Collection[int]) -> dict[int, bool]:
-        reached = await self.read_models[which].read(checkpoints.checkpoint, which)
+        reached = await self.read_models[which].read(checkpoints.position_of, which)
         return {position: True for position in positions if reached >= position}
 
 

@@ -27,9 +27,9 @@ def list_(
 ) -> None:
     """The latest commands, the last one first."""
     settings = Settings()
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         seqs = outcomes.failed(connection, limit=limit) if failed else None
-    with engines.reader(settings.inbox).connect() as connection:
+    with engines.reading(settings.inbox) as connection:
         last = inbox.last_seq(connection)
         commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
     shown = _shown(settings, commands[::-1])
@@ -57,7 +57,7 @@ def retry(command_id: CommandId) -> None:
     """Have a command that failed handled once more, as if it had been accepted now."""
     settings = Settings()
     command = _find(settings, command_id)
-    with engines.writer(settings.event_store, lock=event_store.LOCK).begin() as connection:
+    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
             raise Refused(
@@ -68,7 +68,7 @@ def retry(command_id: CommandId) -> None:
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:
-    with engines.reader(settings.inbox).connect() as connection:
+    with engines.reading(settings.inbox) as connection:
         command = inbox.find(connection, command_id)
     if not command:
         raise Refused(f"no command {command_id} was accepted")
@@ -77,9 +77,9 @@ def _find(settings: Settings, command_id: str) -> Accepted:
 
 def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, Any]]:
     seqs = [command.seq for command in commands]
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         ended = outcomes.find(connection, seqs)
-        aside = {each.seq: each for each in set_aside.find_set_aside(connection, seqs)}
+        aside = {each.seq: each for each in set_aside.find(connection, seqs)}
     return [
         {
             **command._asdict(),

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, nullcontext, suppress
-from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from threading import Thread
 from typing import Any
@@ -23,9 +22,10 @@ from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
+from shared.schemas.check import locks
 from shared.settings import Settings
-from shared.stores import backlog, checkpoints, event_store, outcomes
-from shared.stores.backlog import Backlog
+from shared.stores import backlog, checkpoints, outcomes
+from shared.stores.backlog import Backlog, Handled, Lags
 
 WITHIN = 1.0
 """Seconds in which roles must answer; commands are counted meanwhile."""
@@ -43,18 +43,25 @@ def status(settings: Settings, api: str = "") -> dict[str, Any]:
     roles = {"api": _api(api or settings.api), **answering}
     time.sleep(max(0.0, started + WITHIN - time.monotonic()))
     handled, seconds = _handled(settings) - before, time.monotonic() - started
-    projections, commands = _projections(settings), _commands(settings)
+    lags = projection_lags(settings)
+    done, waiting = _backlog(settings)
     if set(dependencies.values()) == {"ok"}:  # else it is known already why something waits
-        dependencies["workers"] = _overdue(commands, projections) or "ok"
+        dependencies["workers"] = backlog.overdue(waiting, lags.by_name) or "ok"
     return {
         "well": all(roles.values())
         and set(dependencies.values()) == {"ok"}
-        and not any(map(stands_still, projections.values())),
+        and not any(lag.progress.stands_still for lag in lags.by_name.values()),
         "dependencies": dependencies,
         "roles": roles,
         "queues": _queues(settings),
-        "commands": commands | {"per_second": round(handled / seconds, 1)},
-        "projections": projections,
+        "commands": {
+            "accepted": waiting.accepted,
+            "waiting": waiting.waiting,
+            "set_aside": done.aside,
+            "oldest_seconds": waiting.oldest,
+            "per_second": round(handled / seconds, 1),
+        },
+        "projections": {name: lag.shown() | {"seconds": lag.seconds} for name, lag in lags.by_name.items()},
     }
 
 
@@ -136,10 +143,6 @@ def state(progress: Mapping[str, Any]) -> str:
     return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
 
 
-def stands_still(progress: Mapping[str, Any]) -> bool:
-    return bool(progress["paused"] or progress["stopped"])
-
-
 def _since(seconds: float | None) -> str:
     return "" if seconds is None else f", the oldest for {seconds:.1f} s"
 
@@ -155,7 +158,7 @@ def _api(url: str) -> list[str]:
 
 def _dependencies(settings: Settings) -> dict[str, str]:
     """Each store and Redis: `ok`, or why it can't be written."""
-    with closing(Probes(settings)) as probes:
+    with closing(Probes(locks(settings))) as probes:
         troubles = probes.troubles()
     told = {name: f"can't be written: {why}" for name, why in troubles.items()}
     redis = bus.trouble(bus.celery(settings, socket_timeout=WITHIN))
@@ -177,13 +180,6 @@ def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
     return {role: alive.get(queue, []) for role, queue in queues.items()}, unasked
 
 
-def _overdue(commands: Mapping[str, Any], projections: Mapping[str, Mapping[str, Any]]) -> str:
-    waiting = Backlog(commands["accepted"], commands["waiting"], commands["oldest_seconds"])
-    return backlog.overdue(
-        waiting, {name: each["seconds"] for name, each in projections.items() if not stands_still(each)}
-    )
-
-
 def _queues(settings: Settings) -> dict[str, int]:
     """Empty if the broker doesn't answer."""
     with suppress(*bus.BrokerDown):
@@ -192,27 +188,22 @@ def _queues(settings: Settings) -> dict[str, int]:
 
 
 def _handled(settings: Settings) -> int:
-    seq: int = _read(settings.event_store, outcomes.last_seq)
-    return seq
+    with engines.reading(settings.event_store) as log:
+        return outcomes.settled_seq(log)
 
 
-def _commands(settings: Settings) -> dict[str, Any]:
-    handled = _read(settings.event_store, backlog.handled)
-    accepted, waiting, oldest = _read(settings.inbox, partial(backlog.waiting, upto=handled))
-    return {"accepted": accepted, "waiting": waiting, "set_aside": handled.aside, "oldest_seconds": oldest}
+def _backlog(settings: Settings) -> tuple[Handled, Backlog]:
+    with engines.reading(settings.event_store) as log:
+        handled = backlog.handled(log)
+    with engines.reading(settings.inbox) as inbox:
+        return handled, backlog.waiting(inbox, handled)
 
 
-def _projections(settings: Settings) -> dict[str, dict[str, Any]]:
-    """How far each is behind the log: in events, and in seconds since the first of them was recorded."""
-    stands = {
-        name: _read(settings.read_model_of(name), partial(checkpoints.stands, projection=name)) for name in PROJECTIONS
-    }
-    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
-        last = event_store.last_position(connection)
-        seconds = {name: backlog.behind(connection, each.position) for name, each in stands.items()}
-    return {name: each.shown(last) | {"seconds": seconds[name]} for name, each in stands.items()}
-
-
-def _read(url: str, query: Any) -> Any:
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
-        return query(connection)
+def projection_lags(settings: Settings) -> Lags:
+    """How far each projection is behind the log."""
+    progress = {}
+    for name in PROJECTIONS:
+        with engines.reading(settings.read_model_of(name)) as read_model:
+            progress[name] = checkpoints.progress(read_model, name)
+    with engines.reading(settings.event_store) as log:
+        return backlog.lags(log, progress)

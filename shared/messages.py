@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, from_json, to_json
 from pydantic_core.core_schema import no_info_after_validator_function
 
-from shared.errors.reasons import Plain
+from shared.plain import Plain
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from api.http.problems import Problem, unavailable
 from api.reading.store import within
-from shared.database.engines import is_trouble
+from shared.database.errors import is_trouble
 from shared.errors.reasons import reason_of
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission

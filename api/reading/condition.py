@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from api.reading.sharing import Shared
 from api.reading.store import Store
 from shared.errors.reasons import reason_of
-from shared.stores import backlog, checkpoints, event_store
-from shared.stores.backlog import Backlog, Handled
-from shared.stores.checkpoints import Stands
+from shared.stores import backlog, checkpoints
+from shared.stores.backlog import Backlog, Handled, Lag, Lags
+from shared.stores.checkpoints import Progress
 
 LASTS = 1.0
 """Seconds for which it is good to know what can be written."""
@@ -25,10 +25,9 @@ Troubles = dict[str, str]
 
 
 class Condition(NamedTuple):
-    """`last` is the log's last position; what could not be read is None, and a projection not among `stands`."""
+    """`lags` has the projections whose read model, and the log, could be read; without the inbox `waiting` is None."""
 
-    stands: dict[str, Stands]
-    last: int | None
+    lags: dict[str, Lag]
     waiting: Backlog | None
     dependencies: dict[str, str]
     """`ok`, or what is wrong."""
@@ -65,42 +64,28 @@ class Conditions:
         return await self._troubles.get()
 
     async def _look(self) -> Condition:
-        stands = await self._stands()
-        handled, last, troubles = await asyncio.gather(
-            _told(self._log.read(backlog.handled)),
-            _told(self._log.read(event_store.last_position)),  # after the projections: none is ahead of it
-            self.troubles(),
+        progress = await self._progress()
+        known = {name: each for name, each in progress.items() if isinstance(each, Progress)}
+        handled, lags, troubles = await asyncio.gather(
+            _told(self._log.read(backlog.handled)), _told(self._log.read(backlog.lags, known)), self.troubles()
         )
         upto = handled if isinstance(handled, Handled) else NOTHING
-        waiting = await _told(self._inbox.read(backlog.waiting, upto=upto))
-        down = {"inbox": _down(waiting), "event_store": _down(last), "read_model": _down_of_all(stands)}
+        waiting = await _told(self._inbox.read(backlog.waiting, upto))
+        down = {"inbox": _down(waiting), "event_store": _down(lags), "read_model": _down_of_all(progress)}
         dependencies = {name: why or _unwritable(troubles.get(name)) or "ok" for name, why in down.items()}
         dependencies["redis"] = troubles.get("redis", "ok")
         condition = Condition(
-            {name: each for name, each in stands.items() if isinstance(each, Stands)},
-            last if isinstance(last, int) else None,
+            lags.by_name if isinstance(lags, Lags) else {},
             waiting if isinstance(waiting, Backlog) and isinstance(handled, Handled) else None,
             dependencies,
         )
-        dependencies["workers"] = await self._overdue(condition) or "ok"
+        overdue = backlog.overdue(condition.waiting, condition.lags) if condition.waiting else ""
+        dependencies["workers"] = overdue or "ok"
         return condition
 
-    async def _stands(self) -> dict[str, Stands | DBAPIError]:
-        looks = [_told(store.read(checkpoints.stands, name)) for name, store in self._read_models.items()]
+    async def _progress(self) -> dict[str, Progress | DBAPIError]:
+        looks = [_told(store.read(checkpoints.progress, name)) for name, store in self._read_models.items()]
         return dict(zip(self._read_models, await asyncio.gather(*looks), strict=True))
-
-    async def _overdue(self, condition: Condition) -> str:
-        if condition.waiting is None or condition.last is None:
-            return ""
-        going = {
-            name: each.position
-            for name, each in condition.stands.items()
-            if each.position < condition.last and not each.stopped and not each.paused
-        }
-        looks = [_told(self._log.read(backlog.behind, position)) for position in going.values()]
-        found = zip(going, await asyncio.gather(*looks), strict=True)
-        behind = {name: seconds for name, seconds in found if not isinstance(seconds, DBAPIError)}
-        return backlog.overdue(condition.waiting, behind)
 
     async def _try(self) -> Troubles:
         stores, redis = await asyncio.gather(asyncio.to_thread(self._stores), asyncio.to_thread(self._redis))

@@ -59,12 +59,12 @@ async def livez(request: Request) -> Response:
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
-    stands, last, waiting, dependencies = await Service.of(request).conditions.now()
-    lags = {name: each.shown(last) for name, each in stands.items()} if last is not None else {}
-    if not stands or last is None or waiting is None:
-        return _answer("unavailable", dependencies, lags)
-    well = set(dependencies.values()) == {"ok"} and not any(each.stopped or each.paused for each in stands.values())
-    return _answer("ready" if well else "degraded", dependencies, lags)
+    lags, waiting, dependencies = await Service.of(request).conditions.now()
+    shown = {name: lag.shown() for name, lag in lags.items()}
+    if not lags or waiting is None:
+        return _answer("unavailable", dependencies, shown)
+    well = set(dependencies.values()) == {"ok"} and not any(lag.progress.stands_still for lag in lags.values())
+    return _answer("ready" if well else "degraded", dependencies, shown)
 
 
 def _answer(status: Status, dependencies: Mapping[str, str], lags: Mapping[str, Any]) -> Response:

@@ -14,11 +14,11 @@ from api.http.paging import MAX_INTEGER, page
 from api.http.problems import Problem, invalid
 from api.reading.store import Store
 from api.service import Service, turn
-from cli.projections import comparison
 from shared import clock
 from shared.clock import written
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
+from shared.schemas import replay
 from shared.stores import event_store
 
 PAGE = 500
@@ -119,9 +119,9 @@ async def as_projected(
     service: Service, which: str, stream: str, query: Callable[[Connection, int], R | None], *, version: int
 ) -> R | None:
     """What the query would have found in the projection once it had applied the stream up to the version."""
-    with comparison.alone(PROJECTIONS[which]) as alone:
+    with replay.alone(PROJECTIONS[which]) as alone:
         async for events in _pages(service.log, stream, upto=version):
-            await asyncio.to_thread(comparison.project, alone, PROJECTIONS[which], events)
+            await asyncio.to_thread(replay.project, alone, PROJECTIONS[which], events)
         return query(alone, number_of(stream))
 
 

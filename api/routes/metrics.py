@@ -1,7 +1,7 @@
 """What Prometheus is shown: what is counted here, and what the stores say when they are asked."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from api.http.routing import Route
 from api.service import Service
-from shared.stores import backlog, checkpoints, event_store
-from shared.stores.backlog import Backlog, Handled
-from shared.stores.checkpoints import Stands
+from shared.stores import backlog, checkpoints
+from shared.stores.backlog import Backlog, Handled, Lag, Lags
+from shared.stores.checkpoints import Progress
 from shared.telemetry import metrics
 
 WITHIN = 1.0
@@ -37,20 +37,17 @@ async def show_metrics(request: Request) -> Response:
 
 
 async def _stores(service: Service) -> list[GaugeMetricFamily]:
-    handled, stands, troubles = await asyncio.gather(
-        _told(service.log.read(backlog.handled)), _stands(service), service.conditions.troubles()
+    handled, progress, troubles = await asyncio.gather(
+        _told(service.log.read(backlog.handled)), _progress(service), service.conditions.troubles()
     )
-    waiting, last, seconds = await asyncio.gather(
-        _told(service.inbox.read(backlog.waiting, upto=handled or NOTHING)),
-        _told(service.log.read(event_store.last_position)),  # after the projections: none is ahead of it
-        _behind(service, stands),
+    waiting, lags = await asyncio.gather(
+        _told(service.inbox.read(backlog.waiting, handled or NOTHING)), _told(service.log.read(backlog.lags, progress))
     )
-    going = {name: None if stands[name].stopped or stands[name].paused else seconds[name] for name in seconds}
-    overdue = backlog.overdue(waiting, going) if waiting and handled else ""
+    overdue = backlog.overdue(waiting, lags.by_name if lags else {}) if waiting and handled else ""
     up = {
         "inbox": waiting is not None,
         "event_store": handled is not None,
-        "read_model": len(stands) == len(service.read_models),
+        "read_model": len(progress) == len(service.read_models),
         "redis": True,
         "workers": not overdue,
     }
@@ -58,20 +55,15 @@ async def _stores(service: Service) -> list[GaugeMetricFamily]:
     gauges = [_gauges("dependency_up", "1 if it does what commands need of it", "dependency", well)]
     if waiting and handled:
         gauges += _backlog(waiting, handled)
-    if last is not None:
-        gauges += _projections(stands, last, seconds)
+    if lags:
+        gauges += _projections(lags)
     return gauges
 
 
-async def _stands(service: Service) -> dict[str, Stands]:
-    looks = [_told(store.read(checkpoints.stands, name)) for name, store in service.read_models.items()]
+async def _progress(service: Service) -> dict[str, Progress]:
+    looks = [_told(store.read(checkpoints.progress, name)) for name, store in service.read_models.items()]
     found = zip(service.read_models, await asyncio.gather(*looks), strict=True)
     return {name: each for name, each in found if each}
-
-
-async def _behind(service: Service, stands: Mapping[str, Stands]) -> dict[str, float | None]:
-    looks = [_told(service.log.read(backlog.behind, each.position)) for each in stands.values()]
-    return dict(zip(stands, await asyncio.gather(*looks), strict=True))
 
 
 def _backlog(waiting: Backlog, handled: Handled) -> Iterator[GaugeMetricFamily]:
@@ -80,15 +72,14 @@ def _backlog(waiting: Backlog, handled: Handled) -> Iterator[GaugeMetricFamily]:
     yield _gauge("set_aside_commands", "Commands to be tried again, and those behind them", handled.aside)
 
 
-def _projections(
-    stands: Mapping[str, Stands], last: int, seconds: Mapping[str, float | None]
-) -> Iterator[GaugeMetricFamily]:
-    shown = {name: each.shown(last) for name, each in stands.items()}
-    lags = {name: its["lag"] for name, its in shown.items()}
-    stopped = {name: its["stopped"] is not None for name, its in shown.items()}
-    paused = {name: its["paused"] for name, its in shown.items()}
-    yield _gauge("log_position", "The position of the last event", last)
-    yield _gauges("projection_lag_events", "Events not projected yet", "projection", lags)
+def _projections(lags: Lags) -> Iterator[GaugeMetricFamily]:
+    def each(value: Callable[[Lag], float | None]) -> dict[str, float | None]:
+        return {name: value(lag) for name, lag in lags.by_name.items()}
+
+    events, seconds = each(lambda lag: lag.events), each(lambda lag: lag.seconds)
+    stopped, paused = each(lambda lag: lag.progress.stopped is not None), each(lambda lag: lag.progress.paused)
+    yield _gauge("log_position", "The position of the last event", lags.last)
+    yield _gauges("projection_lag_events", "Events not projected yet", "projection", events)
     yield _gauges("projection_lag_seconds", "Since the first of them was recorded", "projection", seconds)
     yield _gauges("projection_stopped", "1 if an event stops it", "projection", stopped)
     yield _gauges("projection_paused", "1 until it is resumed", "projection", paused)

@@ -82,7 +82,7 @@ def project(settings: Settings) -> float:
         pass
     seconds = time.perf_counter() - began
     with read_model.connect() as connection:
-        return checkpoints.checkpoint(connection, "users") / seconds
+        return checkpoints.position_of(connection, "users") / seconds
 
 
 def handle(folder: Path, count: int) -> dict[str, float]:
@@ -106,7 +106,7 @@ def accept_mixed(settings: Settings, count: int) -> None:
 
 def check_handled(settings: Settings, count: int) -> None:
     """Each of so many commands appends one event."""
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
 

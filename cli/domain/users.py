@@ -39,7 +39,7 @@ def show(
     """A user as it is, or as it was."""
     if version and at:
         raise Refused("--version and --at: it is one or the other")
-    with engines.reader(Settings().event_store).connect() as connection:
+    with engines.reading(Settings().event_store) as connection:
         user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
     if as_json:
         show_json(user._asdict())

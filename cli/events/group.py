@@ -34,7 +34,7 @@ def tail(
 ) -> None:
     """The last events, one a line, the latest last."""
     show = show_line if as_json else _show
-    with engines.reader(Settings().event_store).connect() as connection, suppress(KeyboardInterrupt):
+    with engines.reading(Settings().event_store) as connection, suppress(KeyboardInterrupt):
         last = event_store.last_position(connection)
         for event in event_store.read_latest(connection, types=type_, stream=stream, limit=count):
             show(event.shown())
@@ -50,7 +50,7 @@ def tail(
 @in_one_line
 def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = False) -> None:
     """One event, by its position in the log; as JSON in any case."""
-    with engines.reader(Settings().event_store).connect() as connection:
+    with engines.reading(Settings().event_store) as connection:
         found = event_store.read_all(connection, after=position - 1, limit=1)
     if not found or found[0].position != position:
         raise Refused(f"no event {position} is in the log")
@@ -61,7 +61,7 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
 @in_one_line
 def export() -> None:
     """The whole log as JSON lines on stdout, each a CloudEvent 1.0; the last line has the number and the checksum."""
-    with engines.reader(Settings().event_store).connect() as connection:
+    with engines.reading(Settings().event_store) as connection:
         lines = cloud_events.lines(connection)
         for line in progress(lines, "exported", total=event_store.last_position(connection) + 1):
             sys.stdout.buffer.write(line)

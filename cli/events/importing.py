@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.events import cloud_events
-from cli.projections.comparison import replay
 from cli.projections.rebuild import alone_at
 from cli.projections.shadow import beside
 from cli.stores.init import init
@@ -18,20 +17,20 @@ from shared.database import engines
 from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
-from shared.pages import pages
 from shared.projection import Projection
 from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
+from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, unique_keys
-from shared.stores.event_store import PAGE
+from shared.stores.event_store import PAGE, pages
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
     """All of it or nothing; returns the number of events. Raises Refused, Damaged or Wrong."""
     init(settings)
     _count_on(settings, {})  # whoever has commands need not wait to be told
-    with engines.briefly(engines.writer(settings.event_store, lock=event_store.LOCK)) as engine, engine.begin() as log:
-        _check_empty(event_store.last_position(log), outcomes.last_seq(log))
+    with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
+        _check_empty(event_store.last_position(log), outcomes.settled_seq(log))
         count = _load(log, cloud_events.events(lines))
         numbers = _keep_keys(log)
         for which in PROJECTIONS.values():
@@ -98,6 +97,6 @@ def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None
 
 
 def _count_on(settings: Settings, numbers: Mapping[str, int]) -> None:
-    with engines.briefly(engines.writer(settings.inbox, lock=inbox.LOCK)) as engine, engine.begin() as connection:
+    with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
         _check_empty(inbox.last_seq(connection))
         inbox.count_from(connection, numbers)

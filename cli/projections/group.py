@@ -8,12 +8,12 @@ import typer
 from cli.errors import Refused, in_one_line
 from cli.output import AsJson, console, example, say, show_json, table
 from cli.projections.rebuild import rebuild as rebuild_
-from cli.status import stands_still, state
+from cli.status import projection_lags, state
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
 from shared.settings import Settings
-from shared.stores import checkpoints, event_store
+from shared.stores import checkpoints
 
 app = typer.Typer(no_args_is_help=True, help="How far the projections are; making one anew, pausing one.")
 
@@ -24,7 +24,8 @@ Name = Annotated[str, typer.Argument(help="Of the projection", autocompletion=la
 @in_one_line
 def status(as_json: AsJson = False) -> None:
     """Position and lag of each projection, and what stops it, if anything does. Exit code 1 if one stands still."""
-    progress = _progress(Settings())
+    lags = projection_lags(Settings()).by_name
+    progress = {name: lag.shown() for name, lag in lags.items()}
     if as_json:
         show_json(progress)
     else:
@@ -32,7 +33,7 @@ def status(as_json: AsJson = False) -> None:
         for name, each in progress.items():
             rows.add(name, str(each["position"]), str(each["lag"]), state(each))
         console().print(rows)
-    raise typer.Exit(1 if any(map(stands_still, progress.values())) else 0)
+    raise typer.Exit(1 if any(lag.progress.stands_still for lag in lags.values()) else 0)
 
 
 @app.command(epilog=example("cqrs projections rebuild users --check"))
@@ -74,9 +75,9 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 def _pause(name: str, *, paused: bool, as_json: bool) -> None:
     settings = Settings()
     url = settings.read_model_of(_projection(name).name)
-    with engines.briefly(engines.writer(url, lock=name)) as engine, engine.begin() as connection:
-        checkpoints.move_checkpoint(connection, name, checkpoints.checkpoint(connection, name), paused=paused)
-    now = _progress(settings)[name]
+    with engines.writing(url, lock=name) as connection:
+        checkpoints.move(connection, name, checkpoints.position_of(connection, name), paused=paused)
+    now = projection_lags(settings).by_name[name].shown()
     if as_json:
         show_json(now)
     else:
@@ -105,13 +106,3 @@ def _told(done: dict[str, Any]) -> Iterator[str]:
             yield f"cqrs: once only workers of this version run: cqrs projections resume {name}"
         elif any(each["columns"] for each in done["tables"].values()):
             yield "cqrs: workers of the version before leave new columns empty: rebuild again once they are gone"
-
-
-def _progress(settings: Settings) -> dict[str, dict[str, Any]]:
-    stands = {}
-    for name in PROJECTIONS:
-        with engines.reader(settings.read_model_of(name)).connect() as connection:
-            stands[name] = checkpoints.stands(connection, name)
-    with engines.reader(settings.event_store).connect() as connection:
-        last = event_store.last_position(connection)
-    return {name: each.shown(last) for name, each in stands.items()}

@@ -14,12 +14,12 @@ from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.projections.shadow import Beside, beside, has_tables
 from shared.database import engines
-from shared.database.errors import Taken
+from shared.database.errors import Taken, is_busy, is_full
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store
-from shared.stores.checkpoints import Stands
+from shared.stores.checkpoints import Progress
 from workers.projecting import chunk
 from workers.projecting.chunk import LogIsShorter, advance
 
@@ -52,13 +52,13 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
         stays = not check
         try:
             with _begin(settings, which, place, resume=resume) as work:
-                first = _stands(work.anew, which).position
+                first = _progress(work.anew, which).position
                 _come_near(work)
                 compared = _compare(work)
                 switched = None if check else _switch_in_time(work, pause=pause)
             stays = False
         except DBAPIError as error:
-            stays = stays and not engines.is_full(error)  # what serves needs the room
+            stays = stays and not is_full(error)  # what serves needs the room
             raise
         except LogIsShorter as error:
             raise Refused(f"{error}: they aren't a pair") from None
@@ -88,8 +88,8 @@ def _begin(settings: Settings, which: Projection, place: Beside, *, resume: bool
         with live.begin() as connection:
             if wrong := schema.compare(connection, "read_model"):
                 raise wrong
-            stands = checkpoints.stands(connection, which.name)
-        if not (resume and _can_go_on(place, which, stands.position)):
+            progress = checkpoints.progress(connection, which.name)
+        if not (resume and _can_go_on(place, which, progress.position)):
             place.remove()
             place.make(which.tables)
         log = opened.enter_context(engines.briefly(engines.reader(settings.event_store)))
@@ -102,15 +102,15 @@ def _can_go_on(place: Beside, which: Projection, position: int) -> bool:
     if not has_tables(place, which.tables):
         return False
     with engines.briefly(engines.reader(place.url)) as engine:
-        return _stands(engine, which).position <= position
+        return _progress(engine, which).position <= position
 
 
 def _come_near(work: Work) -> None:
     """What serves goes on meanwhile: it is followed until little is missing."""
     missing = chunk.CHUNK
     while missing >= chunk.CHUNK:
-        reached = _fill(work, _stands(work.live, work.which).position)
-        missing = _stands(work.live, work.which).position - reached
+        reached = _fill(work, _progress(work.live, work.which).position)
+        missing = _progress(work.live, work.which).position - reached
 
 
 def _fill(work: Work, upto: int) -> int:
@@ -120,23 +120,23 @@ def _fill(work: Work, upto: int) -> int:
         while more:
             with work.anew.begin() as connection, work.log.connect() as log:
                 reached, more, _ = advance(connection, log, work.which, upto=upto)
-                stands = checkpoints.stands(connection, work.which.name)
+                progress = checkpoints.progress(connection, work.which.name)
             show(reached, upto)
-    _check(work.which, stands, upto)
+    _check(work.which, progress, upto)
     return reached
 
 
-def _check(which: Projection, stands: Stands, upto: int) -> None:
-    if stands.stopped:
-        raise Refused(f"{which.name} can't apply event {stands.stopped.event}: {stands.stopped.error}")
-    if stands.position < upto:
-        raise Refused(f"the log ends at event {stands.position}, {which.name} is at {upto} already: they aren't a pair")
+def _check(which: Projection, progress: Progress, upto: int) -> None:
+    if progress.stopped:
+        raise Refused(f"{which.name} can't apply event {progress.stopped.event}: {progress.stopped.error}")
+    if (last := progress.position) < upto:
+        raise Refused(f"the log ends at event {last}, {which.name} is at {upto} already: they aren't a pair")
 
 
 def _compare(work: Work) -> dict[str, Any]:
     """The two at one position, whatever is written to what serves meanwhile."""
     with engines.snapshot(work.url) as found:
-        position = checkpoints.checkpoint(found, work.which.name)
+        position = checkpoints.position_of(found, work.which.name)
         _fill(work, position)
         with engines.snapshot(work.place.url) as anew, bar(f"{work.which.name}: comparing"):
             tables = {table.name: difference(found, anew, table) for table in work.which.tables}
@@ -147,40 +147,40 @@ def _compare(work: Work) -> dict[str, Any]:
 def _switch_in_time(work: Work, *, pause: bool) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE
     while True:
-        if not (stands := _stands(work.live, work.which)).paused:
-            _fill(work, max(stands.position, _end(work.log)))
+        if not (progress := _progress(work.live, work.which)).paused:
+            _fill(work, max(progress.position, _end(work.log)))
         try:
             return _switch(work, pause=pause)
         except DBAPIError as error:
-            if not engines.is_busy(error) or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(REST)
 
 
 def _switch(work: Work, *, pause: bool) -> dict[str, Any]:
     """In one transaction, at its turn: its worker sees the one before it or the one after it."""
-    which, reached = work.which, _stands(work.anew, work.which).position
+    which, reached = work.which, _progress(work.anew, work.which).position
     with work.live.connect() as connection, work.log.connect() as log:
         work.place.bring(connection, which.tables)
         with connection.begin():
             began = time.monotonic()
-            before = checkpoints.stands(connection, which.name)
+            before = checkpoints.progress(connection, which.name)
             work.place.put(connection, which.tables)
             checkpoints.move_stop(connection, which.name, None)
-            checkpoints.move_checkpoint(connection, which.name, reached)
+            checkpoints.move(connection, which.name, reached)
             upto = before.position if before.paused else sys.maxsize
             while advance(connection, log, which, upto=upto).more:
                 pass
-            after = checkpoints.stands(connection, which.name)
+            after = checkpoints.progress(connection, which.name)
             _check(which, after, before.position)
             paused = before.paused or pause
-            checkpoints.move_checkpoint(connection, which.name, after.position, paused=paused)
+            checkpoints.move(connection, which.name, after.position, paused=paused)
     return {"position": after.position, "paused": paused, "locked": round(time.monotonic() - began, 3)}
 
 
-def _stands(read_model: Engine, which: Projection) -> Stands:
+def _progress(read_model: Engine, which: Projection) -> Progress:
     with read_model.connect() as connection:
-        return checkpoints.stands(connection, which.name)
+        return checkpoints.progress(connection, which.name)
 
 
 def _end(log: Engine) -> int:

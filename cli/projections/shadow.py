@@ -11,9 +11,10 @@ from zlib import crc32
 from sqlalchemy import Connection, Table, make_url
 
 from shared import projection
-from shared.database import engines, rights, sqlite, statements
+from shared.database import engines, sqlite, statements
 from shared.database.errors import Taken
 from shared.schemas import projection_tables as tables_
+from shared.schemas import rights
 from shared.stores import checkpoints
 
 
@@ -51,7 +52,7 @@ def has_tables(place: Beside, tables: Sequence[Table]) -> bool:
     """These very tables: one of another shape was made by another version."""
     if engines.is_local(place.url) and not sqlite.path_of(place.url).exists():
         return False
-    with engines.briefly(engines.reader(place.url)) as engine, engine.connect() as connection:
+    with engines.reading(place.url) as connection:
         return tables_.are(connection, _all(tables))
 
 
@@ -106,7 +107,7 @@ class Schema:
 
     def __init__(self, read_model: str, name: str) -> None:
         self._read_model = read_model
-        with engines.briefly(engines.reader(read_model)) as engine, engine.connect() as connection:
+        with engines.reading(read_model) as connection:
             self._serving = str(connection.dialect.default_schema_name)
         self._name = f"rebuild_{self._serving}_{name}"  # others may serve in other schemas of the database
         self._before = f"{self._name}_before"
@@ -117,7 +118,7 @@ class Schema:
     @contextmanager
     def alone(self) -> Iterator[None]:
         number = crc32(f"cqrs {self._name}".encode())
-        with engines.briefly(engines.reader(self._read_model)) as engine, engine.connect() as connection:
+        with engines.reading(self._read_model) as connection:
             if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
                 raise Taken
             yield
@@ -190,4 +191,4 @@ def _names(connection: Connection, query: str, schema: str) -> Sequence[str]:
 
 
 def _all(tables: Sequence[Table]) -> list[Table]:
-    return [*tables, checkpoints.checkpoints, checkpoints.stops_]
+    return [*tables, checkpoints.table, checkpoints.stops_table]

@@ -11,12 +11,12 @@ from cli.errors import Refused
 from cli.output import bar
 from cli.projections.shadow import beside
 from cli.stores.private import tighten
-from shared.database import engines, rights, sqlite
+from shared.database import engines, sqlite
 from shared.domain.aggregates import EVENTS
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
 from shared.schemas import check as schema
-from shared.schemas import migrations, projection_tables
+from shared.schemas import migrations, projection_tables, rights
 from shared.schemas.check import WrongSchema
 from shared.schemas.event_shapes import Unreadable
 from shared.settings import Settings
@@ -70,7 +70,7 @@ def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
 
 def contested(settings: Settings) -> list[str]:
     """A line for each two streams that hold one key, as they may have come to under older rules."""
-    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         found = unique_keys.contested(connection)
     return [
         f"{one} and {other} hold the same {scope}: it is kept for {one}, which held it first, until one changes its own"
@@ -98,24 +98,24 @@ def _make_writable(folder: Path) -> None:
 
 
 def _check_it_takes_every_character(url: str) -> None:
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         encoding = connection.scalar(text("SHOW server_encoding"))
     if encoding != "UTF8":
         raise Refused(f"{_place(url)} has the encoding {encoding}; it must be UTF8")
 
 
 def _make_read_model(url: str, which: Projection) -> None:
-    with engines.briefly(engines.writer(url, lock=which.name)) as engine, engine.begin() as connection:
+    with engines.writing(url, lock=which.name) as connection:
         projection_tables.make(connection, which)
         if which.name not in checkpoints.positions(connection):
-            checkpoints.move_checkpoint(connection, which.name, 0)
+            checkpoints.move(connection, which.name, 0)
         for other in checkpoints.stops(connection).keys() - PROJECTIONS.keys():
             checkpoints.move_stop(connection, other, None)
 
 
 def _give_rights(settings: Settings, store: str, url: str) -> None:
     filled = [table for which in schema.projections(settings, store, url) for table in which.tables]
-    with engines.briefly(engines.writer(url, lock="rights")) as engine, engine.begin() as connection:
+    with engines.writing(url, lock="rights") as connection:
         rights.give(connection, rights.of_store(store, filled))
 
 
@@ -125,9 +125,9 @@ def _check_they_belong_together(settings: Settings) -> None:
     Followers are read first, since all may be in use.
     """
     projected = max(_projected(settings.read_model_of(name), name) for name in PROJECTIONS)
-    with engines.briefly(engines.reader(settings.event_store)) as engine, engine.connect() as connection:
-        recorded, handled = event_store.last_position(connection), outcomes.last_seq(connection)
-    with engines.briefly(engines.reader(settings.inbox)) as engine, engine.connect() as connection:
+    with engines.reading(settings.event_store) as connection:
+        recorded, handled = event_store.last_position(connection), outcomes.settled_seq(connection)
+    with engines.reading(settings.inbox) as connection:
         accepted = inbox.last_seq(connection)
     if handled > accepted:
         raise Refused(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
@@ -136,5 +136,5 @@ def _check_they_belong_together(settings: Settings) -> None:
 
 
 def _projected(read_model: str, name: str) -> int:
-    with engines.briefly(engines.reader(read_model)) as engine, engine.connect() as connection:
-        return checkpoints.checkpoint(connection, name)
+    with engines.reading(read_model) as connection:
+        return checkpoints.position_of(connection, name)

@@ -112,7 +112,7 @@ def _remove_other_shapes(new: Settings) -> None:
         path = sqlite.path_of(url := new.read_model_of(name))
         if not path.exists():
             continue
-        with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+        with engines.reading(url) as connection:
             wrong = projection_tables.compare(connection, [which])
         if wrong:
             _remove(path)

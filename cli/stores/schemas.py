@@ -63,7 +63,7 @@ def check(settings: Settings, stores: Stores) -> Iterator[int]:
 
 def check_file(settings: Settings, store: str, url: str) -> None:
     """The same, of a file that may come from anywhere: its pages are looked at, too."""
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         _check(connection, settings, store, url)
         found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
         if found != "ok":

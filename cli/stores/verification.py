@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from cli.projections.comparison import differences, replay
+from cli.projections.comparison import differences
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
-from shared.pages import pages
 from shared.projection import Projection
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
+from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, unique_keys
-from shared.stores.event_store import PAGE
+from shared.stores.event_store import PAGE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
@@ -86,7 +86,7 @@ def checks(stores: Stores, aggregates: Aggregates, *, but: Collection[str] = ())
 
 
 def _commands(stores: Stores) -> Iterator[int]:
-    accepted, handled = inbox.last_seq(stores.inbox), outcomes.last_seq(stores.log)
+    accepted, handled = inbox.last_seq(stores.inbox), outcomes.settled_seq(stores.log)
     if handled > accepted:
         raise Wrong(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
     last, seq = event_store.last_position(stores.log), 0
@@ -103,7 +103,7 @@ def _commands(stores: Stores) -> Iterator[int]:
 
 def _check_outcomes(log: Connection, seqs: Sequence[int], last: int) -> None:
     ended = outcomes.find(log, seqs)
-    aside = {each.seq for each in set_aside.find_set_aside(log, seqs)}
+    aside = {each.seq for each in set_aside.find(log, seqs)}
     for seq in seqs:
         if seq not in ended and seq not in aside:
             raise Wrong(f"command {seq} has no outcome, and later ones have")
@@ -183,7 +183,7 @@ def _contested(log: Connection) -> Iterator[int]:
 
 def _read_model(stores: Stores, which: Projection) -> Iterator[int]:
     found = stores.read_models[which.name]
-    position, _, stopped = checkpoints.stands(found, which.name)
+    position, _, stopped = checkpoints.progress(found, which.name)
     last = event_store.last_position(stores.log)
     if position > last:
         raise Wrong(f"the log ends at event {last}, {which.name} is at {position} already: they aren't a pair")

@@ -1,14 +1,13 @@
-"""Engines for the stores, and statements on them, on SQLite and PostgreSQL alike."""
+"""Engines for the stores, and connections for one look or one change, on SQLite and PostgreSQL alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TypeGuard
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
-from sqlalchemy.exc import DBAPIError
 
 from shared.database import postgresql, sqlite
+from shared.database.errors import is_trouble
 
 
 def writer(url: str, *, lock: str, durable: bool = True, create: bool = False, waits: bool = True) -> Engine:
@@ -29,7 +28,7 @@ def reader(url: str) -> Engine:
 
 @contextmanager
 def briefly(engine: Engine) -> Iterator[Engine]:
-    """For one thing; then its connections are closed."""
+    """The engine for one block; then its connections are closed."""
     try:
         yield engine
     finally:
@@ -37,34 +36,31 @@ def briefly(engine: Engine) -> Iterator[Engine]:
 
 
 @contextmanager
+def reading(url: str) -> Iterator[Connection]:
+    """A connection that can't write, for one block; each statement sees what was committed before it."""
+    with briefly(reader(url)) as engine, engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(url: str, *, lock: str, durable: bool = True, create: bool = False) -> Iterator[Connection]:
+    """One transaction that has the store to itself, as a `writer`'s have; committed at the end of the block."""
+    with briefly(writer(url, lock=lock, durable=durable, create=create)) as engine, engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
 def snapshot(url: str) -> Iterator[Connection]:
     """A connection that can't write, and sees the store as it is now until it is closed, however long that takes."""
-    with briefly(reader(url)) as engine, engine.connect() as connection:
+    with reading(url) as connection:
         for statement in _module(url).SNAPSHOT:
             connection.exec_driver_sql(statement)
         yield connection
 
 
 def is_local(url: str) -> bool:
-    """A file, and not a server that may be far away."""
+    """Whether the store is a file, and not on a server that may be far away."""
     return url.startswith("sqlite:")
-
-
-def is_trouble(error: BaseException) -> TypeGuard[DBAPIError]:
-    """Full, locked, read-only, corrupt, silent, gone: the store's fault, not that of what was to be written."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    return isinstance(error.orig, TimeoutError) or any(each.is_trouble(error.orig) for each in (sqlite, postgresql))
-
-
-def is_full(error: DBAPIError) -> bool:
-    """There is no room for what was to be written."""
-    return any(each.is_full(error.orig) for each in (sqlite, postgresql))
-
-
-def is_busy(error: DBAPIError) -> bool:
-    """Another one's lock was waited for in vain."""
-    return any(each.is_busy(error.orig) for each in (sqlite, postgresql))
 
 
 def _module(url: str) -> ModuleType:

@@ -1,6 +1,5 @@
 """PostgreSQL: writers of a store take turns at an advisory lock, which makes the order of positions that of commits."""
 
-import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -41,13 +40,6 @@ SERVER = {
 
 CONNECTIONS = 8
 """Kept open by an engine; more if need be."""
-
-STORE_S_FAULT = {"08", "25", "40", "53", "55", "57", "58", "XX"}
-"""Classes of SQLSTATE: connection, transaction's state, deadlock, resources, a lock, an operator, the system, a bug."""
-
-FORBIDDEN = "42501"
-FULL = "53100"
-BUSY = "55P03"
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Under another level, which a database may have as its default, what is read is older than the lock."""
@@ -96,25 +88,6 @@ def _begin_at_once(number: int, connection: Any) -> None:
     if cursor.fetchone() == (False,):
         connection.execute("ROLLBACK")
         raise Taken
-
-
-def is_trouble(error: BaseException) -> bool:
-    """Without a SQLSTATE it is the driver's own: the connection's end, or values that it can't send."""
-    driver = sys.modules.get("psycopg")  # it comes with the first engine: 10 MB for who uses none
-    if not driver or not isinstance(error, driver.Error):
-        return False
-    state: str | None = error.sqlstate
-    if state is None:
-        return isinstance(error, driver.OperationalError | driver.InterfaceError)
-    return state[:2] in STORE_S_FAULT or state == FORBIDDEN
-
-
-def is_full(error: BaseException | None) -> bool:
-    return getattr(error, "sqlstate", None) == FULL
-
-
-def is_busy(error: BaseException | None) -> bool:
-    return getattr(error, "sqlstate", None) == BUSY
 
 
 def engine_of(url: str, **settings: object) -> Engine:

@@ -1,111 +1,93 @@
-"""Whether a store can be written: nothing is changed, no writer held up, and nothing waited for long."""
+"""Probes: whether stores can be written, found out without changing anything or holding up a writer."""
 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from shared.database import engines, postgresql, sqlite
-from shared.domain.projections import PROJECTIONS
+from shared.database.errors import is_busy
 from shared.errors.reasons import reason_of
-from shared.settings import Settings
-from shared.stores import event_store, inbox
 
-WITHIN = 1.0
+LOCK_WITHIN = 1.0
 """Seconds in which a lock must change hands."""
 
-SILENT = 3.0
+ANSWER_WITHIN = 3.0
 """Seconds after which a store that says nothing is in trouble."""
 
 LOCKED = "locked by another process"
 
 
 class Probes:
-    """Those of all stores. One that hangs is not asked again before it has answered."""
+    """The probes of all databases. One that hangs is not asked again before it has answered."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, stores: Mapping[str, Mapping[str, str]]) -> None:
+        """`stores`: for each store its locks, each with the URL of the database that it is in."""
+        self._stores = stores
         self._locks: dict[str, list[str]] = defaultdict(list)
-        self._locks[settings.inbox].append(inbox.LOCK)
-        self._locks[settings.event_store].append(event_store.LOCK)
-        for name in PROJECTIONS:
-            self._locks[settings.read_model_of(name)].append(name)
-        self._probes = {url: _probe(url) for url in self._locks}
+        for locks in stores.values():
+            for lock, url in locks.items():
+                self._locks[url].append(lock)
+        self._probes = {url: _FileProbe(url) if engines.is_local(url) else _ServerProbe(url) for url in self._locks}
         self._threads = ThreadPoolExecutor(len(self._probes), "probes")
         self._asked: dict[str, Future[dict[str, str]]] = {}
 
     def troubles(self) -> dict[str, str]:
-        """Why stores can't be written: `inbox`, `event_store`, `read_model`. Blocks for some seconds at most."""
+        """Why stores can't be written, by the store's name; none for those that can. Blocks for 3 s at most."""
         for url, probe in self._probes.items():
             if url not in self._asked or self._asked[url].done():
                 self._asked[url] = self._threads.submit(probe.trouble, self._locks[url])
-        wait(self._asked.values(), SILENT)
+        wait(self._asked.values(), ANSWER_WITHIN)
         found: dict[str, str] = {}
         for url, answer in self._asked.items():
-            silent = dict.fromkeys(self._locks[url], f"it said nothing for {SILENT:g} s")
+            silent = dict.fromkeys(self._locks[url], f"it said nothing for {ANSWER_WITHIN:g} s")
             found |= answer.result() if answer.done() else silent
-        return _by_store(found)
+        its = {store: {lock: found[lock] for lock in locks if lock in found} for store, locks in self._stores.items()}
+        return {store: _summary(why, self._stores[store]) for store, why in its.items() if why}
 
     def close(self) -> None:
+        """Close the connections. A probe that hangs goes on."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for probe in self._probes.values():
-            probe.close()
+            probe.engine.dispose()
 
 
-def _by_store(found: dict[str, str]) -> dict[str, str]:
-    """Of read models, which have a lock each, it is said which, unless it is the same with all."""
-    read_models = {name: found.pop(name) for name in PROJECTIONS if name in found}
-    if not read_models:
-        return found
-    if len(read_models) == len(PROJECTIONS) and len(set(read_models.values())) == 1:
-        return found | {"read_model": next(iter(read_models.values()))}
-    return found | {"read_model": "; ".join(f"{name} {why}" for name, why in read_models.items())}
+def _summary(found: Mapping[str, str], locks: Mapping[str, str]) -> str:
+    """One text if the trouble is the same at all locks of a store; else each lock with its own."""
+    if len(found) == len(locks) and len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{lock} {why}" for lock, why in found.items())
 
 
-class Probe(Protocol):
-    """Of what is at one URL."""
+class _FileProbe:
+    """Takes the write lock of a SQLite file for a moment, and writes a page that says the same as before."""
 
-    def trouble(self, locks: Iterable[str]) -> dict[str, str]:
-        """Why it can't be written, by the lock that a writer takes; none for those with which it can."""
-
-    def close(self) -> None:
-        """Its connection, that is."""
-
-
-def _probe(url: str) -> Probe:
-    return _File(url) if engines.is_local(url) else _Server(url)
-
-
-class _File:
     def __init__(self, url: str) -> None:
         self._path = sqlite.path_of(url)
-        self._engine = sqlite.engine_of(url, ("synchronous = NORMAL",), timeout=WITHIN, mode="rw")
+        self.engine = sqlite.engine_of(url, ("synchronous = NORMAL",), timeout=LOCK_WITHIN, mode="rw")
 
     def trouble(self, locks: Iterable[str]) -> dict[str, str]:
-        """A file has one lock, whatever it is called."""
+        """Why the file can't be written, for each of these: it has one lock, whatever that is called."""
         why = "" if all(map(self._may_be_written, ("", "-wal", "-shm"))) else "read-only"
         try:
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 _commit_nothing(connection)
         except DBAPIError as error:
-            why = LOCKED if engines.is_busy(error) else reason_of(error)
+            why = LOCKED if is_busy(error) else reason_of(error)
         return dict.fromkeys(locks, why) if why else {}
 
-    def close(self) -> None:
-        self._engine.dispose()
-
     def _may_be_written(self, end: str) -> bool:
-        """By who opens it now. Who has it open goes on, until it is started again."""
+        # By a process that opens it now: one that has it open goes on writing until it is started again.
         path = self._path.with_name(self._path.name + end)
         return os.access(path, os.W_OK) or not path.exists()
 
 
 def _commit_nothing(connection: Connection) -> None:
-    """Not even that if somebody has committed since the last look."""
+    """Commit a transaction that changes nothing, unless somebody else has committed one since the last look."""
     before = connection.info.get("version")
     connection.info["version"] = version = _version(connection)
     if before is not None and version != before:
@@ -115,27 +97,28 @@ def _commit_nothing(connection: Connection) -> None:
     except DBAPIError:
         if _version(connection) == version:
             raise
-        return  # it is busy
+        return  # the store is busy: others commit
     number = connection.exec_driver_sql("PRAGMA user_version").scalar()
-    connection.exec_driver_sql(f"PRAGMA user_version = {number}")  # a page is written, though it says the same
+    connection.exec_driver_sql(f"PRAGMA user_version = {number}")
     connection.exec_driver_sql("COMMIT")
 
 
 def _version(connection: Connection) -> int:
-    """Another one after each commit of others."""
+    """A number that changes with each commit of another connection."""
     return int(connection.exec_driver_sql("PRAGMA data_version").scalar() or 0)
 
 
-class _Server:
-    """It is only looked at: to try a lock would keep a writer from it."""
+class _ServerProbe:
+    """Looks at who holds the advisory locks of a PostgreSQL database: to try one would keep a writer from it."""
 
     def __init__(self, url: str) -> None:
-        self._engine = postgresql.engine_of(url, statement_timeout=int(postgresql.STATEMENT_TIMEOUT * 1000))
+        self.engine = postgresql.engine_of(url, statement_timeout=int(postgresql.STATEMENT_TIMEOUT * 1000))
 
     def trouble(self, locks: Iterable[str]) -> dict[str, str]:
+        """Why a writer that takes one of these locks can't write, by the lock; none for those that can."""
         names = {postgresql.number_of(lock): lock for lock in locks}
         try:
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 in_recovery, read_only = connection.exec_driver_sql(_STATE).one()
                 if in_recovery or read_only:
                     why = "in recovery, so read-only" if in_recovery else "read-only"
@@ -144,23 +127,21 @@ class _Server:
         except DBAPIError as error:
             return dict.fromkeys(names.values(), reason_of(error))
 
-    def close(self) -> None:
-        self._engine.dispose()
-
 
 def _held_throughout(connection: Connection, numbers: Iterable[int]) -> Iterable[int]:
-    """The locks that one transaction holds all the time: those that are busy change hands."""
-    until = time.monotonic() + WITHIN
-    held = {number: holder for number, holder in _holders(connection) if number in numbers}
+    """The locks that one transaction holds for the whole of LOCK_WITHIN: those that are busy change hands."""
+    until = time.monotonic() + LOCK_WITHIN
+    held = {number: holder for number, holder in _holders(connection).items() if number in numbers}
     while held and time.monotonic() < until:
-        time.sleep(WITHIN / 10)
-        now = dict(_holders(connection))
+        time.sleep(LOCK_WITHIN / 10)
+        now = _holders(connection)
         held = {number: holder for number, holder in held.items() if now.get(number) == holder}
     return held
 
 
-def _holders(connection: Connection) -> list[tuple[int, str]]:
-    return [(number, transaction) for number, transaction in connection.exec_driver_sql(_HOLDERS)]
+def _holders(connection: Connection) -> dict[int, str]:
+    """The transaction that holds each advisory lock, by the lock's number."""
+    return {number: holder for number, holder in connection.exec_driver_sql(_HOLDERS)}  # noqa: C416 of rows, not pairs
 
 
 _STATE = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"

@@ -13,7 +13,7 @@ from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from shared.database.errors import Taken
+from shared.database.errors import Taken, code_of
 from shared.telemetry import metrics
 
 BUSY_TIMEOUT = 10.0
@@ -83,27 +83,8 @@ def is_used(path: Path) -> bool:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.DatabaseError as error:
-            return bool(error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY)
+            return bool(code_of(error) == sqlite3.SQLITE_BUSY)
     return False
-
-
-def is_trouble(error: BaseException) -> bool:
-    """It is these very types: subclasses and siblings come from the values, and SQLITE_ERROR from the statement."""
-    if type(error) not in {sqlite3.OperationalError, sqlite3.InternalError, sqlite3.DatabaseError}:
-        return False
-    return bool(_code(error) != sqlite3.SQLITE_ERROR)
-
-
-def is_full(error: BaseException | None) -> bool:
-    return bool(_code(error) == sqlite3.SQLITE_FULL)
-
-
-def is_busy(error: BaseException | None) -> bool:
-    return bool(_code(error) == sqlite3.SQLITE_BUSY)
-
-
-def _code(error: BaseException | None) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def path_of(url: str) -> Path:
@@ -169,7 +150,7 @@ def _begin_at_once(connection: Any) -> None:
     try:
         _begin_immediate(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+        if code_of(error) == sqlite3.SQLITE_BUSY:
             raise Taken from None
         raise
     finally:

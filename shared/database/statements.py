@@ -24,7 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from shared.database import postgresql
-from shared.database.engines import is_trouble
+from shared.database.errors import is_trouble
 
 BigInt = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite's INTEGER, of which a primary key is the row's own number."""

@@ -8,12 +8,9 @@ from pydantic import ValidationError
 
 from shared.errors.surroundings import of_surroundings
 from shared.errors.visible import visible
+from shared.plain import Plain
 
 ROOT = Path(__file__).parents[2]
-
-
-class Plain(Exception):
-    """Its message is made of this code's own words and names: it may be shown to anybody."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from traceback import format_tb
 
-from shared.errors.reasons import Plain, words_of
+from shared.errors.reasons import words_of
 from shared.errors.visible import visible
+from shared.plain import Plain
 
 
 def traceback_of(error: BaseException) -> str:

@@ -10,11 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.errors import refusal
-from shared.errors.reasons import Plain
 from shared.messages import Types
+from shared.plain import Plain
 from shared.projection import Projection
 from shared.schemas import event_shapes, projection_tables
 from shared.settings import Settings
+from shared.stores import event_store, inbox
 
 REVISIONS = {"inbox": "0003", "event_store": "0004", "read_model": "0003"}
 """The last one in each folder of shared/schemas/migrations: roles don't load Alembic. Projections' tables have none."""
@@ -48,10 +49,18 @@ def compare(connection: Connection, store: str) -> WrongSchema | None:
     return None if found == needed else WrongSchema(store, found, needed)
 
 
+def locks(settings: Settings) -> dict[str, dict[str, str]]:
+    """For each store the locks at which its writers take turns, each with the URL of the database that it is in."""
+    return {
+        "inbox": {inbox.LOCK: settings.inbox},
+        "event_store": {event_store.LOCK: settings.event_store},
+        "read_model": {name: settings.read_model_of(name) for name in PROJECTIONS},
+    }
+
+
 def stores(settings: Settings) -> list[Store]:
-    """Each database that has a schema, with the name of its schema."""
-    read_models = (("read_model", settings.read_model_of(name)) for name in PROJECTIONS)
-    return list(dict.fromkeys([("inbox", settings.inbox), ("event_store", settings.event_store), *read_models]))
+    """Each store with the URL of its database; the read model may be in several."""
+    return list(dict.fromkeys((store, url) for store, its in locks(settings).items() for url in its.values()))
 
 
 def look(settings: Settings, store: str, url: str, known: Types[Any] | None = None) -> Exception | None:
@@ -59,7 +68,7 @@ def look(settings: Settings, store: str, url: str, known: Types[Any] | None = No
 
     Its revision, a table that a projection fills, or events that aren't among those `known`, if given.
     """
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         if wrong := compare(connection, store):
             return wrong
         if known is not None and store == "event_store":

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from shared.database.statements import fetch
-from shared.errors.reasons import Plain
 from shared.messages import Event, Types
+from shared.plain import Plain
 from shared.stores.event_store import CHANGED, events
 
 

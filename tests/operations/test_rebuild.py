@@ -28,7 +28,7 @@ from shared.messages import RecordedEvent
 from shared.projection import Projection
 from shared.settings import Settings
 from shared.stores import checkpoints, inbox
-from shared.stores.checkpoints import Stands
+from shared.stores.checkpoints import Progress
 from tests.support.command_line import cqrs, told
 from tests.support.rebuilding import STAGES
 from tests.support.service import Service, api, clean_environment, environment, eventually
@@ -75,7 +75,7 @@ def write(stores: Stores, name: str, statement: str) -> None:
 
 @contextmanager
 def reading(stores: Stores, name: str = "users") -> Iterator[Connection]:
-    with engines.briefly(engines.reader(stores.settings.read_model_of(name))) as engine, engine.connect() as its:
+    with engines.reading(stores.settings.read_model_of(name)) as its:
         yield its
 
 
@@ -84,9 +84,9 @@ def rows(stores: Stores, what: str = "*") -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text(f"SELECT {what} FROM users ORDER BY user_id"))]
 
 
-def stands(stores: Stores, name: str = "users") -> Stands:
+def progress(stores: Stores, name: str = "users") -> Progress:
     with reading(stores, name) as connection:
-        return checkpoints.stands(connection, name)
+        return checkpoints.progress(connection, name)
 
 
 def is_clean(stores: Stores) -> bool:
@@ -238,11 +238,11 @@ def test_a_paused_projection_applies_nothing_until_it_is_resumed(used: Stores) -
     handle(used)
     catch_up(used)
     catch_up(used, "emails")
-    assert (stands(used), stands(used, "emails")) == (Stands(6, True, None), Stands(7, False, None))
+    assert (progress(used), progress(used, "emails")) == (Progress(6, True, None), Progress(7, False, None))
     assert "paused" in cqrs(used.settings, "projections", "status", code=1)
     assert told(used.settings, "projections", "resume", "users")["paused"] is False
     catch_up(used)
-    assert stands(used) == Stands(7, False, None)
+    assert progress(used) == Progress(7, False, None)
 
 
 def test_a_paused_projection_is_rebuilt_where_it_stands_and_stays_paused(used: Stores) -> None:
@@ -251,13 +251,13 @@ def test_a_paused_projection_is_rebuilt_where_it_stands_and_stays_paused(used: S
     accept(used, create("later@example.com"))
     handle(used)
     assert "and paused" in cqrs(used.settings, "projections", "rebuild", "users")
-    assert (stands(used), len(rows(used))) == (Stands(6, True, None), 5)
+    assert (progress(used), len(rows(used))) == (Progress(6, True, None), 5)
 
 
 def test_it_may_be_paused_from_the_switch_on(used: Stores) -> None:
     said = cqrs(used.settings, "projections", "rebuild", "users", "--pause")
     assert "once only workers of this version run: cqrs projections resume users\n" in said
-    assert stands(used).paused
+    assert progress(used).paused
 
 
 def test_an_event_that_can_not_be_applied_stops_it_and_what_serves_goes_on(
@@ -267,7 +267,7 @@ def test_an_event_that_can_not_be_applied_stops_it_and_what_serves_goes_on(
     before = rows(used)
     said = cqrs(used.settings, "projections", "rebuild", "users", code=1)
     assert "cqrs: users can't apply event 4: ZeroDivisionError: a bug\n" in said
-    assert (rows(used), stands(used)) == (before, Stands(6, False, None))
+    assert (rows(used), progress(used)) == (before, Progress(6, False, None))
     monkeypatch.undo()
     assert told(used.settings, "projections", "rebuild", "users", "--resume")["from"] == 3
 
@@ -286,7 +286,7 @@ def test_an_event_of_the_last_moment_that_can_not_be_applied_undoes_the_switch(
     monkeypatch.setattr(rebuild, "_switch", meanwhile)
     with pytest.raises(Refused, match="users can't apply event 7: ZeroDivisionError: a bug"):
         rebuild.rebuild(used.settings, bug(at=7), check=False, resume=False, pause=False)
-    assert (stands(used), len(rows(used))) == (Stands(7, False, None), 6)
+    assert (progress(used), len(rows(used))) == (Progress(7, False, None), 6)
 
 
 def test_a_projection_that_was_stopped_goes_on_once_it_is_rebuilt_with_mended_code(
@@ -295,14 +295,14 @@ def test_a_projection_that_was_stopped_goes_on_once_it_is_rebuilt_with_mended_co
     accept(used, create("later@example.com"), create("last@example.com"))
     handle(used)
     catch_up(used, which=bug(at=7))
-    assert stands(used).stopped
+    assert progress(used).stopped
     use(monkeypatch, bug(at=8))
     cqrs(used.settings, "projections", "rebuild", "users", code=1)
-    assert stands(used).stopped
+    assert progress(used).stopped
     monkeypatch.undo()
     done = told(used.settings, "projections", "rebuild", "users", "--resume")  # what is there is ahead of what serves
     assert (done["from"], done["position"], done["switched"]["position"]) == (0, 6, 8)
-    assert stands(used) == Stands(8, False, None)
+    assert progress(used) == Progress(8, False, None)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -312,7 +312,7 @@ def test_killed_at_any_stage_it_leaves_what_serves_and_can_go_on_or_begin_again(
     settings = clean_environment() | environment(used.settings)
     killed = subprocess.run(command, cwd=Path(__file__).parents[2], env=settings, timeout=60, check=False)
     assert killed.returncode == -9
-    assert (rows(used), stands(used)) == (before, Stands(EVENTS, False, None))
+    assert (rows(used), progress(used)) == (before, Progress(EVENTS, False, None))
     at = {"making": 0, "building": 4, "comparing": 6, "switching": 6}.get(stage)
     if at is not None:
         assert told(used.settings, "projections", "rebuild", "users", "--check", "--resume")["from"] == at
@@ -388,7 +388,7 @@ def test_a_disk_that_gets_full_is_given_back(used: Stores, monkeypatch: pytest.M
     said = cqrs(used.settings, "projections", "rebuild", "users", code=1)
     assert said == "cqrs: a store can't be used: its disk is full\n"
     assert is_clean(used)
-    assert stands(used) == Stands(EVENTS, False, None)
+    assert progress(used) == Progress(EVENTS, False, None)
 
 
 def test_it_refuses_what_is_not_there(settings: Settings) -> None:
@@ -434,7 +434,7 @@ def test_under_load_no_query_fails_and_none_is_staler_than_asked(
     urls = {name: value for name, value in environment(settings).items() if name.endswith("_URL")}
     running = service(**urls).ready()
     running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"}).raise_for_status()
-    with engines.writer(settings.inbox, lock=inbox.LOCK).begin() as connection:
+    with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
         inbox.accept(connection, [create(f"{n}@example.com") for n in range(1, 1001)])
     eventually(lambda: running.http.get("/users/1001").status_code == 200, within=30)
     monkeypatch.setattr(chunk, "CHUNK", 100)

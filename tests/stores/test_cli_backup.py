@@ -107,7 +107,7 @@ def test_a_store_that_is_open_is_not_replaced(used: Stores, tmp_path: Path, name
     for each in (used.inbox, used.events, used.read_model):
         each.dispose()
     used.handler._inbox.dispose()
-    with engines.reader(f"sqlite:///{used.settings.data_dir / name}").connect() as connection:
+    with engines.reading(f"sqlite:///{used.settings.data_dir / name}") as connection:
         connection.execute(text("SELECT * FROM sqlite_schema"))
         said = cqrs(used.settings, "restore", str(tmp_path / "backup"), code=1)
     assert f"{name} is in use: stop the service first" in said
@@ -183,11 +183,11 @@ def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_
     backup, restored = tmp_path / "backup", at(tmp_path / "restored")
     if lacks == "a column":
         url = used.settings.read_model_of("emails")
-        with engines.briefly(engines.writer(url, lock="emails")) as engine, engine.begin() as connection:
+        with engines.writing(url, lock="emails") as connection:
             connection.execute(text("ALTER TABLE emails DROP COLUMN last_name"))
     if lacks == "what mended code makes":
         url = used.settings.read_model_of("emails")
-        with engines.briefly(engines.writer(url, lock="emails")) as engine, engine.begin() as connection:
+        with engines.writing(url, lock="emails") as connection:
             connection.execute(text("UPDATE emails SET last_name = 'DOE'"))
     cqrs(used.settings, "backup", str(backup))
     if lacks == "the file":

@@ -39,7 +39,7 @@ def used(stores: Stores) -> Stores:
 
 
 def holds(settings: Settings) -> dict[str, Any]:
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         return {str(table): sorted(map(tuple, connection.execute(select(table)))) for table in (events, unique_keys)}
 
 

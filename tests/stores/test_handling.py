@@ -353,7 +353,7 @@ def work(settings: Settings, last: int) -> None:
     while True:
         handler.handle()
         with store.begin() as connection:
-            if outcomes.last_seq(connection) == last:
+            if outcomes.settled_seq(connection) == last:
                 return
 
 

@@ -102,7 +102,7 @@ def lines(*events: RecordedEvent) -> bytes:
 
 def holds(settings: Settings) -> int:
     """Events, keys, and what a rebuild would leave."""
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         count = select(func.count()).select_from
         return sum(connection.scalar(count(table)) or 0 for table in (event_store.events, unique_keys))
 
@@ -189,7 +189,7 @@ def test_addresses_that_are_refused_today_are_imported(stores: Stores, tmp_path:
 def test_an_event_of_another_aggregate_is_none_of_this_one_s(stores: Stores) -> None:
     load(stores, FIRST._replace(stream="account-1"))
     others = replace(AGGREGATES["user"], events={}, commands={})
-    with engines.reader(stores.settings.event_store).connect() as log, pytest.raises(Wrong, match="no account has a"):
+    with engines.reading(stores.settings.event_store) as log, pytest.raises(Wrong, match="no account has a"):
         list(folding.folded(log, {**AGGREGATES, "account": others}))
 
 

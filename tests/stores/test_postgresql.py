@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from cli.stores.init import init
 from shared.database import engines, postgresql
+from shared.database.errors import is_trouble
 from shared.domain.users import decider
 from shared.messages import NewEvent
 from shared.settings import Settings
@@ -97,7 +98,7 @@ def test_a_frozen_process_loses_its_transaction_and_others_go_on(
 
     with pytest.raises(DBAPIError) as caught:
         freeze()
-    assert engines.is_trouble(caught.value)
+    assert is_trouble(caught.value)
     with frozen.begin() as connection:
         assert append(connection, "frozen-1") == 2
     assert visible(other) == [(1, "other-1"), (2, "frozen-1")]
@@ -109,7 +110,7 @@ def test_a_writer_waits_for_another_no_longer_than_it_may(settings: Settings, mo
     first, second = (engines.writer(settings.event_store, lock=event_store.LOCK) for _ in range(2))
     with first.begin(), pytest.raises(DBAPIError) as caught, second.begin():
         pass
-    assert engines.is_trouble(caught.value)
+    assert is_trouble(caught.value)
 
 
 def test_a_look_at_an_inbox_in_which_nothing_is_new_costs_no_write(stores: Stores) -> None:
@@ -133,7 +134,7 @@ def test_p8_a_server_that_stops_is_trouble_and_one_that_is_back_is_used_again(se
     for _ in range(2):
         with pytest.raises(DBAPIError) as caught, log.begin():
             pass
-        assert engines.is_trouble(caught.value)
+        assert is_trouble(caught.value)
     server.start()
     with log.begin() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
@@ -142,13 +143,13 @@ def test_p8_a_server_that_stops_is_trouble_and_one_that_is_back_is_used_again(se
 def test_text_that_it_can_not_hold_is_no_trouble_of_the_store(stores: Stores) -> None:
     with pytest.raises(DataError) as caught, stores.events.begin() as connection:
         append(connection, "nul-\0")
-    assert not engines.is_trouble(caught.value)
+    assert not is_trouble(caught.value)
 
 
 def test_a_deadlock_is_trouble_of_the_store(stores: Stores) -> None:
     with pytest.raises(DBAPIError) as caught, stores.events.begin() as connection:
         connection.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
-    assert engines.is_trouble(caught.value)
+    assert is_trouble(caught.value)
 
 
 def test_the_log_can_not_be_truncated_either(stores: Stores) -> None:
@@ -196,7 +197,7 @@ def test_p8_a_connection_that_ends_while_commands_are_decided_on_is_no_command_s
         note_of(stores.settings.event_store).write(connection, SOMEBODY)
     with capture_logs() as said, pytest.raises(DBAPIError) as caught:
         stores.handler.handle()
-    assert engines.is_trouble(caught.value)
+    assert is_trouble(caught.value)
     assert said == []
 
 

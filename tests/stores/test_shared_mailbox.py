@@ -58,12 +58,12 @@ def project(stores: Stores) -> None:
 
 
 def rows(url: str, query: str) -> set[tuple[Any, ...]]:
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         return {tuple(row) for row in connection.execute(text(query))}
 
 
 def change(url: str, *statements: str) -> None:
-    with engines.briefly(engines.writer(url, lock="test")) as engine, engine.begin() as connection:
+    with engines.writing(url, lock="test") as connection:
         for statement in statements:
             connection.execute(text(statement))
 

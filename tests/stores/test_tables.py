@@ -63,7 +63,7 @@ CHANGES = {
 
 
 def change(settings: Settings, *statements: str, of: str = "emails") -> None:
-    with engines.briefly(engines.writer(settings.read_model_of(of), lock=of)) as engine, engine.begin() as connection:
+    with engines.writing(settings.read_model_of(of), lock=of) as connection:
         for statement in statements:
             connection.execute(text(statement))
 
@@ -76,7 +76,7 @@ def replace_by(settings: Settings, table: Table) -> None:
 
 def wrong(settings: Settings, of: str = "emails") -> str | None:
     url = settings.read_model_of(of)
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         found = projection_tables.compare(connection, check.projections(settings, "read_model", url))
     return str(found) if found else None
 
@@ -164,6 +164,6 @@ def test_init_says_what_to_do_in_one_line(stores: Stores) -> None:
 def test_a_file_has_the_tables_of_its_projection_only(settings: Settings) -> None:
     init(settings)
     for name, which in PROJECTIONS.items():
-        with engines.reader(settings.read_model_of(name)).connect() as connection:
+        with engines.reading(settings.read_model_of(name)) as connection:
             found = set(connection.scalars(text("SELECT name FROM sqlite_schema WHERE type = 'table'")))
         assert found == {"checkpoints", "stops", "read_model_schema", *(table.name for table in which.tables)}

@@ -75,7 +75,7 @@ def ends(stores: Stores) -> dict[int, str]:
 
 def tries(stores: Stores) -> dict[int, int]:
     with stores.events.begin() as connection:
-        return {each.seq: each.tries for each in set_aside.set_aside_after(connection, 0, limit=20)}
+        return {each.seq: each.tries for each in set_aside.after(connection, 0, limit=20)}
 
 
 def test_whoever_comes_next_sets_the_command_aside_that_ended_a_process(stores: Stores) -> None:
@@ -201,7 +201,7 @@ def test_where_one_hung_is_not_held_against_the_next(stores: Stores) -> None:
     accept(stores, create("exits.2@example.com"))
     assert [work(stores), work(stores)] == [True, False]
     with stores.events.begin() as connection:
-        errors = [each.error for each in set_aside.set_aside_after(connection, 0, limit=2)]
+        errors = [each.error for each in set_aside.after(connection, 0, limit=2)]
     assert [error and error.partition(":")[0] for error in errors] == ["Hung", "Died"]
 
 

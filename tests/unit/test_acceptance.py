@@ -20,7 +20,7 @@ from api.http.problems import Problem
 from api.service import Service
 from shared.broker import bus
 from shared.database import engines, sqlite
-from shared.database.engines import is_trouble
+from shared.database.errors import is_trouble
 from shared.stores import inbox
 from shared.stores.inbox import Submission
 from tests.support.service import eventually

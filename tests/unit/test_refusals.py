@@ -98,7 +98,7 @@ def made(folder: Path, *statements: str) -> Settings:
     settings = Settings(data_dir=folder, _env_file=None)
     init(settings)
     url = dict(check.stores(settings))["event_store"]
-    with engines.briefly(engines.writer(url, lock="test")) as engine, engine.begin() as connection:
+    with engines.writing(url, lock="test") as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
     return settings

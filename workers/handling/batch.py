@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from shared.clock import now
-from shared.database.engines import is_trouble
+from shared.database.errors import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
 from shared.messages import NewEvent, RecordedEvent, UnknownShape

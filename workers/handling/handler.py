@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from shared.database.engines import is_trouble
-from shared.database.errors import Taken
+from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
 from shared.decider import UniqueKey
 from shared.domain.aggregates import AGGREGATES
@@ -103,7 +102,7 @@ class CommandHandler:
         """The next commands of the inbox; if there is a suspect, it and those before it."""
         suspect, reached = self._caution.suspect(connection), outcomes.reached(connection)
         new = inbox.read_after(reading, max(reached), limit=self._caution.limit(CHUNK))
-        tries = _take_back(connection, set_aside.find_set_aside(connection, [suspect.seq])) if suspect else {}
+        tries = _take_back(connection, set_aside.find(connection, [suspect.seq])) if suspect else {}
         commands = up_to(suspect, inbox.read(reading, tries) + new)
         self._seen = commands[-1].seq if commands else max(reached)
         if suspect and not commands:
@@ -116,7 +115,7 @@ class CommandHandler:
         if self._caution.suspect(connection):
             return Turn([], stuck, {})
         limit = self._caution.limit(CHUNK)
-        tries = _take_back(connection, set_aside.set_aside_after(connection, after, limit=limit))
+        tries = _take_back(connection, set_aside.after(connection, after, limit=limit))
         return Turn(inbox.read(reading, tries), stuck, tries)
 
     def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
@@ -182,4 +181,4 @@ def _write(connection: Connection, batch: Batch) -> None:
     event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
     unique_keys.move(connection, batch.moved, contested=batch.contested())
-    set_aside.set_aside(connection, batch.set_aside)
+    set_aside.add(connection, batch.set_aside)

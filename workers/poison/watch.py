@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from shared.database.keepalive import Life
-from shared.errors.reasons import Plain
+from shared.plain import Plain
 from shared.stores.deciding import NOBODY, SOMEBODY, Note
 
 LIMIT_SECONDS = 5.0

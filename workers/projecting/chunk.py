@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared.database.engines import is_trouble
+from shared.database.errors import is_trouble
 from shared.database.keepalive import Life
 from shared.domain.aggregates import EVENTS
-from shared.errors.reasons import Plain, reason_of
+from shared.errors.reasons import reason_of
 from shared.messages import Event, RecordedEvent
+from shared.plain import Plain
 from shared.projection import Projection
 from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
@@ -46,7 +47,7 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
 
     `connection` writes the read model, `reading` reads the log. A paused projection doesn't move. Raises LogIsShorter.
     """
-    position, paused, stopped = checkpoints.stands(connection, which.name)
+    position, paused, stopped = checkpoints.progress(connection, which.name)
     limit = min(1 if stopped else CHUNK, upto - position)
     if paused or limit <= 0:
         return Advance(position, more=False)
@@ -59,7 +60,7 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
     failure = _project(connection, which, relevant)
     reached = failure.position - 1 if failure else events[-1].position
     _keep_stop(connection, which, failure, stopped)
-    checkpoints.move_checkpoint(connection, which.name, reached)
+    checkpoints.move(connection, which.name, reached)
     more = not failure and (bool(stopped) or len(events) == CHUNK)
     return Advance(reached, more, events[: reached - position])
 

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from shared.database import engines, sqlite
-from shared.schemas import check
+from shared.domain.projections import PROJECTIONS
+from shared.projection import Bar
+from shared.schemas import check, projection_tables
 from shared.schemas.migrations import rekeying
-from shared.schemas.migrations.rekeying import Bar
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REKEYED = {"event_store": ("0004", rekeying.unique), "read_model": ("0003", rekeying.of_emails)}
-"""The revisions with which the rule of keys changed, and what makes them anew, once the tables are as the code's."""
+NEW_RULE_OF_KEYS = "0004"
+"""The revision of the event store with which the rule of unique keys changed."""
 
 
 def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
-    """All or nothing; from an empty database, from tables that have no revision yet, or from an older revision.
+    """Bring a store to the newest revision: from an empty database, from tables without a revision, or an older one.
 
-    Returns whether there was anything to do. Safe to run again, and from several processes at once.
+    All or nothing. Returns whether there was anything to do. Safe to run again, and from several processes at once.
     Raises WrongSchema if the schema is newer.
     """
-    revision, make_anew = REKEYED.get(store, ("", None))
     with engines.briefly(engines.writer(url, lock=store, create=True)) as engine:
         if engines.is_local(url):
             sqlite.keep_a_write_ahead_log(engine)
@@ -34,9 +34,19 @@ def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done,
                 raise wrong
             if wrong:
                 _upgrade(connection, store, check.REVISIONS[store])
-            if wrong and make_anew and (wrong.found or "") < revision <= check.REVISIONS[store]:
-                make_anew(connection, bar)
+                _amend(connection, store, wrong.found or "", bar)
     return bool(wrong)
+
+
+def _amend(connection: Connection, store: str, found: str, bar: Bar) -> None:
+    """Correct the rows that versions before a revision wrote, once their tables are as the code's."""
+    needed = check.REVISIONS[store]
+    if store == "event_store" and found < NEW_RULE_OF_KEYS <= needed:
+        rekeying.make_keys_anew(connection, bar)
+    for which in PROJECTIONS.values() if store == "read_model" else ():
+        for revision, amend in which.amend.items():
+            if found < revision <= needed and projection_tables.are(connection, which.tables):
+                amend(connection, bar)
 
 
 def at_each_revision(store: str) -> Iterator[Connection]:

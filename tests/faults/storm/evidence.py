@@ -99,7 +99,7 @@ def _checkpoints(settings: Settings) -> dict[str, int]:
 
 def _query(url: str, *statements: str) -> list[list[Row]]:
     """The rows of each."""
-    with engines.briefly(engines.reader(url)) as engine, engine.connect() as connection:
+    with engines.reading(url) as connection:
         return [list(connection.execute(text(statement))) for statement in statements]
 
 

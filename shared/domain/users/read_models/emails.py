@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Column, Connection, Index, String, Table, bindparam, select, update
+from sqlalchemy import Column, Connection, Index, String, Table, bindparam, func, select, update
 
 from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.addresses import key
 from shared.domain.users.messages import UserEvent
 from shared.domain.users.read_models.users import User, changes, users
 from shared.messages import RecordedEvent
-from shared.projection import Projection, metadata
+from shared.projection import Bar, Projection, metadata
+
+PAGE = 2000
+"""Rows whose keys are made anew at once."""
 
 table = Table(
     "emails",
@@ -36,6 +39,18 @@ def users_with(connection: Connection, email: str, *, after: int, limit: int) ->
     return [User(*row) for row in fetch(connection, _users_with, key=key(email), after=after, limit=limit)]
 
 
+def rekey(connection: Connection, bar: Bar) -> None:
+    """Make the keys of all addresses anew, since their rule has changed."""
+    last = connection.scalar(select(func.max(table.c.user_id))) or 0
+    after = 0
+    with bar("keys of addresses made anew") as show:
+        while page := fetch(connection, _page, after=after, limit=PAGE):
+            anew = [(key(email), user_id) for user_id, email, old in page if key(email) != old]
+            execute_rows(connection, _rekey, anew)
+            after = page[-1][0]
+            show(after, last)
+
+
 _users_with = (
     select(*(table.c[name] for name in User._fields))
     .where(table.c.key == bindparam("key"), table.c.user_id > bindparam("after"))
@@ -47,5 +62,14 @@ _update = (
     .where(table.c.user_id == bindparam("id"))
     .values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
 )
+_page = (
+    select(table.c.user_id, table.c.email, table.c.key)
+    .where(table.c.user_id > bindparam("after"))
+    .order_by(table.c.user_id)
+    .limit(bindparam("limit"))
+)
+_rekey = update(table).where(table.c.user_id == bindparam("id")).values(key=bindparam("its_key"))
 
-emails = Projection(name="emails", tables=[table], events=users.events, project=project, gathers=0.05)
+emails = Projection(
+    name="emails", tables=[table], events=users.events, project=project, gathers=0.05, amend={"0003": rekey}
+)

@@ -1,4 +1,4 @@
-"""Two streams may have come to hold one key under older rules; `rekeying` finds them when it makes the keys anew."""
+"""Two streams may have come to hold one key under older rules; they are found when the unique keys are made anew."""
 
 from alembic import op
 from sqlalchemy import Column, String

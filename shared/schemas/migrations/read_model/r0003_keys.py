@@ -1,4 +1,4 @@
-"""The keys by which users are found are others: `rekeying` makes them anew."""
+"""The keys by which users are found changed: the projection makes those of its rows anew."""
 
 revision = "0003"
 down_revision = "0002"

@@ -25,12 +25,12 @@ STORES: dict[str, Rights] = {
         outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
         unique_keys.unique_keys.name: {COMMANDS: ALL},
         unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
-        set_aside.aside.name: {API: READ, COMMANDS: QUEUE},
+        set_aside.table.name: {API: READ, COMMANDS: QUEUE},
         deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
     },
     "read_model": {
-        checkpoints.checkpoints.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
-        checkpoints.stops_.name: {API: READ, PROJECTIONS: QUEUE},
+        checkpoints.table.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
+        checkpoints.stops_table.name: {API: READ, PROJECTIONS: QUEUE},
     },
 }
 """The schema's revision, which every role looks at when it starts, is left out; so are projections' own tables."""
