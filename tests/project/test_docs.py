@@ -74,6 +74,8 @@ def test_the_architecture_names_every_wall() -> None:
     walls = (ROOT / "docs" / "architecture.md").read_text().partition("## The walls")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \|", walls, re.MULTILINE)
     assert set(rows) - {"contract"} == {contract["name"] for contract in contracts}
+    [floors] = [contract["layers"] for contract in contracts if contract.get("containers") == ["shared"]]
+    assert "\n".join(["```", *floors, "```"]) in walls
 
 
 @pytest.mark.parametrize("page", sorted(DECISIONS.glob("0*.md")), ids=name)
