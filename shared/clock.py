@@ -1,4 +1,4 @@
-"""Times as people and other programs write them."""
+"""Times: as they are stored, and as people and other programs write them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,9 @@ LEAP_SECOND = "60"
 
 
 def parsed(text: str) -> datetime:
-    """A time as in RFC 3339, in UTC. Raises ValueError, whose message says what it must be.
+    """A time written as in RFC 3339, in UTC. Raises ValueError, whose message says what it must be.
 
-    A leap second is the one after it, as for most clocks: there is no 60 in theirs.
+    A leap second is read as the second after it, as most clocks do.
     """
     match = RFC_3339.fullmatch(text)
     if not match:
@@ -33,7 +33,7 @@ def parsed(text: str) -> datetime:
 
 
 def _behind_leap_second(moment: datetime) -> datetime:
-    """They are at the end of a month in UTC, whatever the offset (RFC 3339, section 5.7)."""
+    """The second after a leap second. Raises ValueError unless a month ends there (RFC 3339, section 5.7)."""
     after = moment + timedelta(seconds=1)
     if (after.day, after.hour, after.minute, after.second) != (1, 0, 0, 0):
         raise ValueError("leap seconds end a month in UTC")
@@ -41,17 +41,17 @@ def _behind_leap_second(moment: datetime) -> datetime:
 
 
 def now() -> str:
-    """The time as stored and shown."""
+    """The present time, as it is stored and shown."""
     return written(datetime.now(UTC))
 
 
 def written(moment: datetime) -> str:
-    """RFC 3339, with microseconds, so that order is that of time; it must be in UTC."""
+    """A time in UTC as RFC 3339 has it; always with microseconds, so that texts are in the order of times."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def moment(time: str) -> datetime:
-    """When it was; in UTC unless it says otherwise, and now if it is no time: once, logs were imported with any."""
+    """A stored time, in UTC if it has no offset; the present for what is no time, as imported logs may have it."""
     try:
         its = datetime.fromisoformat(time)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The shape of an aggregate's rules: pure functions, no clock, no ids, no I/O."""
+"""What the rules of an aggregate are: pure functions, without a clock, ids or I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ S = TypeVar("S")
 
 
 class Rejected(Exception):
-    """A rule says no. `type` names the reason, `status` is what HTTP calls it."""
+    """A rule refuses a command. `type` names the reason, `status` is that of HTTP."""
 
     def __init__(self, type: str, detail: str, *, status: int = 409) -> None:
         super().__init__(type, detail, status)
@@ -27,20 +27,21 @@ class UniqueKey(NamedTuple):
 
 
 UniqueKeys = Mapping[UniqueKey, str]
-"""With each key the value as it was given, which is what a rejection shows."""
+"""Each key with its value as it was given, which a rejection shows."""
 
 
 def no_keys(state: object) -> UniqueKeys:
+    """The unique keys of an aggregate that has none."""
     return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decider(Generic[C, E, S]):
-    """An aggregate: its messages by name, and the three rules.
+    """An aggregate: its messages by name, and its three rules.
 
-    `decide` returns the events to append; none means "already so". It raises Rejected.
-    `evolve` folds one event into the state and leaves the one it got as it was; the state of no events is None.
-    `unique_keys` tells which keys a state holds; by default none.
+    `decide` returns the events to append, none if all is already so. It raises Rejected.
+    `evolve` returns the state after one more event, and changes none; the state before any event is None.
+    `unique_keys` returns the keys that a state holds.
     """
 
     commands: Mapping[str, type[C]]

@@ -1,4 +1,4 @@
-"""What every command and event is, and the JSON they are stored as."""
+"""What every command and event is, and the JSON that it is stored as."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -17,7 +17,7 @@ Data = dict[str, Any]
 
 
 def has_numbers_only(value: object) -> bool:
-    """Whether each number in what JSON is made of is one: neither infinite nor NaN."""
+    """Whether no number in a value, however deep it stands, is infinite or NaN."""
     match value:
         case float():
             return isfinite(value)
@@ -31,34 +31,22 @@ def has_numbers_only(value: object) -> bool:
 
 
 def _check_numbers(message: T) -> T:
-    """Pydantic does so itself, but not where a field takes anything."""
+    # Pydantic refuses such numbers itself, but not where a field takes anything.
     if not has_numbers_only(message):
         raise PydanticCustomError("finite_number", "Numbers should be finite")
     return message
 
 
-def _takes_anything(schema: object) -> bool:
-    """Whether there is a field, or an item of one, of no type: then it may be any."""
-    match schema:
-        case {"type": "any"}:
-            return True
-        case dict():
-            its = (each for key, each in schema.items() if key not in {"metadata", "serialization"})
-            return any(map(_takes_anything, its))
-        case list() | tuple():
-            return any(map(_takes_anything, schema))
-    return False
-
-
 class _Message(BaseModel):
-    """JSON has no infinity and no NaN: they are refused, wherever in a message they stand."""
+    """A frozen model that refuses infinity and NaN, which JSON doesn't have, wherever they stand."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
-        return no_info_after_validator_function(_check_numbers, schema) if _takes_anything(schema) else schema
+        takes_anything = "'type': 'any'" in repr(schema)  # a field, or an item of one, has no type
+        return no_info_after_validator_function(_check_numbers, schema) if takes_anything else schema
 
 
 class Command(_Message):
@@ -68,17 +56,18 @@ class Command(_Message):
 
 
 class Event(_Message):
-    """Something that happened, in the past tense. What was recorded stays as it is, in the shape it had then.
+    """Something that happened, in the past tense. A recorded event stays as it is, in the shape that it had then.
 
-    For another shape raise `schema_version`, and add the upcaster that lifts what has the one before: a pure function.
-    `class AccountOpened(Event, begins_stream=True)`: a stream begins with such an event, and has no other one.
+    To change the shape, raise `schema_version` and add an upcaster: a pure function that turns the data of the version
+    before into that of the next. `class AccountOpened(Event, begins_stream=True)`: the first event of each stream is of
+    this type, and no other is.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
-    """By the schema version that they lift to the next one: each below `schema_version`."""
+    """By the schema version that they start from: one for each below `schema_version`."""
     begins_stream: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, begins_stream: bool = False, **more: Any) -> None:
@@ -87,8 +76,8 @@ class Event(_Message):
 
     @classmethod
     def recorded(cls, schema_version: int, data_json: str) -> Self:
-        """One that was recorded in any shape up to this one. Raises UnknownShape beyond."""
-        if schema_version == cls.schema_version or cls is Event:  # that one reads nothing of it
+        """An event from its recorded data, upcast to this shape. Raises UnknownShape for a newer one."""
+        if schema_version == cls.schema_version or cls is Event:  # Event itself reads no data
             validated: Self = cls.__pydantic_validator__.validate_json(data_json)  # model_validate_json is 0.3 µs more
             return validated
         if schema_version > cls.schema_version:
@@ -100,7 +89,7 @@ class Event(_Message):
 
 
 class UnknownShape(Plain):
-    """An event of a type or a schema version that this version of the code doesn't know: a newer one recorded it."""
+    """An event has a type or a schema version that this version of the code doesn't know: a newer one recorded it."""
 
     def __init__(self, type: str, schema_version: int) -> None:
         super().__init__(f"{type} of schema version {schema_version} is not known to this version")
@@ -110,11 +99,11 @@ E = TypeVar("E", bound=Event)
 
 
 Types = Mapping[str, type[E]]
-"""Events by their names."""
+"""Classes of events by their names."""
 
 
 class NewEvent(NamedTuple):
-    """An event to append. `data` and `metadata` are anything that is a JSON object when serialised."""
+    """An event to append. `data` and `metadata` are whatever Pydantic makes a JSON object of."""
 
     type: str
     data: Any
@@ -123,7 +112,7 @@ class NewEvent(NamedTuple):
 
 
 class RecordedEvent(NamedTuple):
-    """An event as it is stored; its JSON is decoded when it is asked for."""
+    """An event as it is stored. Its JSON is decoded at each access of `data` and `metadata`."""
 
     position: int
     stream: str
@@ -145,7 +134,7 @@ class RecordedEvent(NamedTuple):
         return metadata
 
     def shown(self) -> dict[str, Any]:
-        """As the API and the command show it."""
+        """The event as the API and the command show it."""
         return {
             "id": self.position,
             "type": self.type,
@@ -158,7 +147,7 @@ class RecordedEvent(NamedTuple):
         }
 
     def model(self, events: Types[E]) -> E:
-        """As one of these. Raises UnknownShape."""
+        """The event as one of these classes. Raises UnknownShape."""
         try:
             event = events[self.type]
         except KeyError:

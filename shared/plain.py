@@ -2,4 +2,4 @@
 
 
 class Plain(Exception):
-    """Its message is made of this code's own words and names: it may be shown to anybody."""
+    """An error whose message is made of this code's own words and names, so that it may be shown to anybody."""

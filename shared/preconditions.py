@@ -1,4 +1,4 @@
-"""What a request asks of a stream's version, to be looked at when its command is decided."""
+"""Preconditions: what a request asks of a stream's version at the moment when its command is decided."""
 
 from typing import NamedTuple, Self
 
@@ -13,13 +13,16 @@ class Precondition(NamedTuple):
 
     @classmethod
     def stored(cls, text: str) -> Self:
+        """The precondition that `as_json` wrote."""
         [(kind, versions)] = from_json(text).items()
         return cls(frozenset(versions), kind == "none_of")
 
     def holds(self, version: int) -> bool:
+        """Whether a stream at this version meets it."""
         return (version in self.versions) is not self.excluded
 
     def and_(self, other: "Precondition") -> "Precondition":
+        """The precondition that holds where both do."""
         if self.excluded and other.excluded:
             return Precondition(self.versions | other.versions, excluded=True)
         if self.excluded or other.excluded:
@@ -28,6 +31,7 @@ class Precondition(NamedTuple):
         return Precondition(self.versions & other.versions)
 
     def as_json(self) -> str:
+        """The precondition as it is stored."""
         return to_json({"none_of" if self.excluded else "one_of": sorted(self.versions)}).decode()
 
 

@@ -1,13 +1,13 @@
-"""Garbage collection of a process that serves."""
+"""Garbage collection in a process that serves."""
 
 import gc
 
-THRESHOLD = 10_000
-"""Objects more than were freed, before Python looks for cycles among them; by default far fewer."""
+GC_THRESHOLD = 10_000
+"""Objects that were made and not freed, after which Python looks for cycles; far fewer by default."""
 
 
 def collect_less() -> None:
-    """Once all is loaded: that stays, and what commands and requests leave is freed by its reference count."""
+    """Collect less often. To be called once all is loaded: that stays; commands and requests leave few cycles."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(THRESHOLD)
+    gc.set_threshold(GC_THRESHOLD)

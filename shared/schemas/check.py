@@ -1,4 +1,4 @@
-"""What each store's schema must be, and what becomes of a role that finds another: it ends."""
+"""The check of the stores' schemas, with which each role starts: a role that finds another schema ends."""
 
 import threading
 import time
@@ -18,20 +18,19 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox
 
 REVISIONS = {"inbox": "0003", "event_store": "0004", "read_model": "0003"}
-"""The last one in each folder of shared/schemas/migrations: roles don't load Alembic. Projections' tables have none."""
+"""The last revision in each folder of shared/schemas/migrations, since roles don't load Alembic."""
 
-EVERY = 1.0
-"""Seconds after which a store that can't be asked is asked again."""
+RECHECK_EVERY = 1.0
+"""Seconds after which a store that didn't answer is asked again."""
 
 Store = tuple[str, str]
 """A key of REVISIONS, and the URL of the database."""
 
 
 class WrongSchema(Plain):
-    """Its message says what to do, in one line."""
+    """A store is at another revision than this version needs. The message says what to do, in one line."""
 
     def __init__(self, store: str, found: str | None, needed: str) -> None:
-        name = f"the {store.replace('_', ' ')}"
         self.found = found
         self.is_newer = found is not None and found > needed
         if self.is_newer:
@@ -40,13 +39,7 @@ class WrongSchema(Plain):
             what = f"is at revision {found}, this version needs {needed}: run `cqrs init`"
         else:
             what = "has no schema yet: run `cqrs init`"
-        super().__init__(f"{name} {what}")
-
-
-def compare(connection: Connection, store: str) -> WrongSchema | None:
-    """What is wrong with the store's schema, if anything is."""
-    found, needed = _revision(connection, store), REVISIONS[store]
-    return None if found == needed else WrongSchema(store, found, needed)
+        super().__init__(f"the {store.replace('_', ' ')} {what}")
 
 
 def locks(settings: Settings) -> dict[str, dict[str, str]]:
@@ -63,10 +56,26 @@ def stores(settings: Settings) -> list[Store]:
     return list(dict.fromkeys((store, url) for store, its in locks(settings).items() for url in its.values()))
 
 
+def projections(settings: Settings, store: str, url: str) -> list[Projection]:
+    """The projections that have their tables in this database of this store."""
+    if store != "read_model":
+        return []
+    return [which for which in PROJECTIONS.values() if settings.read_model_of(which.name) == url]
+
+
+def compare(connection: Connection, store: str) -> WrongSchema | None:
+    """What is wrong with the revision of a store, if anything is."""
+    found: str | None = None
+    if inspect(connection).has_table(name := f"{store}_schema"):
+        found = connection.execute(select(column("version_num")).select_from(table(name))).scalar()
+    needed = REVISIONS[store]
+    return None if found == needed else WrongSchema(store, found, needed)
+
+
 def look(settings: Settings, store: str, url: str, known: Types[Any] | None = None) -> Exception | None:
     """What is wrong with a store, if anything is, in one line that says what to do.
 
-    Its revision, a table that a projection fills, or events that aren't among those `known`, if given.
+    That may be its revision, a projection's table or, if `known` is given, events that aren't among those.
     """
     with engines.reading(url) as connection:
         if wrong := compare(connection, store):
@@ -76,44 +85,29 @@ def look(settings: Settings, store: str, url: str, known: Types[Any] | None = No
         return projection_tables.compare(connection, projections(settings, store, url))
 
 
-def projections(settings: Settings, store: str, url: str) -> list[Projection]:
-    """Those that have their tables there."""
-    if store != "read_model":
-        return []
-    return [which for which in PROJECTIONS.values() if settings.read_model_of(which.name) == url]
-
-
 def check(settings: Settings, known: Types[Any] | None = None) -> None:
     """End this process, with one line on stderr and exit code 1, if a store isn't what this version needs.
 
-    `known`: the events, for a role that must read all of them. A store that can't be asked is in trouble, and no reason
-    to end: it is asked again until it can be.
+    `known` has the events that the role can read, if it must read all there are. A store that doesn't answer is in
+    trouble, which is no reason to end: a thread asks it again until it answers.
     """
-    silent = [store for store in stores(settings) if not _fits(settings, *store, known)]
-    if silent:
-        threading.Thread(target=_check_later, args=[settings, silent, known], name="schema", daemon=True).start()
+    if silent := _silent(stores(settings), settings, known):
+        threading.Thread(target=_check_later, args=[silent, settings, known], name="schema", daemon=True).start()
 
 
-def _check_later(settings: Settings, silent: list[Store], known: Types[Any] | None) -> None:
+def _check_later(silent: list[Store], settings: Settings, known: Types[Any] | None) -> None:
     while silent:
-        time.sleep(EVERY)
-        silent = [store for store in silent if not _fits(settings, *store, known)]
+        time.sleep(RECHECK_EVERY)
+        silent = _silent(silent, settings, known)
 
 
-def _fits(settings: Settings, store: str, url: str, known: Types[Any] | None) -> bool:
-    """False if it can't be asked."""
-    try:
-        wrong = look(settings, store, url, known)
-    except DBAPIError:
-        return False
-    if wrong:
-        refusal.end(str(wrong))
-    return True
-
-
-def _revision(connection: Connection, store: str) -> str | None:
-    name = f"{store}_schema"
-    if not inspect(connection).has_table(name):
-        return None
-    revision: str | None = connection.execute(select(column("version_num")).select_from(table(name))).scalar()
-    return revision
+def _silent(asked: list[Store], settings: Settings, known: Types[Any] | None) -> list[Store]:
+    """Those of the stores that don't answer. Ends the process at one that isn't as it must be."""
+    silent = []
+    for store, url in asked:
+        try:
+            if wrong := look(settings, store, url, known):
+                refusal.end(str(wrong))
+        except DBAPIError:
+            silent.append((store, url))
+    return silent

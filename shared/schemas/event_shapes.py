@@ -1,4 +1,4 @@
-"""Whether this version can read every event of the log: knows its type, and what lifts it from the shape it has."""
+"""Shapes of events: whether this version knows the type and the schema version of every event in the log."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from shared.stores.event_store import CHANGED, events
 
 
 class Unreadable(Plain):
-    """Its message says what can't be read, in one line."""
+    """The log has events that this version can't read. `lines` and the message say which."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("; ".join(lines))
@@ -20,13 +20,13 @@ class Unreadable(Plain):
 
 
 def compare(log: Connection, known: Types[Any]) -> Unreadable | None:
-    """What is wrong, if anything is."""
+    """The error that says what can't be read of the log with the events known, if anything can't."""
     wrong = list(unreadable(log, known))
     return Unreadable(wrong) if wrong else None
 
 
 def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
-    """A line for each thing that is wrong. If nothing is, it takes as long however long the log is."""
+    """A line for each thing that is wrong. If nothing is, it takes the same time however long the log is."""
     for name, event in known.items():
         for version in sorted(event.upcasters.keys() ^ range(1, event.schema_version)):
             yield _gap(log, name, event, version)
@@ -38,14 +38,14 @@ def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
 
 
 def _gap(log: Connection, name: str, event: type[Event], version: int) -> str:
-    if version not in event.upcasters:
-        count = sum(count for its, count in _counts(log, name).items() if its <= version)
-        return f"{name} has no upcaster from schema version {version}, and the log has {count:,} that need it"
-    return f"{name} has an upcaster from schema version {version}, and its own is {event.schema_version}"
+    if version in event.upcasters:
+        return f"{name} has an upcaster from schema version {version}, and its own is {event.schema_version}"
+    count = sum(count for its, count in _counts(log, name).items() if its <= version)
+    return f"{name} has no upcaster from schema version {version}, and the log has {count:,} that need it"
 
 
 def _counts(log: Connection, name: str) -> dict[int, int]:
-    """By schema version."""
+    """How many events of a type there are, by schema version."""
     return dict(fetch(log, _counted, type=name))
 
 

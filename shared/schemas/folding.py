@@ -1,4 +1,4 @@
-"""Every stream of the log, folded, and each event held to what its stream, its aggregate and its model ask of it."""
+"""Streams folded: each event of the log is checked against its stream, its aggregate and its model."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,8 +18,8 @@ from shared.stores import event_store
 Rules = Decider[Any, Any, Any]
 Aggregates = Mapping[str, Rules]
 
-LONGEST = 300
-"""Characters of a stream's name that are told, and of what is wrong with it: a line of an import may be a name."""
+SHOWN_CHARACTERS = 300
+"""Of a stream's name and of what is wrong with it: a name in an imported log may be as long as a line."""
 
 NUMBER = re.compile("[1-9][0-9]*")
 
@@ -29,19 +29,22 @@ class Wrong(Exception):
 
 
 class WrongEvent(Wrong):
+    """An event that doesn't belong where it is, or that can't be read."""
+
     def __init__(self, event: RecordedEvent, why: str) -> None:
-        super().__init__(f"event {event.position} of {shortened(event.stream, LONGEST)}: {shortened(why, LONGEST)}")
+        stream, why = shortened(event.stream, SHOWN_CHARACTERS), shortened(why, SHOWN_CHARACTERS)
+        super().__init__(f"event {event.position} of {stream}: {why}")
 
 
 class Held(NamedTuple):
-    """A key as it was given, and the position of the event since which it is held."""
+    """A unique key as it was given, and the position of the event since which it is held."""
 
     shown: str
     since: int
 
 
 class Folded(NamedTuple):
-    """A stream, its version, the position of its last event, and the keys that it holds."""
+    """A stream, its version, and the keys that it holds."""
 
     stream: str
     version: int
@@ -49,39 +52,23 @@ class Folded(NamedTuple):
 
     @property
     def category(self) -> str:
+        """The name of the stream's aggregate."""
         return self.stream.rpartition("-")[0]
 
     @property
     def number(self) -> int:
+        """The stream's number in its category."""
         return int(self.stream.rpartition("-")[2])
 
 
 def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:
-    """In order of stream. Raises WrongEvent at the first that doesn't belong where it is, or that can't be read."""
+    """All streams, in order of their names. Raises WrongEvent at the first wrong event."""
     for _, events in groupby(event_store.read_by_stream(connection), key=attrgetter("stream")):
         yield fold(events, aggregates)
 
 
-def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
-    """Of the aggregate whose stream it is. Raises WrongEvent if there is none, or if the event is another's."""
-    category, _, number = event.stream.rpartition("-")
-    if category not in aggregates or not NUMBER.fullmatch(number):
-        raise WrongEvent(event, "no aggregate that is known has such a stream")
-    if event.type in (rules := aggregates[category]).events:
-        return rules
-    if any(event.type in each.events for each in aggregates.values()):
-        raise WrongEvent(event, f"no {category} has a {event.type}")
-    raise WrongEvent(event, str(UnknownShape(event.type, event.schema_version)))
-
-
-def check_version(event: RecordedEvent, before: int) -> None:
-    """Raises WrongEvent if its stream was not at the version before it."""
-    if event.version != before + 1:
-        raise WrongEvent(event, f"version {event.version} follows {before}")
-
-
 def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
-    """All events of one stream. Raises WrongEvent."""
+    """One stream, of all its events. Raises WrongEvent."""
     state, version = None, 0
     keys: Mapping[UniqueKey, Held] = {}
     for event in events:
@@ -98,6 +85,24 @@ def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
     return Folded(event.stream, version, keys)
 
 
+def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
+    """The rules of the stream's aggregate. Raises WrongEvent if there is none, or if the event is another's."""
+    category, _, number = event.stream.rpartition("-")
+    if category not in aggregates or not NUMBER.fullmatch(number):
+        raise WrongEvent(event, "no aggregate that is known has such a stream")
+    if event.type in (rules := aggregates[category]).events:
+        return rules
+    if any(event.type in each.events for each in aggregates.values()):
+        raise WrongEvent(event, f"no {category} has a {event.type}")
+    raise WrongEvent(event, str(UnknownShape(event.type, event.schema_version)))
+
+
+def check_version(event: RecordedEvent, before: int) -> None:
+    """Raises WrongEvent unless the event's version is the one after `before`."""
+    if event.version != before + 1:
+        raise WrongEvent(event, f"version {event.version} follows {before}")
+
+
 def _model(event: RecordedEvent, rules: Rules) -> Event:
     try:
         model: Event = event.model(rules.events)
@@ -112,6 +117,7 @@ def _model(event: RecordedEvent, rules: Rules) -> Event:
 
 
 def _check_place(event: RecordedEvent, model: Event, rules: Rules) -> None:
+    """Raises WrongEvent if the event has another stream's number, or begins a stream where it must not, or should."""
     category, _, number = event.stream.rpartition("-")
     its = getattr(model, name := f"{category}_id", None)
     if its is not None and its != int(number):

@@ -1,11 +1,11 @@
-"""Notes that outlive a process and its transaction: what the holder of the event store's lock was deciding on."""
+"""Notes of the command that is being decided. A note outlives its process and its transaction."""
 
 import os
 import re
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, column, func, literal_column, select, table
 from sqlalchemy import Sequence as NumberSequence
@@ -17,12 +17,13 @@ from shared.stores.event_store import metadata
 DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
 
 NOBODY = 0
+"""In the place of a seq: no command is being decided."""
 
 SOMEBODY = 2**63 - 1
-"""In a seq's place: a command is being decided, and it is not told which."""
+"""In the place of a seq: a command is being decided, and the note doesn't say which."""
 
-HEADER = 21
-"""Bytes of a file's first line: the seq, padded, and its end. Behind it stands where the rule hung, if it did."""
+HEADER_BYTES = 21
+"""The first line of a note's file: the seq, padded, and the line's end. Behind it stands where a rule hung."""
 
 
 class Noted(NamedTuple):
@@ -32,71 +33,66 @@ class Noted(NamedTuple):
     where: str = ""
 
 
-class Note(Protocol):
-    """For who holds the event store's lock, and for nobody else: there is one for all workers."""
-
-    cheap: bool
-    """A microsecond to write; not a trip to a server."""
-
-    def read(self, connection: Connection) -> Noted: ...
-
-    def write(self, connection: Connection, seq: int) -> None: ...
-
-    @property
-    def trace(self) -> int:
-        """The file descriptor to which is written where a rule hangs."""
-        ...
-
-
-def note_of(url: str) -> Note:
-    """The note of an event store."""
-    return FileNote(sqlite.path_of(url)) if engines.is_local(url) else SequenceNote()
-
-
 class FileNote:
-    """A file beside the store's, like SQLite's own."""
+    """The note of a SQLite store: a file beside the store's own, like those that SQLite makes."""
 
     cheap = True
+    """To write it takes a microsecond."""
 
     def __init__(self, store: Path) -> None:
         self._file = self.of(store)
 
     @staticmethod
     def of(store: Path) -> Path:
+        """The note's file for a store's file."""
         return store.with_name(f"{store.name}-deciding")
 
     def read(self, _: Connection) -> Noted:
+        """What was written last; nobody, if that is no note: after a power failure the file may hold anything."""
         header, __, where = os.pread(self.trace, 2**16, 0).decode(errors="replace").partition("\n")
-        if not re.fullmatch(r" *[1-9][0-9]{0,17}", header):  # after a power failure it may be anything
-            return Noted(NOBODY)
-        return Noted(int(header), where)
+        return Noted(int(header), where) if re.fullmatch(r" *[1-9][0-9]{0,17}", header) else Noted(NOBODY)
 
     def write(self, _: Connection, seq: int) -> None:
-        os.pwrite(self.trace, b"%*d\n" % (HEADER - 1, seq), 0)
+        """Note that the command with this seq is being decided."""
+        os.pwrite(self.trace, b"%*d\n" % (HEADER_BYTES - 1, seq), 0)
         if seq == NOBODY:
-            os.ftruncate(self.trace, HEADER)
+            os.ftruncate(self.trace, HEADER_BYTES)
 
     @cached_property
     def trace(self) -> int:
+        """The file descriptor to which a rule that hangs writes where it does."""
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
-        os.lseek(fd, HEADER, os.SEEK_SET)
+        os.lseek(fd, HEADER_BYTES, os.SEEK_SET)
         return fd
 
 
 class SequenceNote:
-    """A sequence of PostgreSQL: what is set there is seen by others at once, and is not undone with the transaction."""
+    """The note of a PostgreSQL store: a sequence, whose value others see at once, and no rollback undoes."""
 
     cheap = False
+    """To write it takes a round trip to the server."""
 
     def read(self, connection: Connection) -> Noted:
+        """What was written last."""
         return Noted(*fetch(connection, _last_value)[0])
 
     def write(self, connection: Connection, seq: int) -> None:
+        """Note that the command with this seq is being decided."""
         fetch(connection, _set_value, seq=seq)
 
     @property
     def trace(self) -> int:
+        """The file descriptor to which a rule that hangs writes where it does."""
         return sys.stderr.fileno()
+
+
+Note = FileNote | SequenceNote
+"""Records which command is being decided. Only the holder of the event store's lock may use it."""
+
+
+def note_of(url: str) -> Note:
+    """The note of an event store."""
+    return FileNote(sqlite.path_of(url)) if engines.is_local(url) else SequenceNote()
 
 
 _last_value: Select[Any] = select(column("last_value")).select_from(table(DECIDING.name))
