@@ -16,7 +16,7 @@ import pytest
 from shared.database import engines
 from shared.domain.users import decider
 from shared.stores import outcomes, set_aside
-from shared.stores.deciding import HEADER, note_of
+from shared.stores.deciding import HEADER_BYTES, note_of
 from tests.support.stores import Stores, accept, create, new_handler, update
 from workers.handling import handler as commands
 from workers.poison import caution, watch
@@ -221,7 +221,7 @@ def test_a_full_disk_is_no_command_s_fault(stores: Stores, monkeypatch: pytest.M
 
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(
-    "left", [b"", b"\0" * HEADER, b"%20d\n" % 77, b"9" * 20 + b"\n", "²\n".encode(), b"%20d\nFile" % 1, b"?\n?"]
+    "left", [b"", b"\0" * HEADER_BYTES, b"%20d\n" % 77, b"9" * 20 + b"\n", "²\n".encode(), b"%20d\nFile" % 1, b"?\n?"]
 )
 def test_whatever_a_power_failure_leaves_of_the_note_commands_are_handled(stores: Stores, left: bytes) -> None:
     accept(stores, create("a@example.com"))
