@@ -86,5 +86,12 @@ def test_a_decision_says_why_and_what_it_costs_and_is_in_the_index(page: Path) -
     assert f"| {int(page.name[:4])} | [{title}]({page.name}) |" in (DECISIONS / "README.md").read_text()
 
 
+def test_every_promise_of_the_readme_has_tests_of_its_name() -> None:
+    promises = re.findall(r"^\| \*\*P(\d+) ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(promises) >= 8
+    assert not [number for number in promises if f"\ndef test_p{number}_" not in tests]
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 250
