@@ -11,10 +11,12 @@ from types import FrameType
 
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
+from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
 from api.domain import stats, users
 from api.http import problems
+from api.reading.store import newer_event, store_unavailable
 from api.routes import commands, docs, events, health, home, metrics
 from api.service import Service
 from api.serving import timing
@@ -24,6 +26,7 @@ from api.serving.head_method import Head
 from shared import tuning
 from shared.errors import refusal
 from shared.errors.reasons import reason_of
+from shared.messages import UnknownShape
 from shared.schemas import check
 from shared.settings import Settings
 from shared.telemetry import logs, tracing
@@ -82,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Door, settings=settings)
     app.add_middleware(timing.Timed)
-    problems.install(app)
+    problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
     return app
 
 

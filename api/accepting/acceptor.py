@@ -1,14 +1,15 @@
-"""Accepting: commands that arrive together are committed to the inbox together, then answered, then announced."""
+"""The acceptor: commands that arrive together are committed to the inbox together, then answered, then announced."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 
 from sqlalchemy import Engine
 
+from api.accepting.limit import Limit
 from api.http.problems import Problem, unavailable
 from api.reading.store import within
 from shared.database.errors import is_trouble
@@ -17,13 +18,13 @@ from shared.stores import inbox
 from shared.stores.inbox import Acceptance, Accepted, Answer, InboxFull, KeyReused, Submission
 from shared.telemetry import logs, metrics
 
-BATCH = 500
-"""Commands in one inbox transaction, at most."""
+BATCH_MAX = 500
+"""Commands in one inbox transaction."""
 
-WITHIN = 15.0
+COMMIT_TIMEOUT = 15.0
 """Seconds after which a store that says nothing counts as down: longer than it may wait for its lock."""
 
-RECENT = 3.0
+TROUBLE_LASTS = 3.0
 """Seconds for which a failure to write counts, unless something is written."""
 
 log = logs.logger()
@@ -34,21 +35,21 @@ Waiting = tuple[Submission, "asyncio.Future[Answer]"]
 class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
-    def __init__(self, engine: Engine, announce: Callable[[], None], upto: Callable[[int], int]) -> None:
-        """`announce` is called when a batch is committed; `upto` is `inbox.accept`'s."""
+    def __init__(self, engine: Engine, limit: Limit, announce: Callable[[], None]) -> None:
+        """`engine` writes the inbox; `announce` is called when a batch is committed."""
         self._engine = engine
+        self._limit = limit
         self._announce = announce
-        self._upto = upto
         self._thread = ThreadPoolExecutor(1, "inbox")
         self._waiting: list[Waiting] = []
         self._commits: asyncio.Task[None] | None = None
-        self._failed_at = -RECENT
+        self._failed_at = -TROUBLE_LASTS
         self._failed = ""
 
     @property
     def trouble(self) -> str:
         """Why the store took nothing when it was last asked to, if that was a moment ago; else ""."""
-        return self._failed if time.monotonic() < self._failed_at + RECENT else ""
+        return self._failed if time.monotonic() < self._failed_at + TROUBLE_LASTS else ""
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Returns once the command is durable. Raises Problem, or the store's error; then nothing was accepted.
@@ -68,6 +69,7 @@ class Acceptor:
                 return acceptance
 
     async def close(self) -> None:
+        """Wait until all that came is committed."""
         if self._commits:
             await self._commits
         self._thread.shutdown(wait=False)
@@ -75,7 +77,7 @@ class Acceptor:
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
                 await self._commit_batch(batch)
         finally:
             self._commits = None
@@ -84,8 +86,9 @@ class Acceptor:
         submissions = [submission for submission, _ in batch]
         try:
             loop = asyncio.get_running_loop()
-            deadline = time.monotonic() + WITHIN
-            answers = await within(WITHIN, loop.run_in_executor(self._thread, self._commit, submissions, deadline))
+            deadline = time.monotonic() + COMMIT_TIMEOUT
+            committing = loop.run_in_executor(self._thread, self._commit, submissions, deadline)
+            answers = await within(COMMIT_TIMEOUT, committing)
         except BaseException as error:
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
@@ -99,22 +102,23 @@ class Acceptor:
             if not answer.cancelled():
                 answer.set_result(its)
         self._announce()
-        _count(answers)
-        new = [its.command for its in answers if isinstance(its, Acceptance) and not its.replayed]
-        if new:
-            logs.tell(log, "accepted", new, Accepted.trail, commands=len(new))
+        _report([its.command for its in answers if isinstance(its, Acceptance) and not its.replayed])
 
     def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
-        """What comes too late for its answer is undone."""
+        """Commit a batch, unless the deadline is over by then: nobody waits for the answers any more."""
         with self._engine.begin() as connection:
-            answers = inbox.accept(connection, submissions, upto=self._upto)
+            numbers = inbox.last_numbers(connection)
+            highest = self._limit.highest(numbers[inbox.SEQ] + len(submissions))
+            answers = inbox.accept(connection, submissions, numbers, highest=highest)
             if time.monotonic() > deadline:
                 raise TimeoutError
         return answers
 
 
-def _count(answers: Iterable[Answer]) -> None:
-    new = [each.command.type for each in answers if isinstance(each, Acceptance) and not each.replayed]
-    for type_, times in Counter(new).items():
+def _report(new: list[Accepted]) -> None:
+    """Count a batch, and log it."""
+    for type_, times in Counter(command.type for command in new).items():
         metrics.ACCEPTED.labels(type_).inc(times)
     metrics.observe(metrics.ACCEPT, len(new))
+    if new:
+        logs.tell(log, "accepted", new, Accepted.trail, commands=len(new))

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
 
-from api.accepting.acceptor import log
 from shared.broker import bus
+from shared.telemetry import logs
+
+log = logs.logger()
 
 
 class Announcer:
@@ -21,12 +23,13 @@ class Announcer:
         self._due = False
 
     def announce(self) -> None:
-        """Returns at once."""
+        """Say that there are new commands; returns at once."""
         if not self._due:
             self._due = True
             self._thread.submit(self._send)
 
     async def close(self) -> None:
+        """Wait until the last message is sent."""
         await asyncio.to_thread(self._thread.shutdown)
 
     def _send(self) -> None:

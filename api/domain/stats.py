@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from api.http.documentation import QUERY, headers
-from api.http.paging import Limit, MinPosition, page
+from api.http.documentation import PAGE
+from api.http.paging import Limit, MinPosition
 from api.http.routing import Route
-from api.service import Service, turn
+from api.routes.submit import show_page
 from shared.domain.users.read_models import stats
 
 ISO_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -26,16 +26,16 @@ def _date(value: str) -> str:
 
 router = APIRouter(tags=["stats"], route_class=Route)
 
-PROJECTION = stats.stats.name
-
 
 class Day(BaseModel):
+    """What happened to users on a day."""
+
     day: date = Field(examples=["2026-01-31"], description="In UTC")
     users: int = Field(examples=[2], description="Users created on this day")
     changes: int = Field(examples=[1], description="Changes to users on this day")
 
 
-@router.get("/stats", response_model=list[Day], responses={200: headers("Link"), **QUERY})
+@router.get("/stats", response_model=list[Day], responses=PAGE)
 async def list_days(
     request: Request,
     after: Annotated[
@@ -46,9 +46,5 @@ async def list_days(
     min_position: MinPosition = None,
 ) -> Response:
     """Days on which users were created or changed, in their order."""
-    service = Service.of(request)
-    await service.require(request, PROJECTION, min_position)
-    query = partial(stats.days_after, day=after.isoformat() if after else "", limit=limit + 1)
-    async with turn(request, store := service.read_models[PROJECTION]):
-        days = await store.read(query)
-        return await page(request, days, stats.Day._asdict, limit=limit, key="day")
+    query = partial(stats.days_after, day=after.isoformat() if after else "")
+    return await show_page(request, stats.stats, query, min_position, limit=limit, key="day")

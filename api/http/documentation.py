@@ -1,17 +1,14 @@
-"""What the OpenAPI page says beyond the types: headers, and errors with an example each."""
+"""What the OpenAPI page says beyond the types: answers, headers, and errors with an example each."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from api.http.problems import MEDIA_TYPE, document
-from shared.domain.projections import PROJECTIONS
+from api.http.problems import MEDIA_TYPE, Details, document
 
 Responses = dict[int | str, dict[str, Any]]
-
-TYPES = list(dict.fromkeys(type for each in PROJECTIONS.values() for type in each.events))
-"""Of events."""
 
 HEADERS = {
     "ETag": "The version, in quotes",
@@ -25,13 +22,84 @@ HEADERS = {
 AFTER_WAITING = "Idempotency-Replayed", "Preference-Applied"
 
 
+class Command(BaseModel):
+    """A command that was accepted. `version` and `position` come with success, `problem` with the other ends."""
+
+    command_id: str = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"])
+    type: str = Field(examples=["CreateUser"])
+    status: Literal["accepted", "succeeded", "rejected", "failed"] = Field(examples=["succeeded"])
+    user_id: int | None = Field(None, examples=[1], description="Another aggregate's number is named after it")
+    correlation_id: str | None = Field(
+        examples=["9f86d081884c7d659a2feaa0c55ad015"], description="The `X-Request-ID` it was accepted under"
+    )
+    accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
+    handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
+    version: int | None = Field(examples=[1], description="The version of its stream after the command")
+    position: int | None = Field(examples=[1], description="What to ask queries for as `min_position`")
+    problem: Details | None = Field(examples=[None])
+    links: dict[str, str] = Field(
+        examples=[{"self": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f", "user": "/users/1"}]
+    )
+
+
+class Change(BaseModel):
+    """A version of an aggregate: one event."""
+
+    version: int = Field(examples=[2])
+    type: str = Field(examples=["UserEmailUpdated"])
+    changed: dict[str, Any] = Field(
+        examples=[{"email": "john.new@example.com"}], description="Fields, with what they were then"
+    )
+    position: int = Field(examples=[2], description="Its place in the log")
+    recorded_at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])
+    command_id: str | None = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"], description="What it came of")
+    links: dict[str, str] = Field(
+        examples=[{"self": "/users/1?version=2", "command": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}]
+    )
+
+
 def headers(*names: str) -> dict[str, Any]:
+    """An answer's headers, for `responses` of a route."""
     return {"headers": {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}}
 
 
-def errors(*headers_: str, **problems: str) -> Responses:
-    """Errors by status: `_409="email-taken"`, several with a space between. Each may have the headers."""
-    return {int(status[1:]): _error(int(status[1:]), names.split(), headers_) for status, names in problems.items()}
+def errors(problems: Mapping[int, str], *headers_: str) -> Responses:
+    """Problems by status, as in `{409: "email-taken"}`, with a space between several. Each may have the headers."""
+    return {status: _error(status, names.split(), headers_) for status, names in problems.items()}
+
+
+def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
+    """Server-sent events whose data is the model's JSON; `id` says what their ids are."""
+    example = {name: field.examples[0] for name, field in model.model_fields.items() if field.examples}
+    text = f"id: 1\ndata: {to_json(example).decode()}\n\n"
+    return {
+        "description": f"Server-sent events: data is {model.__name__} as JSON, id its {id}",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}},
+    }
+
+
+def accepts(result: int, model: type[BaseModel], problems: Mapping[int, str] = {}) -> Responses:
+    """The answers of a command's route.
+
+    `result` is the status for who waits, 201 or 200, `model` what it answers then, `problems` the command's own ones.
+    """
+    verb, names = ("Created", ["Location"]) if result == 201 else ("Changed", [])
+    visible = {"model": model, "description": f"{verb} and visible, for `Prefer: wait`"}
+    return {
+        **COMMAND,
+        result: {**visible, **headers(*names, "ETag", *AFTER_WAITING)},
+        **errors(problems, *AFTER_WAITING),
+    }
+
+
+def shows(problem: str) -> Responses:
+    """The answers of a route that shows one aggregate; `problem` has the names of those with status 404."""
+    return {
+        200: headers("ETag"),
+        304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
+        **errors({400: "malformed-header", 404: problem, 412: "version-conflict"}),
+        **QUERY,
+    }
 
 
 def _condition(name: str, description: str) -> dict[str, Any]:
@@ -48,27 +116,21 @@ def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str
     }
 
 
-def stream_of(model: type[BaseModel], *, id: str) -> dict[str, Any]:
-    """Server-sent events whose data is the model's JSON; `id` says what their ids are."""
-    example = {name: field.examples[0] for name, field in model.model_fields.items() if field.examples}
-    text = f"id: 1\ndata: {to_json(example).decode()}\n\n"
-    return {
-        "description": f"Server-sent events: data is {model.__name__} as JSON, id its {id}",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": text}},
-    }
+INVALID = errors({422: "invalid-request"})
 
+_POSITION = {422: "invalid-request position-unknown"}
 
-INVALID = errors(_422="invalid-request")
+QUERY = errors({**_POSITION, 429: "too-many-waits-of-client", 503: "store-unavailable read-model-behind"})
+"""What may be wrong with a query of a projection."""
 
-QUERY = errors(
-    _422="invalid-request position-unknown", _429="too-many-waits-of-client", _503="store-unavailable read-model-behind"
-)
+PAGE = {200: headers("Link"), **QUERY}
+"""The answers of a route that lists rows of a projection."""
 
-LOG = errors(_422="invalid-request position-unknown", _503="store-unavailable")
+LOG = errors({**_POSITION, 503: "store-unavailable"})
 
-PAST = errors(_422="invalid-request position-unknown", _503="store-unavailable read-model-behind newer-event")
+PAST = errors({**_POSITION, 503: "store-unavailable read-model-behind newer-event"})
 
-STREAM = errors(_429="too-many-streams-of-client", _503="store-unavailable too-many-streams")
+STREAM = errors({429: "too-many-streams-of-client", 503: "store-unavailable too-many-streams"})
 
 CONDITIONS: dict[str, Any] = {
     "parameters": [
@@ -80,15 +142,18 @@ CONDITIONS: dict[str, Any] = {
 
 COMMAND: Responses = {
     202: {
+        "model": Command,
         "description": "Accepted and durable; what becomes of it stands at `Location`",
         **headers("Location", *AFTER_WAITING),
     },
     **errors(
-        _400="malformed-json malformed-header",
-        _413="content-too-large",
-        _415="unsupported-media-type",
-        _422="invalid-request idempotency-key-reused",
-        _503="store-unavailable backlog-full",
+        {
+            400: "malformed-json malformed-header",
+            413: "content-too-large",
+            415: "unsupported-media-type",
+            422: "invalid-request idempotency-key-reused",
+            503: "store-unavailable backlog-full",
+        }
     ),
-    **errors(*AFTER_WAITING, _412="version-conflict", _500="command-failed internal-server-error"),
+    **errors({412: "version-conflict", 500: "command-failed internal-server-error"}, *AFTER_WAITING),
 }

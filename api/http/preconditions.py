@@ -8,12 +8,12 @@ from fastapi import Request, Response
 
 from api.http.problems import Problem
 from shared.preconditions import EXISTS, Precondition
-from shared.stores.inbox import Submission
 
 TAG = re.compile(r'(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?:,[ \t,]*|$)')
 """An entity tag and what separates it from the next one."""
 
-OURS = re.compile("[1-9][0-9]{0,17}")
+VERSION = re.compile("[1-9][0-9]{0,17}")
+"""What this API has in a tag."""
 
 NAMES = {b"if-match": "If-Match", b"if-none-match": "If-None-Match"}
 
@@ -23,6 +23,8 @@ MISSING = Precondition(frozenset({0}))
 
 
 class Tag(NamedTuple):
+    """An entity tag: what stands in its quotes, and whether it is weak."""
+
     weak: bool
     opaque: str
 
@@ -31,49 +33,44 @@ Tags = list[Tag] | Literal["*"]
 
 
 def tag_of(version: int) -> str:
+    """The entity tag of a version."""
     return f'"{version}"'
 
 
 def unmet(request: Request, version: int) -> Response | None:
     """The 304 for a query whose answer, at this version, the caller has. Raises Problem for a condition that fails."""
-    conditions = _conditions(request)
-    if "If-Match" in conditions and not _matching(conditions["If-Match"]).holds(version):
+    match, none_match = _conditions(request)
+    if match and not match.holds(version):
         raise _conflict(f"It is at version {version}, and `If-Match` names others.")
-    if "If-None-Match" in conditions and not _other(conditions["If-None-Match"]).holds(version):
+    if none_match and not none_match.holds(version):
         return Response(status_code=304, headers={"ETag": tag_of(version)})
     return None
 
 
-def conditional(request: Request, submission: Submission) -> Submission:
-    """With what the request asks of the version. Raises Problem for what no version meets."""
-    conditions = _conditions(request)
-    if not conditions:
-        return submission
-    asked = Precondition(frozenset(), excluded=True)
-    if "If-Match" in conditions:
-        asked = asked.and_(_matching(conditions["If-Match"]))
-    if "If-None-Match" in conditions:
-        asked = asked.and_(_other(conditions["If-None-Match"]))
-    if submission.id is None:
-        return _of_collection(submission, asked)
-    if not asked.excluded and not asked.versions:
+def asked_of(request: Request, *, new: bool) -> Precondition | None:
+    """What a command's request asks of the version that it changes, None if nothing. `new`: it adds to a collection.
+
+    Raises Problem for what no version meets.
+    """
+    match, none_match = _conditions(request)
+    asked = match.and_(none_match) if match and none_match else match or none_match
+    if new:
+        if asked and not asked.excluded:
+            raise _conflict("What this adds to has no tag, and is there.")
+        return None
+    if asked and not asked.excluded and not asked.versions:
         raise _conflict("No version meets what `If-Match` and `If-None-Match` ask for.")
-    return submission.required(asked)
+    return asked
 
 
-def _of_collection(submission: Submission, asked: Precondition) -> Submission:
-    """What is added to is there, and has no tag."""
-    if not asked.excluded:
-        raise _conflict("What this adds to has no tag, and is there.")
-    return submission
-
-
-def _conditions(request: Request) -> dict[str, Tags]:
+def _conditions(request: Request) -> tuple[Precondition | None, Precondition | None]:
+    """What `If-Match` asks for, and `If-None-Match`."""
     lines: dict[str, list[str]] = {}
     for name, value in request.scope["headers"]:
         if name in NAMES:
             lines.setdefault(NAMES[name], []).append(value.decode("latin-1"))
-    return {name: _tags(name, ", ".join(values)) for name, values in lines.items()}
+    tags = {name: _tags(name, ", ".join(values)) for name, values in lines.items()}
+    return _matching(tags.get("If-Match")), _other(tags.get("If-None-Match"))
 
 
 def _tags(name: str, text: str) -> Tags:
@@ -92,19 +89,23 @@ def _tags(name: str, text: str) -> Tags:
     return tags
 
 
-def _matching(tags: Tags) -> Precondition:
+def _matching(tags: Tags | None) -> Precondition | None:
     """By strong comparison: a weak tag is never the same."""
-    return EXISTS if tags == ANY else Precondition(_versions(tag for tag in tags if not tag.weak))
+    if tags is None or tags == ANY:
+        return tags and EXISTS
+    return Precondition(_versions(tag for tag in tags if not tag.weak))
 
 
-def _other(tags: Tags) -> Precondition:
+def _other(tags: Tags | None) -> Precondition | None:
     """By weak comparison."""
-    return MISSING if tags == ANY else Precondition(_versions(tags), excluded=True)
+    if tags is None or tags == ANY:
+        return tags and MISSING
+    return Precondition(_versions(tags), excluded=True)
 
 
 def _versions(tags: Iterable[Tag]) -> frozenset[int]:
-    """Those of tags that are of here; others are nobody's."""
-    return frozenset(int(tag.opaque) for tag in tags if OURS.fullmatch(tag.opaque))
+    """The versions that are in tags; a tag that holds none is of somebody else."""
+    return frozenset(int(tag.opaque) for tag in tags if VERSION.fullmatch(tag.opaque))
 
 
 def _conflict(detail: str) -> Problem:

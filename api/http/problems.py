@@ -1,6 +1,6 @@
 """Every error as RFC 9457 problem details."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -10,13 +10,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from shared.errors.reasons import reason_of
 from shared.errors.visible import shortened
-from shared.messages import UnknownShape
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -28,6 +25,8 @@ MAX_FIELD, MAX_DETAIL, MAX_ERRORS = 100, 500, 20
 
 
 class FieldError(BaseModel):
+    """What is wrong with one field of a request."""
+
     location: str = Field(alias="in", examples=["body"], description="`body`, `path`, `query` or `header`")
     field: str = Field(examples=["email"])
     detail: str = Field(examples=["An email address must have an @-sign."])
@@ -45,7 +44,7 @@ class Details(BaseModel):
 
 
 class Problem(HTTPException):
-    """An error as the caller sees it. `type` is its name, as in `email-taken`."""
+    """An error as the caller sees it. `type` is its name, as in `email-taken`; `more` are other members of Details."""
 
     def __init__(
         self, type: str, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
@@ -55,44 +54,56 @@ class Problem(HTTPException):
         self.document = document(type, status, detail, **more)
 
     def response(self) -> Response:
+        """The answer to the request that has it."""
         return Response(to_json(self.document), self.document["status"], self.headers, MEDIA_TYPE)
 
 
 def document(type: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
-    """However long what it tells of was: its detail has an end."""
+    """Details as JSON has them; a long `detail` is cut off at MAX_DETAIL characters."""
     title, detail = type.replace("-", " ").capitalize(), shortened(detail, MAX_DETAIL)
     return {"type": f"/problems/{type}", "title": title, "status": status, "detail": detail, **more}
 
 
 def unavailable(type: str, detail: str) -> Problem:
+    """A 503: the client may try again after a moment."""
     return Problem(type, 503, detail, headers={"Retry-After": RETRY_AFTER})
 
 
 def too_many(type: str, detail: str) -> Problem:
-    """One client has all that it may have: RFC 6585, section 4."""
+    """A 429: one client has all that it may have (RFC 6585, section 4)."""
     return Problem(type, 429, detail, headers={"Retry-After": RETRY_AFTER})
 
 
+def not_found(path: str) -> Problem:
+    """A 404 for a path that leads nowhere."""
+    return Problem("not-found", 404, f"There is nothing at {path}.")
+
+
 def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
-    """Of Pydantic's errors, each with the part of the request that it is in before its field."""
+    """A 422 made of Pydantic's errors; each has the part of the request that it is in before its field."""
     shown = [_field_error(each) for each in islice(errors, MAX_ERRORS)]
     detail = "; ".join(f"{each['field'] or each['in']}: {each['detail']}" for each in shown)
     return Problem("invalid-request", 422, detail, errors=shown)
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(DBAPIError, _store)
-    app.add_exception_handler(UnknownShape, _newer)
-    app.add_exception_handler(Exception, _bug)
+def install(app: FastAPI, others: Mapping[type[Exception], Callable[[Any], Problem]]) -> None:
+    """Make `app` answer every error as a problem. `others`: what to make of errors that are not known here."""
+    known: dict[type[Exception], Callable[[Any], Problem]] = {
+        Problem: lambda problem: problem,
+        RequestValidationError: lambda error: invalid(error.errors()),  # of FastAPI's own routes
+        Exception: lambda _: Problem("internal-server-error", 500, "This is a bug. The log has its traceback."),
+        **others,
+    }
+    for kind, problem_of in known.items():
+        app.add_exception_handler(kind, _answering(problem_of))
+    app.add_exception_handler(HTTPException, _answer_http)
 
 
-async def _problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
-    return problem.response()
+def _answering(problem_of: Callable[[Any], Problem]) -> Any:
+    async def answer(_: Request, error: Exception) -> Response:
+        return problem_of(error).response()
+
+    return answer
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
@@ -101,19 +112,15 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
     return {"in": where, "field": shortened(field, MAX_FIELD), "detail": shortened(detail, MAX_DETAIL)}
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # of FastAPI's own routes
-    return invalid(error.errors()).response()
-
-
-async def _http(request: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """Answer Starlette's own errors, such as those of its router."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if error.status_code == 404:
         if other := _with_or_without_slash(request):
             return Response(status_code=307, headers={"Location": other})
-        detail = f"There is nothing at {request.url.path}."
+        return not_found(request.url.path).response()
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "GET")
         detail = f"{request.method} is not among {headers['Allow']}."
@@ -136,16 +143,3 @@ def _methods(request: Request) -> list[str]:
     """Every method the path takes: the router itself names only those of the first route that fits."""
     found = {m for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE for m in r.methods}
     return sorted(found | {"HEAD"} if "GET" in found else found)
-
-
-async def _store(request: Request, error: Exception) -> Response:
-    assert isinstance(error, DBAPIError)
-    return unavailable("store-unavailable", f"A store does not answer: {reason_of(error)}.").response()
-
-
-async def _newer(request: Request, error: Exception) -> Response:
-    return unavailable("newer-event", f"{error}; another one is being deployed.").response()
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    return Problem("internal-server-error", 500, "This is a bug. The log has its traceback.").response()

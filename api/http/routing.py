@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.http.documentation import INVALID
-from api.http.problems import MAX_ERRORS, Problem, invalid
+from api.http.problems import MAX_ERRORS, Problem, invalid, not_found
 from shared.messages import has_numbers_only
 
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
@@ -102,7 +102,7 @@ class Route(APIRoute):
         path = request.path_params
         for name in self._numbers["path"]:
             if not _is_number(path[name]):
-                raise Problem("not-found", 404, f"There is nothing at {request.url.path}.")
+                raise not_found(request.url.path)
         return path
 
     def _query(self, request: Request, errors: Errors) -> dict[str, Any]:

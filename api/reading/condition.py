@@ -1,19 +1,19 @@
 """How the service is: what can be read, what can be written, and what has waited for too long."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from api.reading.sharing import Shared
-from api.reading.store import Store
+from api.reading.store import Store, bounded
 from shared.errors.reasons import reason_of
 from shared.stores import backlog, checkpoints
-from shared.stores.backlog import Backlog, Handled, Lag, Lags
+from shared.stores.backlog import Backlog, Handled, Lags
 from shared.stores.checkpoints import Progress
 
-LASTS = 1.0
+TROUBLES_LAST = 1.0
 """Seconds for which it is good to know what can be written."""
 
 NOTHING = Handled(0, 0, [])
@@ -25,16 +25,17 @@ Troubles = dict[str, str]
 
 
 class Condition(NamedTuple):
-    """`lags` has the projections whose read model, and the log, could be read; without the inbox `waiting` is None."""
+    """What the stores say; None for what could not be read, and no lag for a projection that couldn't."""
 
-    lags: dict[str, Lag]
+    handled: Handled | None
     waiting: Backlog | None
+    lags: Lags | None
     dependencies: dict[str, str]
     """`ok`, or what is wrong."""
 
 
 class Conditions:
-    """However many ask, it is looked once at a time."""
+    """Looks at all stores, once at a time however many ask."""
 
     def __init__(
         self,
@@ -53,38 +54,38 @@ class Conditions:
         self._stores = stores
         self._redis = redis
         self._acceptor = acceptor
-        self._now = Shared[Condition](self._look)
-        self._troubles = Shared[Troubles](self._try, lasts=LASTS)
+        self._now = Shared[Condition](self.look)
+        self._troubles = Shared[Troubles](self._try, lasts=TROUBLES_LAST)
 
     async def now(self) -> Condition:
         """What is read is read anew; what can be written is a second old at most."""
         return await self._now.get()
 
-    async def troubles(self) -> Troubles:
-        return await self._troubles.get()
-
-    async def _look(self) -> Condition:
-        progress = await self._progress()
-        known = {name: each for name, each in progress.items() if isinstance(each, Progress)}
-        handled, lags, troubles = await asyncio.gather(
-            _told(self._log.read(backlog.handled)), _told(self._log.read(backlog.lags, known)), self.troubles()
+    async def look(self, patience: float | None = None) -> Condition:
+        """The same for one asker, who waits for each of two rounds of questions for `patience` seconds at most."""
+        handled, progress, troubles = await asyncio.gather(
+            _ask(patience, self._log.read(backlog.handled)), self._progress(patience), self._troubles.get()
         )
         upto = handled if isinstance(handled, Handled) else NOTHING
-        waiting = await _told(self._inbox.read(backlog.waiting, upto))
-        down = {"inbox": _down(waiting), "event_store": _down(lags), "read_model": _down_of_all(progress)}
-        dependencies = {name: why or _unwritable(troubles.get(name)) or "ok" for name, why in down.items()}
-        dependencies["redis"] = troubles.get("redis", "ok")
-        condition = Condition(
-            lags.by_name if isinstance(lags, Lags) else {},
-            waiting if isinstance(waiting, Backlog) and isinstance(handled, Handled) else None,
-            dependencies,
+        known = {name: each for name, each in progress.items() if isinstance(each, Progress)}
+        waiting, lags = await asyncio.gather(
+            _ask(patience, self._inbox.read(backlog.waiting, upto)), _ask(patience, self._log.read(backlog.lags, known))
         )
-        overdue = backlog.overdue(condition.waiting, condition.lags) if condition.waiting else ""
-        dependencies["workers"] = overdue or "ok"
-        return condition
+        backlog_ = waiting if isinstance(waiting, Backlog) and isinstance(handled, Handled) else None
+        down = {"inbox": _down([waiting]), "event_store": _down([lags, handled]), "read_model": _down_of_all(progress)}
+        wrong = {name: why or _unwritable(troubles.get(name)) for name, why in down.items()}
+        wrong["redis"] = troubles.get("redis", "")
+        known_lags = lags if isinstance(lags, Lags) else None
+        wrong["workers"] = backlog.overdue(backlog_, known_lags.by_name) if backlog_ and known_lags else ""
+        return Condition(
+            handled if isinstance(handled, Handled) else None,
+            backlog_,
+            known_lags,
+            {name: why or "ok" for name, why in wrong.items()},
+        )
 
-    async def _progress(self) -> dict[str, Progress | DBAPIError]:
-        looks = [_told(store.read(checkpoints.progress, name)) for name, store in self._read_models.items()]
+    async def _progress(self, patience: float | None) -> dict[str, Progress | DBAPIError]:
+        looks = [_ask(patience, store.read(checkpoints.progress, name)) for name, store in self._read_models.items()]
         return dict(zip(self._read_models, await asyncio.gather(*looks), strict=True))
 
     async def _try(self) -> Troubles:
@@ -93,20 +94,21 @@ class Conditions:
         return {name: why for name, why in found.items() if why}
 
 
-async def _told(answer: Awaitable[T]) -> T | DBAPIError:
+async def _ask(patience: float | None, answer: Awaitable[T]) -> T | DBAPIError:
     try:
-        return await answer
+        async with bounded(patience):
+            return await answer
     except DBAPIError as error:
         return error
 
 
-def _down(answer: object) -> str:
-    return f"down: {reason_of(answer)}" if isinstance(answer, DBAPIError) else ""
+def _down(answers: Iterable[object]) -> str:
+    return next((f"down: {reason_of(each)}" for each in answers if isinstance(each, DBAPIError)), "")
 
 
 def _down_of_all(answers: Mapping[str, object]) -> str:
     """Of databases that may be several: what is wrong with each, unless it is the same with all."""
-    states = {name: _down(answer) for name, answer in answers.items()}
+    states = {name: _down([answer]) for name, answer in answers.items()}
     if len(set(states.values())) == 1:
         return next(iter(states.values()))
     return "; ".join(f"{name} {state}" for name, state in states.items() if state)

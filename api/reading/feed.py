@@ -11,7 +11,7 @@ from api.reading.store import Store, persist
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 
-INTERVAL = 0.02
+LOOK_EVERY = 0.02
 """Seconds between two looks, while anybody follows."""
 
 TAIL = 1000
@@ -36,7 +36,7 @@ class Feed:
         self._start = 0
         self._tail: list[Shown] = []
         """The events behind `_start`. Positions are dense, so that its length tells where it ends."""
-        self._moved = Poll[int, bool](self._look, every=INTERVAL)
+        self._moved = Poll[int, bool](self._look, every=LOOK_EVERY)
 
     async def last(self) -> int:
         return await self._log.read(event_store.last_position)

@@ -10,9 +10,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from api.http.problems import Problem, unavailable
 from shared.database import engines
 from shared.errors.reasons import reason_of
 from shared.errors.surroundings import Silent
+from shared.messages import UnknownShape
 from shared.telemetry import logs
 
 WITHIN = 3.0
@@ -25,6 +27,16 @@ P = ParamSpec("P")
 log = logs.logger()
 
 T = TypeVar("T")
+
+
+def store_unavailable(error: DBAPIError) -> Problem:
+    """A 503: what a request is answered that met trouble with a store."""
+    return unavailable("store-unavailable", f"A store does not answer: {reason_of(error)}.")
+
+
+def newer_event(error: UnknownShape) -> Problem:
+    """A 503: a newer version of this code wrote what a request would show."""
+    return unavailable("newer-event", f"{error}; another one is being deployed.")
 
 
 async def within(seconds: float, answer: Awaitable[T]) -> T:

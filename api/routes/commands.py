@@ -8,13 +8,13 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic_core import to_json
 
 from api.http.clients import client_of
-from api.http.documentation import STREAM, errors, headers, stream_of
+from api.http.documentation import STREAM, Command, errors, headers, stream_of
 from api.http.preferences import Prefer, applied, wait_of
 from api.http.problems import Problem
 from api.http.routing import Route
 from api.http.streaming import LAST_EVENT_ID, EventStream, message
 from api.reading.store import persist
-from api.routes.submit import Command, resource
+from api.routes.submit import command_shown
 from api.service import Service
 from shared.stores import inbox, outcomes
 from shared.stores.inbox import Accepted
@@ -26,15 +26,15 @@ router = APIRouter(tags=["commands"], route_class=Route)
 @router.get(
     "/commands/{command_id}",
     response_model=Command,
-    responses={200: headers("Preference-Applied"), **errors(_404="command-not-found", _503="store-unavailable")},
+    responses={200: headers("Preference-Applied"), **errors({404: "command-not-found", 503: "store-unavailable"})},
 )
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service = Service.of(request)
     command = await _find(service, command_id)
     with service.waiting(request, wait_of(prefer, longest=service.settings.max_wait)) as wait:
-        outcome = await service.outcomes.get(command.seq, within=wait or 0)
-    return Response(to_json(resource(command, outcome)), 200, applied(wait), "application/json")
+        outcome = await service.results.outcomes.get(command.seq, within=wait or 0)
+    return Response(to_json(command_shown(command, outcome)), 200, applied(wait), "application/json")
 
 
 @router.get(
@@ -44,7 +44,7 @@ async def show_command(request: Request, command_id: str, prefer: Prefer = None)
     responses={
         200: stream_of(Command, id="status"),
         204: {"description": "The status in `Last-Event-ID` is the last one: an EventSource asks no more"},
-        **errors(_404="command-not-found"),
+        **errors({404: "command-not-found"}),
         **STREAM,
     },
 )
@@ -69,6 +69,6 @@ async def _find(service: Service, command_id: str) -> Accepted:
 
 async def _becomes(service: Service, command: Accepted, outcome: Outcome | None) -> AsyncIterator[bytes]:
     if not outcome:
-        yield message("accepted", resource(command, None))
-        outcome = await persist(partial(service.followed.wait, command.seq))
-    yield message(outcome.status, resource(command, outcome))
+        yield message("accepted", command_shown(command, None))
+        outcome = await persist(partial(service.results.followed.wait, command.seq))
+    yield message(outcome.status, command_shown(command, outcome))

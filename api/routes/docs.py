@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from api.http.problems import Problem
+from api.http.problems import not_found
 from api.http.routing import Route
 
 router = APIRouter(route_class=Route, include_in_schema=False)
@@ -67,7 +67,7 @@ async def show_file(request: Request, name: str) -> Response:
     """What the page loads."""
     file = _files().get(name)
     if not file:
-        raise Problem("not-found", 404, f"There is nothing at {request.url.path}.")
+        raise not_found(request.url.path)
     return Response(file.content, headers=HEADERS | KEPT, media_type=file.media_type)
 
 

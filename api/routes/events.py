@@ -6,16 +6,20 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.http.clients import client_of
-from api.http.documentation import LOG, STREAM, TYPES, headers, stream_of
+from api.http.documentation import LOG, STREAM, headers, stream_of
 from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.routing import Route
 from api.http.streaming import LAST_EVENT_ID, EventStream
 from api.reading.log_pages import Wanted
-from api.service import Service, turn, unknown
+from api.service import Service, unknown
+from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 
 router = APIRouter(tags=["events"], route_class=Route)
+
+TYPES = list(dict.fromkeys(type for each in PROJECTIONS.values() for type in each.events))
+"""The names of all events."""
 
 Types = Annotated[list[str] | None, Query(description="Only these types", examples=[TYPES])]
 Stream = Annotated[str | None, Query(description="Only this stream", examples=["user-1"])]
@@ -46,7 +50,7 @@ async def list_events(
     """Events in the order in which they happened."""
     service = Service.of(request)
     await service.require_logged(min_position)
-    async with turn(request, service.log):
+    async with service.turn(request, service.log):
         events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
         return await page(request, events, RecordedEvent.shown, limit=limit, key="id")
 

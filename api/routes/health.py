@@ -59,11 +59,12 @@ async def livez(request: Request) -> Response:
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
-    lags, waiting, dependencies = await Service.of(request).conditions.now()
-    shown = {name: lag.shown() for name, lag in lags.items()}
-    if not lags or waiting is None:
+    _, waiting, lags, dependencies = await Service.of(request).conditions.now()
+    by_name = lags.by_name if lags else {}
+    shown = {name: lag.shown() for name, lag in by_name.items()}
+    if not by_name or waiting is None:
         return _answer("unavailable", dependencies, shown)
-    well = set(dependencies.values()) == {"ok"} and not any(lag.progress.stands_still for lag in lags.values())
+    well = set(dependencies.values()) == {"ok"} and not any(lag.progress.stands_still for lag in by_name.values())
     return _answer("ready" if well else "degraded", dependencies, shown)
 
 

@@ -1,36 +1,52 @@
-"""Submitting a command: it is committed, then answered with 202, or with its result if the caller waits."""
+"""What an aggregate's routes are made of: `submit` accepts a command; `show`, `show_page` and `show_history` query."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fastapi import Header, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from api.http import problems
-from api.http.preconditions import conditional
+from api.http.paging import page
+from api.http.preconditions import asked_of, tag_of, unmet
 from api.http.preferences import applied, wait_of
-from api.http.problems import Details, Problem
+from api.http.problems import Problem
 from api.routes import history
-from api.service import Service, turn
-from api.serving import correlation
-from shared.messages import UnknownShape
+from api.routes.history import Fold
+from api.service import Service
+from shared.messages import Command, RecordedEvent, UnknownShape
+from shared.projection import Projection
+from shared.stores import event_store
 from shared.stores.inbox import Acceptance, Accepted, Submission
 from shared.stores.outcomes import Outcome
 from shared.telemetry import tracing
 
 
-class Versioned(Protocol):
-    """A row of a projection that tells which version of its stream it shows."""
+class Row(Protocol):
+    """A row of a projection that tells which version of its stream it shows; a NamedTuple with a `version` is one."""
 
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """As in its ETag."""
+
+    def _asdict(self) -> dict[str, Any]: ...
 
 
-R = TypeVar("R", bound=Versioned)
+R = TypeVar("R", bound=Row)
+
+
+class Resource(NamedTuple, Generic[R]):
+    """An aggregate as callers see it: the row that `find` finds in the projection by the aggregate's number."""
+
+    category: str
+    """`user`: what stands in streams (`user-1`), paths (`/users/1`) and problems (`user-not-found`)."""
+    projection: Projection
+    find: Callable[[Connection, int], R | None]
 
 
 IdempotencyKey = Annotated[
@@ -44,58 +60,116 @@ IdempotencyKey = Annotated[
 ]
 
 
-class Command(BaseModel):
-    """A command that was accepted. `version` and `position` come with success, `problem` with the other ends."""
-
-    command_id: str = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"])
-    type: str = Field(examples=["CreateUser"])
-    status: Literal["accepted", "succeeded", "rejected", "failed"] = Field(examples=["succeeded"])
-    user_id: int | None = Field(None, examples=[1], description="Another aggregate's number is named after it")
-    correlation_id: str | None = Field(
-        examples=["9f86d081884c7d659a2feaa0c55ad015"], description="The `X-Request-ID` it was accepted under"
-    )
-    accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
-    handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
-    version: int | None = Field(examples=[1], description="The version of its stream after the command")
-    position: int | None = Field(examples=[1], description="What to ask queries for as `min_position`")
-    problem: Details | None = Field(examples=[None])
-    links: dict[str, str] = Field(
-        examples=[{"self": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f", "user": "/users/1"}]
-    )
-
-
 async def submit(
     request: Request,
-    submission: Submission,
-    prefer: str | None,
+    resource: Resource[R],
+    command: type[Command],
+    body: BaseModel,
+    number: int | None = None,
     *,
-    projection: str,
-    query: Callable[[Connection, int], R | None],
-    done: Callable[[R, dict[str, str]], Response],
+    idempotency_key: str | None,
+    prefer: str | None,
 ) -> Response:
-    """Accept a command and answer 202; or, asked to wait, what `done` makes of what it led to, once that is visible.
+    """Accept a command and answer 202; or, asked to wait, what it led to, once that is visible: 201 or 200.
 
-    `query` finds that in the projection by the aggregate's number. `If-Match` and `If-None-Match` are heeded.
+    `body` has the command's fields but for the aggregate's number; without a number the command makes a new one.
+    `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
+    """
+    asked = asked_of(request, new=number is None)
+    submission = Submission(
+        command.__name__,
+        resource.category,
+        number,
+        body.model_dump(),
+        idempotency_key=idempotency_key,
+        metadata=request.scope["metadata"],
+    )
+    accepted = await _accept(Service.of(request), submission.required(asked) if asked else submission)
+    headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
+    row = await _result(request, resource, accepted, prefer, headers) if prefer else None
+    if row is None:
+        headers["Location"] = f"/commands/{accepted.command.command_id}"
+        return Response(to_json(command_shown(accepted.command, None)), 202, headers, "application/json")
+    if number is None:
+        headers["Location"] = _path(accepted.command.stream)
+    return _shown(row, 201 if number is None else 200, headers)
+
+
+async def show(
+    request: Request,
+    resource: Resource[R],
+    number: int,
+    min_position: int | None,
+    *,
+    fold: Fold[R] | None = None,
+    version: int | None = None,
+    at: datetime | None = None,
+) -> Response:
+    """An aggregate's row as it is or, made by `fold` from its events, as it was at a version or at a time.
+
+    `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
     """
     service = Service.of(request)
-    submission = conditional(request, submission)
-    command, replayed = await _accept(service, submission, correlation.metadata_of(request))
-    extra = {"Idempotency-Replayed": "true"} if replayed else {}
-    wished = wait_of(prefer, longest=service.settings.max_wait)
-    # accepted it is, whatever the other stores do
-    with service.waiting(request, wished) as wait, suppress(DBAPIError, UnknownShape):
-        if wait is not None:
-            extra |= applied(wait)
-            visible = service.visible[projection].get(command.seq, within=wait, later=not replayed)
-            if outcome := await visible:
-                if outcome.problem:
-                    raise Problem(**outcome.problem, headers=extra, instance=f"/commands/{command.command_id}")
-                return done(await _left(request, command, outcome, projection, query), extra)
-    extra["Location"] = f"/commands/{command.command_id}"
-    return Response(to_json(resource(command, None)), 202, extra, "application/json")
+    if fold and (version or at):
+        await service.require_logged(min_position)
+        async with service.turn(request, service.log):
+            row = await history.as_of(service, resource.category, number, fold, version=version, at=at)
+    else:
+        projection = resource.projection.name
+        await service.require(request, projection, min_position)
+        found = await service.read_models[projection].read(resource.find, number)
+        if not found:
+            raise history.nothing(resource.category, number)
+        row = found
+    return unmet(request, row.version) or _shown(row, 200, {})
 
 
-def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
+async def show_page(
+    request: Request,
+    projection: Projection,
+    query: Callable[..., Sequence[Any]],
+    min_position: int | None,
+    *,
+    limit: int,
+    key: str,
+) -> Response:
+    """Up to `limit` of the projection's rows that `query` finds, and a link to those behind the last one's `key`.
+
+    `query` takes a connection, and a `limit` of rows. Raises Problem, or a store's error.
+    """
+    service = Service.of(request)
+    await service.require(request, projection.name, min_position)
+    store = service.read_models[projection.name]
+    async with service.turn(request, store):
+        rows = await store.read(query, limit=limit + 1)
+        return await page(request, rows, lambda row: row._asdict(), limit=limit, key=key)
+
+
+async def show_history(
+    request: Request,
+    category: str,
+    number: int,
+    changed: Callable[[RecordedEvent], dict[str, Any]],
+    min_position: int | None,
+    *,
+    after: int,
+    limit: int,
+) -> Response:
+    """The versions of an aggregate behind `after`, each a Change; `changed` tells the fields that an event changed."""
+    service, stream = Service.of(request), f"{category}-{number}"
+    await service.require_logged(min_position)
+
+    def change(event: RecordedEvent) -> dict[str, Any]:
+        return history.change(event, f"/{category}s/{number}", changed(event))
+
+    async with service.turn(request, service.log):
+        events = await service.log.read(event_store.read_stream, stream, after=after, limit=limit + 1)
+        if not events and not await service.log.read(event_store.stream_version, stream):
+            raise history.nothing(category, number)
+        return await page(request, events, change, limit=limit, key="version")
+
+
+def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
     """The command as callers see it; its aggregate's number is named after the category, `user_id`."""
     category, _, number = command.stream.rpartition("-")
     path = f"/commands/{command.command_id}"
@@ -110,26 +184,55 @@ def resource(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "version": outcome and outcome.version,
         "position": outcome and outcome.position,
         "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
-        "links": {"self": path, category: f"/{category}s/{number}"},
+        "links": {"self": path, category: _path(command.stream)},
     }
 
 
-async def _accept(service: Service, submission: Submission, metadata: dict[str, str]) -> Acceptance:
+async def _accept(service: Service, submission: Submission) -> Acceptance:
     if not tracing.on():
-        return await service.acceptor.accept(submission.with_metadata(metadata))
+        return await service.acceptor.accept(submission)
     with tracing.span(f"accept {submission.type}") as traceparent:
-        return await service.acceptor.accept(submission.with_metadata({**metadata, "traceparent": traceparent}))
+        metadata = {**submission.metadata, "traceparent": traceparent}
+        return await service.acceptor.accept(submission._replace(metadata=metadata))
 
 
-async def _left(
-    request: Request, command: Accepted, outcome: Outcome, projection: str, query: Callable[[Connection, int], R | None]
-) -> R:
-    """What the command left, however much came after it."""
-    service, version = Service.of(request), outcome.version or 0
-    found = await service.read_models[projection].read(query, history.number_of(command.stream))
+async def _result(
+    request: Request, resource: Resource[R], accepted: Acceptance, prefer: str, headers: dict[str, str]
+) -> R | None:
+    """The row as the command left it, if the caller waits for it and it is visible in time; adds to `headers`.
+
+    Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
+    """
+    service, (command, replayed) = Service.of(request), accepted
+    wished = wait_of(prefer, longest=service.settings.max_wait)
+    with service.waiting(request, wished) as wait, suppress(DBAPIError, UnknownShape):
+        if wait is not None:
+            headers |= applied(wait)
+            visible = service.results.visible[resource.projection.name]
+            if outcome := await visible.get(command.seq, within=wait, later=not replayed):
+                if outcome.problem:
+                    raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
+                return await _left(request, resource, command.stream, outcome.version or 0)
+    return None
+
+
+async def _left(request: Request, resource: Resource[R], stream: str, version: int) -> R:
+    """The row at a version, however much came after it."""
+    service, (category, number) = Service.of(request), stream.rsplit("-", 1)
+    found = await service.read_models[resource.projection.name].read(resource.find, int(number))
     if found and found.version > version:
-        async with turn(request, service.log):
-            found = await history.as_projected(service, projection, command.stream, query, version=version)
+        async with service.turn(request, service.log):
+            found = await history.as_projected(service, resource.projection, stream, resource.find, version=version)
     if not found:
-        raise history.nothing(*command.stream.rsplit("-", 1))
+        raise history.nothing(category, number)
     return found
+
+
+def _shown(row: Row, status: int, headers: dict[str, str]) -> Response:
+    return Response(to_json(row._asdict()), status, {**headers, "ETag": tag_of(row.version)}, "application/json")
+
+
+def _path(stream: str) -> str:
+    """Where the aggregate is, `/users/1` for `user-1`."""
+    category, _, number = stream.rpartition("-")
+    return f"/{category}s/{number}"

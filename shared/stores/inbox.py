@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -67,9 +67,6 @@ class Submission(NamedTuple):
     precondition: str | None = None
     metadata: Mapping[str, str] = MappingProxyType({})
 
-    def with_metadata(self, metadata: Mapping[str, str]) -> "Submission":
-        return Submission(*self[:-1], metadata)  # in a third of the time that _replace takes
-
     def required(self, asked: Precondition) -> "Submission":
         """The stream's version must be so when the command is decided."""
         if not asked.excluded and len(asked.versions) == 1:
@@ -126,15 +123,25 @@ class InboxFull(Exception):
 Answer = Acceptance | KeyReused | InboxFull
 
 
+def last_numbers(connection: Connection) -> dict[str, int]:
+    """The last number given of each sequence, 0 if none was: of the seqs under SEQ, else by category."""
+    numbers: dict[str, int] = defaultdict(int)
+    numbers.update(fetch(connection, _sequences))
+    return numbers
+
+
 def accept(
-    connection: Connection, batch: Sequence[Submission], *, upto: Callable[[int], int] | None = None
+    connection: Connection,
+    batch: Sequence[Submission],
+    numbers: dict[str, int] | None = None,
+    *,
+    highest: int | None = None,
 ) -> list[Answer]:
     """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number.
 
-    `upto` gets the seq that the batch may reach, and tells the highest one that may be given.
+    `numbers` are `last_numbers` of the same transaction, and are counted up. `highest` is the highest seq to be given.
     """
-    numbers = _numbers(connection)
-    highest = upto(numbers[SEQ] + len(batch)) if upto else None
+    numbers = last_numbers(connection) if numbers is None else numbers
     known = _known(connection, batch)
     accepted_at = now()
     rows: list[tuple[object, ...]] = []
@@ -190,13 +197,6 @@ def last_seq(connection: Connection) -> int:
 def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     """The next number of each category is one higher."""
     upsert_rows(connection, sequences, numbers.items())
-
-
-def _numbers(connection: Connection) -> dict[str, int]:
-    """The last number given of each sequence."""
-    numbers: dict[str, int] = defaultdict(int)
-    numbers.update(fetch(connection, _sequences))
-    return numbers
 
 
 def _known(connection: Connection, batch: Sequence[Submission]) -> dict[str | None, tuple[Accepted, str | None]]:

@@ -19,11 +19,11 @@ from api.reading.log_pages import PAGE, Pages, Reader, Wanted
 from api.reading.store import Store
 from api.reading.turns import AT_ONCE, Turns
 from api.routes import history, submit
+from shared.domain.users.read_models.users import users
 from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
-from shared.stores.outcomes import Outcome
 from tests.support.service import Service
 from tests.support.stores import JOHN, Stores, accept, create
 
@@ -178,13 +178,13 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
 
     monkeypatch.setattr(history, "as_projected", made)
     [command] = accept(stores, create())
-    outcome = Outcome(command.seq, "succeeded", "", version=1, position=1)
+    resource = submit.Resource("user", users, lambda *_: Now(2))
 
     async def story() -> list[Now]:
         app = create_app(stores.settings)
         async with app.router.lifespan_context(app):
             request = Request({"type": "http", "app": app, "client": ("10.0.0.1", 1)})
-            left = (submit._left(request, command, outcome, "users", lambda *_: Now(2)) for _ in range(20))
+            left = (submit._left(request, resource, command.stream, 1) for _ in range(20))
             return await asyncio.gather(*left)
 
     assert asyncio.run(story()) == [Now(1)] * 20

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from api.routes.history import PAGE
+from api.routes.history import EVENTS_AT_ONCE
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import user, users
 from shared.messages import NewEvent
@@ -79,7 +79,7 @@ def test_a_long_history_is_folded_page_by_page_to_any_version(stores: Stores) ->
             connection, Append("user-1", [NewEvent("UserCreated", {"user_id": 1, **JOHN}, {}), *changes])
         )
     with api(stores.settings.data_dir, **urls(stores.settings)) as http:
-        for version in (1, PAGE, PAGE + 1, 2 * PAGE, 2001):
+        for version in (1, EVENTS_AT_ONCE, EVENTS_AT_ONCE + 1, 2 * EVENTS_AT_ONCE, 2001):
             shown = http.get("/users/1", params={"version": version}).json()
             email = JOHN["email"] if version == 1 else f"{version - 2}@example.com"
             assert shown == {"user_id": 1, **JOHN, "email": email, "version": version}

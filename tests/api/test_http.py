@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from api.service import MIN_POSITION_WAIT
+from api.service import MIN_POSITION_TIMEOUT
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN
 
@@ -589,7 +589,7 @@ def test_p7_a_position_beyond_the_log_is_refused_at_once(http: httpx.Client, pat
     for each in (path, "/events/", "/users/1?version=1"):
         began = time.monotonic()
         problem(http.get(httpx.URL(each).copy_merge_params({"min_position": position})), 422, "position-unknown")
-        assert time.monotonic() - began < MIN_POSITION_WAIT
+        assert time.monotonic() - began < MIN_POSITION_TIMEOUT
 
 
 @pytest.mark.parametrize(("query", "headers"), [("after=1000000000", {}), ("after=0", {"Last-Event-ID": "1000000000"})])

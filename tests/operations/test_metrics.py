@@ -17,7 +17,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-from api.routes.metrics import _stores
+from api.routes.metrics import STORE_TIMEOUT, gauges
 from api.service import Service as ApiService
 from cli.status import status
 from shared.clock import written
@@ -187,7 +187,7 @@ def told(settings: Settings) -> dict[str, float]:
     async def ask() -> list[Any]:
         service = ApiService(settings)
         try:
-            return await _stores(service)
+            return list(gauges(await service.conditions.look(STORE_TIMEOUT)))
         finally:
             await service.close()
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as some
 
-from api.http.preconditions import conditional, unmet
+from api.http.preconditions import asked_of, unmet
 from api.http.problems import Problem
 from shared.preconditions import Precondition
 from shared.stores import outcomes
@@ -39,7 +39,8 @@ def required(submission: Submission) -> Precondition:
 
 
 def required_by(*headers: tuple[bytes, str]) -> Precondition:
-    return required(conditional(asked(*headers), update(1, "x@example.com")))
+    precondition, command = asked_of(asked(*headers), new=False), update(1, "x@example.com")
+    return required(command.required(precondition) if precondition else command)
 
 
 def holds_or_status(header: tuple[bytes, str], version: int) -> bool | int:

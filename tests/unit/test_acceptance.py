@@ -14,10 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from api.accepting import acceptor as acceptance
-from api.accepting.acceptor import BATCH, Acceptor
+from api.accepting.acceptor import BATCH_MAX, Acceptor
 from api.accepting.announcer import Announcer
+from api.accepting.limit import Limit
 from api.http.problems import Problem
-from api.service import Service
 from shared.broker import bus
 from shared.database import engines, sqlite
 from shared.database.errors import is_trouble
@@ -33,9 +33,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     accept = inbox.accept
 
-    def counting(connection: Any, batch: Sequence[Submission], **more: Any) -> Any:
+    def counting(connection: Any, batch: Sequence[Submission], *more: Any, **others: Any) -> Any:
         sizes.append(len(batch))
-        return accept(connection, batch, **more)
+        return accept(connection, batch, *more, **others)
 
     monkeypatch.setattr(inbox, "accept", counting)
     return sizes
@@ -44,8 +44,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def no_announcement() -> None: ...
 
 
-def no_limit(seq: int) -> int:
-    return 10**9
+def limit(stores: Stores, backlog: int = 10**9) -> Limit:
+    return Limit(stores.events, backlog)
 
 
 def test_commands_that_come_together_are_committed_together_and_announced_once(
@@ -54,7 +54,7 @@ def test_commands_that_come_together_are_committed_together_and_announced_once(
     announced: list[int] = []
 
     async def story() -> list[int]:
-        acceptor = Acceptor(stores.inbox, lambda: announced.append(1), no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), lambda: announced.append(1))
         answers = await asyncio.gather(*(acceptor.accept(create(f"{n}@example.com")) for n in range(50)))
         await acceptor.close()
         return [answer.command.seq for answer in answers]
@@ -66,7 +66,7 @@ def test_commands_that_come_together_are_committed_together_and_announced_once(
 
 def test_one_command_alone_waits_for_no_other(stores: Stores, batches: list[int]) -> None:
     async def story() -> None:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         for number in range(3):
             await asyncio.wait_for(acceptor.accept(create(f"{number}@example.com")), 1)
         await acceptor.close()
@@ -82,7 +82,7 @@ def test_p8_when_the_commit_fails_every_command_of_the_batch_is_told_and_none_is
         )
 
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         batch = (acceptor.accept(create(f"{n}@example.com")) for n in range(5))
         answers = await asyncio.gather(*batch, return_exceptions=True)
         with stores.inbox.begin() as connection:
@@ -103,7 +103,7 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     engine = engines.writer(stores.settings.inbox, lock="inbox")
 
     async def story() -> tuple[list[Any], float]:
-        acceptor = Acceptor(engine, no_announcement, no_limit)
+        acceptor = Acceptor(engine, limit(stores), no_announcement)
         with contextlib.closing(sqlite3.connect(sqlite.path_of(stores.settings.inbox))) as other:
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
@@ -125,7 +125,7 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
 def test_p8_while_the_store_says_nothing_who_waits_is_told_and_nothing_of_it_is_accepted_later(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "WITHIN", 0.3)
+    monkeypatch.setattr(acceptance, "COMMIT_TIMEOUT", 0.3)
     speaks = threading.Event()
 
     class Silent:
@@ -135,7 +135,7 @@ def test_p8_while_the_store_says_nothing_who_waits_is_told_and_nothing_of_it_is_
 
     async def story() -> list[Any]:
         silent: Any = Silent()
-        acceptor = Acceptor(silent, no_announcement, no_limit)
+        acceptor = Acceptor(silent, limit(stores), no_announcement)
         told = [
             (await asyncio.gather(acceptor.accept(create(f"{n}@example.com")), return_exceptions=True))[0]
             for n in range(3)
@@ -168,8 +168,10 @@ def test_what_is_wrong_with_one_batch_is_not_held_against_the_next(
         raise error
 
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
-        answers = await asyncio.gather(*(acceptor.accept(create()) for _ in range(BATCH + 1)), return_exceptions=True)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
+        answers = await asyncio.gather(
+            *(acceptor.accept(create()) for _ in range(BATCH_MAX + 1)), return_exceptions=True
+        )
         await acceptor.close()
         return answers
 
@@ -184,24 +186,23 @@ def test_p8_without_the_event_store_the_backlog_begins_where_the_inbox_ends(stor
     stores.handler.handle()
     settings = stores.settings.model_copy(update={"max_backlog": 5})
     (settings.data_dir / "events.db").rename(settings.data_dir / "gone.db")
-    service = Service(settings)
-    assert [service._upto(20), service._upto(22)] == [25, 25]
+    its = Limit(engines.reader(settings.event_store), settings.max_backlog)
+    assert [its.highest(20), its.highest(22)] == [25, 25]
     (settings.data_dir / "gone.db").rename(settings.data_dir / "events.db")
     accept(stores, *(create(f"more{n}@example.com") for n in range(4)))
     stores.handler.handle()
-    assert service._upto(25) == 29
+    assert its.highest(25) == 29
 
 
 def test_p8_the_backlog_is_that_of_the_stores_that_are_there(stores: Stores) -> None:
-    settings = stores.settings.model_copy(update={"max_backlog": 5})
-    service = Service(settings)
-    service._handled, service._known = 5_000_000, True
-    assert service._upto(1) == 5
+    its = limit(stores, 5)
+    its._handled, its._known = 5_000_000, True
+    assert its.highest(1) == 5
 
 
 def test_p8_when_the_backlog_is_full_a_command_is_refused_and_a_replay_answered(stores: Stores) -> None:
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement, lambda _: 2)
+        acceptor = Acceptor(stores.inbox, limit(stores, 2), no_announcement)
         commands = [create("a@example.com", idempotency_key="k"), create("b@example.com"), create("c@example.com")]
         again = create("a@example.com", idempotency_key="k")
         answers = await asyncio.gather(*map(acceptor.accept, [*commands, again]), return_exceptions=True)
@@ -218,7 +219,7 @@ def test_p8_when_the_backlog_is_full_a_command_is_refused_and_a_replay_answered(
 
 def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> None:
     async def story() -> bool:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         answer = await acceptor.accept(create())
         reader = engines.reader(stores.settings.inbox)
         with reader.connect() as connection:
@@ -232,18 +233,18 @@ def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> No
 
 def test_more_than_one_transaction_takes_follow_in_order(stores: Stores, batches: list[int]) -> None:
     async def story() -> list[int]:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         answers = await asyncio.gather(*(acceptor.accept(create(f"{n}@example.com")) for n in range(1300)))
         await acceptor.close()
         return [answer.command.seq for answer in answers]
 
     assert asyncio.run(story()) == list(range(1, 1301))
-    assert max(batches) == BATCH
+    assert max(batches) == BATCH_MAX
 
 
 def test_closing_waits_for_what_is_being_committed(stores: Stores) -> None:
     async def story() -> bool:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         answer = asyncio.create_task(acceptor.accept(create()))
         await asyncio.sleep(0)
         await acceptor.close()
@@ -255,7 +256,7 @@ def test_closing_waits_for_what_is_being_committed(stores: Stores) -> None:
 
 def test_a_key_that_was_used_for_something_else_fails_its_request_alone(stores: Stores) -> None:
     async def story() -> list[Any]:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         batch = [create("a@example.com", idempotency_key="k"), create("b@example.com", idempotency_key="k"), create()]
         answers = await asyncio.gather(*map(acceptor.accept, batch), return_exceptions=True)
         await acceptor.close()
@@ -268,7 +269,7 @@ def test_a_key_that_was_used_for_something_else_fails_its_request_alone(stores: 
 
 def test_a_client_that_goes_away_harms_no_other(stores: Stores) -> None:
     async def story() -> int:
-        acceptor = Acceptor(stores.inbox, no_announcement, no_limit)
+        acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         gone = asyncio.create_task(acceptor.accept(create("a@example.com")))
         stays = asyncio.create_task(acceptor.accept(create("b@example.com")))
         await asyncio.sleep(0)
