@@ -46,7 +46,7 @@ class Change(BaseModel):
     """A version of an aggregate: one event."""
 
     version: int = Field(examples=[2])
-    type: str = Field(examples=["UserEmailUpdated"])
+    type: str = Field(description="The name of the event")
     changed: dict[str, Any] = Field(
         examples=[{"email": "john.new@example.com"}], description="Fields, with what they were then"
     )
