@@ -1,4 +1,4 @@
-"""Signs of life to a server that ends the transaction of a process that seems to be frozen."""
+"""Keepalive: PostgreSQL ends a transaction in which nothing happens for some seconds, as if its process were frozen."""
 
 import time
 
@@ -6,17 +6,19 @@ from sqlalchemy import Connection, select
 
 from shared.database.statements import fetch
 
-EVERY = 1.0
-"""Seconds."""
+SIGN_EVERY = 1.0
+"""Seconds between two signs of life."""
 
 
 class Life:
+    """Shows a server that its client is alive."""
+
     def __init__(self) -> None:
         self._shown = time.monotonic()
 
     def show(self, connection: Connection) -> None:
-        """To be called whenever work without a statement may have gone on for a while."""
-        if time.monotonic() > self._shown + EVERY:
+        """Run a statement if none is known to have run lately. To be called during work that needs none."""
+        if time.monotonic() > self._shown + SIGN_EVERY:
             fetch(connection, _nothing)
             self._shown = time.monotonic()
 

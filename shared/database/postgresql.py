@@ -1,4 +1,4 @@
-"""PostgreSQL: writers of a store take turns at an advisory lock, which makes the order of positions that of commits."""
+"""PostgreSQL: writers of a store take turns at an advisory lock, so that the order of positions is that of commits."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -10,16 +10,16 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from shared.database.errors import Taken
 
 LOCK_TIMEOUT = 10.0
-"""Seconds a writer waits for another one's transaction."""
+"""Seconds that a writer waits for another one's transaction."""
 
 IDLE_TIMEOUT = 8.0
 """Seconds after which the server ends a transaction in which nothing goes on: its process is frozen, or cut off."""
 
 STATEMENT_TIMEOUT = 5.0
-"""Seconds a reader's statement may take."""
+"""Seconds that a reader's statement may take."""
 
 CONNECT_TIMEOUT = 3
-"""Seconds."""
+"""Seconds in which a connection must be made."""
 
 # Both ends look after a connection on which nothing goes, and give it up in six seconds: others go on within ten.
 CLIENT = {
@@ -38,43 +38,45 @@ SERVER = {
     "TimeZone": "UTC",
 }
 
-CONNECTIONS = 8
-"""Kept open by an engine; more if need be."""
+KEPT_CONNECTIONS = 8
+"""Connections that an engine keeps open; it opens more if need be."""
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-"""Under another level, which a database may have as its default, what is read is older than the lock."""
+"""Under other levels, one of which may be a database's default, reads see the store as it was before the lock."""
 
 SNAPSHOT = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SET LOCAL statement_timeout = 0", "SELECT 1")
-"""What a reader sees stays as it is from its first look on."""
+"""Statements after which a reader sees the store as it is now, until its transaction ends."""
 
 
 def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
+    """An engine whose transactions take an advisory lock at their beginning."""
     engine = engine_of(
         url,
         lock_timeout=int(LOCK_TIMEOUT * 1000),
         idle_in_transaction_session_timeout=int(IDLE_TIMEOUT * 1000),
         synchronous_commit="on" if durable else "off",
     )
-    # Who has the lock computes the next positions, and lets go of it when what it wrote can be seen by all. (A second
-    # one would fail on the primary key, since positions are dense: none is ever passed over.)
+    # The holder of the lock computes the next positions, and keeps it until all can see what it wrote. (A second
+    # writer would fail on the primary key, since positions are dense: none is ever passed over.)
     begin = partial(_begin if waits else _begin_at_once, number_of(lock))
     engine.dialect.do_begin = begin  # type: ignore[method-assign]
     return engine
 
 
 def reader(url: str) -> Engine:
+    """An engine that can't write, and whose statements are bounded in time."""
     return engine_of(url, default_transaction_read_only="on", statement_timeout=int(STATEMENT_TIMEOUT * 1000))
 
 
 def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """It takes a fifth of the time of as many INSERTs, and no longer for a single row."""
+    """COPY rows into a table: it takes a fifth of the time of INSERTs, and no longer for a single row."""
     with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
 
 
 def number_of(lock: str) -> int:
-    """Of the advisory lock."""
+    """The number of the advisory lock."""
     return crc32(f"cqrs {lock}".encode())
 
 
@@ -91,20 +93,20 @@ def _begin_at_once(number: int, connection: Any) -> None:
 
 
 def engine_of(url: str, **settings: object) -> Engine:
-    """Outside of a writer's transactions each statement is one of its own."""
+    """An engine with these settings of the server; outside of `begin` each statement is a transaction of its own."""
     parsed = make_url(url)
     client = {name: value for name, value in CLIENT.items() if name not in parsed.query}
     return create_engine(
         parsed,
         isolation_level="AUTOCOMMIT",
         paramstyle="format",
-        pool_size=CONNECTIONS,
+        pool_size=KEPT_CONNECTIONS,
         hide_parameters=True,
         connect_args=client | {"options": _options(parsed, SERVER | settings)},
     )
 
 
 def _options(url: URL, settings: dict[str, Any]) -> str:
-    """Those of the URL come last, and win."""
+    """The settings as libpq's `options`: those of the URL come last, and win."""
     ours = [f"-c {name}={value}" for name, value in settings.items()]
     return " ".join([*ours, *url.normalized_query.get("options", ())])

@@ -1,4 +1,4 @@
-"""SQLite: a file for each store, which has one write lock."""
+"""SQLite: each store is a file, which has one write lock."""
 
 import os
 from collections.abc import Callable
@@ -10,34 +10,35 @@ from urllib.parse import quote
 
 import pysqlite3.dbapi2 as sqlite3
 from prometheus_client import Histogram
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from shared.database.errors import Taken, code_of
 from shared.telemetry import metrics
 
 BUSY_TIMEOUT = 10.0
-"""Seconds a writer waits for another one's transaction."""
+"""Seconds that a writer waits for another one's transaction."""
 
-WRITER_CACHE = 16_384
-"""KiB of pages that a writer keeps: a chunk's rows may lie all over a table."""
+WRITER_CACHE_KIB = 16_384
+"""Pages that a writer keeps: a chunk's rows may lie all over a table."""
 
 READ_BUSY_TIMEOUT = 0.25
-"""Seconds a reader waits. In WAL mode readers wait for nothing but recovery."""
+"""Seconds that a reader waits. In WAL mode readers wait for recovery only."""
 
-PAGES = 1000
-"""Copied at once."""
+COPIED_PAGES = 1000
+"""Pages that a backup copies at once."""
 
 GUARDED = ("trusted_schema = OFF", "cell_size_check = ON")
-"""A file may come from anywhere: functions in its schema that have effects don't run, pages are looked at when read."""
+"""A file may come from anywhere: functions in its schema that have effects don't run, pages are checked when read."""
 
 SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
-"""What a reader sees stays as it is from its first look on."""
+"""Statements after which a reader sees the store as it is now, until its transaction ends."""
 
 
 def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
+    """An engine whose transactions take the file's write lock at their beginning."""
     synchronous = "FULL" if durable else "NORMAL"
-    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE}")
+    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}")
     engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
     begin = partial(_begin, metrics.BUSY.labels(path_of(url).stem)) if waits else _begin_at_once
     engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
@@ -45,16 +46,12 @@ def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
 
 
 def reader(url: str) -> Engine:
+    """An engine that can't write."""
     return engine_of(url, ("query_only = ON",), timeout=READ_BUSY_TIMEOUT, mode="rw")
 
 
 def in_memory() -> Engine:
-    """A database that is gone with the engine."""
-    return create_engine("sqlite://", module=sqlite3, poolclass=StaticPool)
-
-
-def in_memory_each() -> Engine:
-    """Each connection has an empty database of its own, which ends with it."""
+    """An engine of which each connection has a database of its own, empty at first, which ends with it."""
 
     def connect() -> Any:
         return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -63,21 +60,21 @@ def in_memory_each() -> Engine:
 
 
 def keep_a_write_ahead_log(engine: Engine) -> None:
-    """From now on; the file remembers it."""
+    """Turn the write-ahead log on, for good: the file remembers it."""
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA journal_mode = WAL")
 
 
 def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -> None:
-    """What the connection sees into a new file; `show` gets the pages copied, and all."""
+    """Copy what the connection sees into a new file. `show` gets the pages copied, and how many there are."""
     source: Any = connection.connection.driver_connection
     with closing(_open(str(path))) as target:
-        source.backup(target, pages=PAGES, progress=lambda _, left, total: show(total - left, total))
+        source.backup(target, pages=COPIED_PAGES, progress=lambda _, left, total: show(total - left, total))
 
 
 def is_used(path: Path) -> bool:
-    """Whether another connection has the file open, even if it does nothing; if not, its log is folded into it."""
+    """Whether another connection, even an idle one, has the file open. If none has, its log is merged into it."""
     with closing(_open(str(path), timeout=0)) as connection:
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -88,11 +85,15 @@ def is_used(path: Path) -> bool:
 
 
 def path_of(url: str) -> Path:
-    """The file of a `sqlite:///` URL, which is taken as it stands: a folder's name may hold `?` and `%`."""
+    """The file of a `sqlite:///` URL, which isn't decoded: a folder's name may hold `?` and `%`."""
     return Path(url.removeprefix("sqlite:///"))
 
 
 def engine_of(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+    """An engine whose connections have these pragmas; `mode` as in SQLite's URIs, `timeout` (s) for a lock.
+
+    A connection whose file was deleted or replaced is closed when it would be used again.
+    """
     path = path_of(url)
 
     def connect() -> Any:
@@ -126,29 +127,27 @@ def _open(name: str, **how: Any) -> Any:
 
 
 def _make(path: Path) -> None:
-    """Its owner's alone; SQLite gives what it makes beside it the same mode. If it can't be, SQLite says why."""
+    """Make the file, for its owner alone; SQLite gives its log the same mode, and says why if it can't be made."""
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # exclusive: to close a file drops SQLite's locks on it
 
 
 def _begin(busy: Histogram, connection: Any) -> None:
+    """Begin a transaction that has the lock. The time (s) that it waits, if it must, goes into `busy`."""
     try:
         _begin_at_once(connection)
     except Taken:
         with busy.time():
-            _begin_immediate(connection)
-
-
-def _begin_immediate(connection: Any) -> None:
-    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
-    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
-    connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
 
 
 def _begin_at_once(connection: Any) -> None:
+    """Begin a transaction that has the lock. Raises Taken instead of waiting for it."""
+    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
+    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        _begin_immediate(connection)
+        connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         if code_of(error) == sqlite3.SQLITE_BUSY:
             raise Taken from None
@@ -158,7 +157,7 @@ def _begin_at_once(connection: Any) -> None:
 
 
 def _inode(path: Path) -> int | None:
-    """None if there is none to be seen."""
+    """The file's inode; None if the file can't be seen."""
     try:
         return path.stat().st_ino
     except OSError:

@@ -1,4 +1,4 @@
-"""Statements on SQLite and PostgreSQL alike, run at the driver's own speed."""
+"""Statements of SQLAlchemy, run on SQLite and PostgreSQL at the speed of the driver."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,30 +27,30 @@ from shared.database import postgresql
 from shared.database.errors import is_trouble
 
 BigInt = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits on both; SQLite's INTEGER, of which a primary key is the row's own number."""
+"""An integer of 64 bits; on SQLite INTEGER, whose primary key is the row's own number."""
 
 
 def fetch(connection: Connection, statement: SelectBase, **values: object) -> list[tuple[Any, ...]]:
-    """The rows as the driver gives them. What SQLAlchemy does around a statement costs ten times the statement."""
+    """The rows as the driver gives them. Run by SQLAlchemy itself, a small statement takes ten times as long."""
     sql, names, own = _compiled(statement, connection.dialect)
     values = own | values
     return _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
 def execute(connection: Connection, sql: str) -> None:
-    """As it stands; it begins no transaction."""
+    """Run SQL as it is; unlike SQLAlchemy's own way it begins no transaction."""
     _run(connection, sql, lambda cursor: cursor.execute(sql))
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
-    """Execute it for each row, which has its values in the order in which the SQL has its parameters."""
+    """Run the statement for each row, whose values are in the order of the SQL's parameters."""
     if rows:
         sql = _compiled(statement, connection.dialect).sql
         _run(connection, sql, lambda cursor: cursor.executemany(sql, rows))
 
 
 def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
-    """Rows have a value for each column, in the table's order."""
+    """Insert rows, each with a value for each column in the table's order."""
     if connection.dialect.name == "sqlite":
         execute_rows(connection, _insert(table), rows)
     elif rows:
@@ -60,13 +60,13 @@ def insert_rows(connection: Connection, table: Table, rows: Collection[tuple[obj
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[object, ...]]) -> None:
-    """The same; a row takes the place of one that has its primary key."""
+    """Insert rows as `insert_rows` does; a row replaces the one that has the same primary key."""
     execute_rows(connection, _upsert(table, connection.dialect.name), rows)
 
 
 @contextmanager
 def attempt(connection: Connection) -> Iterator[None]:
-    """If it raises, what was written in it is undone; after trouble its transaction is over anyway."""
+    """A savepoint: if the block raises, what it wrote is undone. After trouble of the store the transaction is over."""
     execute(connection, "SAVEPOINT attempt")
     try:
         yield
@@ -78,7 +78,7 @@ def attempt(connection: Connection) -> Iterator[None]:
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:
-    """The `key`s and `value`s, as text, of a JSON object: how a statement that is compiled once takes many values."""
+    """The `key`s and `value`s of a JSON object, so that a statement compiled once takes any number of values."""
     return _Entries(parameter).table_valued("key", "value")
 
 
@@ -99,16 +99,16 @@ def _run(connection: Connection, sql: str, do: Callable[[Any], object]) -> list[
         do(cursor)
         rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
     except connection.dialect.loaded_dbapi.Error as error:
-        connection._handle_dbapi_exception(error, sql, None, None, None)  # noqa: SLF001 as if it had run it itself
+        connection._handle_dbapi_exception(error, sql, None, None, None)  # noqa: SLF001 what SQLAlchemy does itself
     return rows
 
 
 class _Compiled(NamedTuple):
+    """SQL, the names of its parameters in their order, and the values that the statement itself has for them."""
+
     sql: str
     names: Sequence[str]
-    """Of the parameters, in their order."""
     own: dict[str, object]
-    """Values that the statement brought itself."""
 
 
 @lru_cache

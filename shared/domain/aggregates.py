@@ -1,4 +1,4 @@
-"""Every aggregate's decider, by the category of its streams. One line here lists one more."""
+"""The registry of aggregates. An aggregate has one line here: the category of its streams, and its decider."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from shared.messages import Event
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
     "user": users,
 }  # fmt: skip
-"""The category is the stem of the streams' names and of the number's name: `user-7`, `user_id`."""
+"""The category is the first part of the names of streams (`user-7`) and of the number (`user_id`)."""
 
 
 def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Event]]:
@@ -25,4 +25,4 @@ def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Eve
 
 
 EVENTS: Mapping[str, type[Event]] = _by_name(AGGREGATES.values())
-"""Every event that this version knows, by its name."""
+"""All events that this version knows, by name."""

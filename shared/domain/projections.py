@@ -1,4 +1,4 @@
-"""Every projection, by its name: each has its own checkpoint and its own tables. One line here lists one more."""
+"""The registry of projections. A projection has one line here; it has a checkpoint and tables of its own."""
 
 from collections.abc import Iterable, Mapping
 

@@ -73,4 +73,4 @@ def project(into: Connection, which: Projection, page: Sequence[RecordedEvent]) 
 @cache
 def _memory() -> Engine:
     """One, since statements are compiled for each engine."""
-    return sqlite.in_memory_each()
+    return sqlite.in_memory()

@@ -1,4 +1,4 @@
-"""PostgreSQL: the users that API and workers are there, if there are such users, and what each of them may do."""
+"""Rights in PostgreSQL: what the users of the API and of the workers may do there, if there are such users."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table
 from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
-"""The user of a role is named after who owns the tables and after the role: `cqrs_api`, say, beside `cqrs`."""
+"""The user of a role is named after the owner of the tables and the role: `cqrs_api` if `cqrs` owns them."""
 
 READ = "SELECT"
 ADD = "SELECT, INSERT"
@@ -16,7 +16,7 @@ QUEUE = "SELECT, INSERT, DELETE"
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 Rights = dict[str, dict[str, str]]
-"""By table, or sequence: what each role may do with it."""
+"""For each table or sequence, what each role may do with it."""
 
 STORES: dict[str, Rights] = {
     "inbox": {inbox.commands.name: {API: ADD, COMMANDS: READ}, inbox.sequences.name: {API: SET}},
@@ -33,21 +33,21 @@ STORES: dict[str, Rights] = {
         checkpoints.stops_table.name: {API: READ, PROJECTIONS: QUEUE},
     },
 }
-"""The schema's revision, which every role looks at when it starts, is left out; so are projections' own tables."""
+"""By store; without the table of its revision, which each role reads at its start, and without projections' tables."""
 
 
 def of_store(store: str, tables: Collection[Table]) -> Rights:
-    """`tables`: those that projections have there."""
+    """The rights on all tables of a store; `tables` are those of the projections in it."""
     return STORES[store] | {f"{store}_schema": dict.fromkeys(ROLES, READ)} | of_tables(tables)
 
 
 def of_tables(tables: Collection[Table]) -> Rights:
-    """Those of projections."""
+    """The rights on tables of projections."""
     return {table.name: {API: READ, PROJECTIONS: ALL} for table in tables}
 
 
 def give(connection: Connection, rights: Rights) -> None:
-    """To the users that there are, on the tables that there are; what else they had on these is taken from them."""
+    """Give the rights to the users that exist, on the tables that exist; take what else those users had on these."""
     users = _users(connection)
     if not users:
         return
@@ -65,13 +65,13 @@ def give(connection: Connection, rights: Rights) -> None:
 
 
 def copy(connection: Connection, old: str, new: str, columns: Collection[str]) -> None:
-    """Whoever has rights on a table, or on columns of it, gets them on the new one, too. Both names are quoted."""
+    """Give all who have rights on a table, or on columns of it, the same on a new one. Both names are quoted."""
     for grant in _column(connection, _GRANTS, new, old, old, list(columns)):
         connection.exec_driver_sql(grant)
 
 
 def _users(connection: Connection) -> dict[str, str]:
-    """By role, quoted."""
+    """The existing users by role, their names quoted."""
     query = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = current_user || '_' || %s"
     return {role: name for role in ROLES for name in _column(connection, query, role)}
 

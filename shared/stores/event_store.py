@@ -1,4 +1,4 @@
-"""The log: events in streams, each at its version there and at its position among all."""
+"""The event store: a log of events, each at a version of its stream and at a position among all events."""
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ T = TypeVar("T")
 metadata = MetaData()
 
 CHANGED = text("schema_version > 1")
-"""Events of a type whose shape has changed before they were recorded."""
+"""The condition that an event's type had changed its shape before the event was recorded."""
 
 events = Table(
     "events",
@@ -55,14 +55,14 @@ events = Table(
 )
 
 LOCK = "event_store"
-"""What its writers take turns at."""
+"""The lock at which its writers take turns."""
 
 PAGE = 2000
-"""Events read at once of a log that is gone through."""
+"""Events that are read at once when the whole log is read."""
 
 
 class Append(NamedTuple):
-    """Events for one stream, which must be at `expected_version` (0: it doesn't exist; None: any)."""
+    """Events to append to a stream, which must be at `expected_version` (0: it doesn't exist; None: any)."""
 
     stream: str
     events: Sequence[NewEvent]
@@ -77,6 +77,8 @@ class Heads(NamedTuple):
 
 
 class WrongExpectedVersion(Plain):
+    """A stream isn't at the version at which events were to be appended."""
+
     def __init__(self, stream: str, expected: int | None, found: int) -> None:
         super().__init__(f"{stream} is at version {found}, not at {expected}")
         self.stream, self.expected, self.found = stream, expected, found
@@ -85,7 +87,7 @@ class WrongExpectedVersion(Plain):
 def append(connection: Connection, *appends: Append, at: Heads | None = None) -> int:
     """Append all or nothing, in the order given; a stream may come several times.
 
-    `at` is where their streams and the log stand, for who has read that in this transaction.
+    `at`: the heads of these streams, if they were read in this transaction already.
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
     if not appends:
@@ -107,18 +109,18 @@ def append(connection: Connection, *appends: Append, at: Heads | None = None) ->
 
 
 def heads(connection: Connection, streams: Collection[str]) -> Heads:
-    """The log must be locked, or more may come at once; `streams` has one at least."""
+    """The heads of these streams, at least one. They stay so while the log is locked by this transaction."""
     rows = fetch(connection, _heads, streams=_json(dict.fromkeys(streams)))
     return Heads({stream: version or 0 for stream, version, _ in rows}, rows[0][2] or 0)
 
 
 def stream_version(connection: Connection, stream: str) -> int:
-    """0 if there is no such stream."""
+    """The last version of a stream, 0 if there is none."""
     return heads(connection, [stream]).versions[stream]
 
 
 def version_at(connection: Connection, stream: str, time: str) -> int:
-    """The last version that was recorded by then, 0 if none was; the clock may have been set back before it."""
+    """The last version recorded by that time, 0 if none was. If the clock was set back, some before it may be later."""
     rows = fetch(connection, _version_at, stream=stream, time=time)
     return rows[0][0] if rows else 0
 
@@ -146,7 +148,7 @@ def read_stream(
 
 
 def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
-    """Every event of the streams named past the version given, each stream's in order of version."""
+    """All events of these streams past the version given for each, each stream's in order of version."""
     return _recorded(fetch(connection, _of_streams, after=_json(after))) if after else []
 
 
@@ -170,14 +172,14 @@ def read_all(
 
 
 def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[RecordedEvent]:
-    """Events with `after < position <= upto` in order of position, a page at a time, however many they are."""
+    """Events with `after < position <= upto` in order of position, read a page at a time."""
     while after < upto and (page := read_all(connection, after=after, limit=min(PAGE, upto - after))):
         yield from page
         after = page[-1].position
 
 
 def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
-    """The whole log, stream by stream, each in order of version; a page at a time."""
+    """The whole log, stream by stream, each in order of version; read a page at a time."""
     stream, version = "", 0
     while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE)):
         yield from page
@@ -197,7 +199,7 @@ def read_latest(
 
 
 def load(connection: Connection, recorded: Sequence[RecordedEvent]) -> None:
-    """Write events as another log had them."""
+    """Write events as they were recorded in another log."""
     insert_rows(connection, events, recorded)
 
 
@@ -257,7 +259,7 @@ def _read_all(given: frozenset[str]) -> Select[Any]:
         query = query.where(events.c.type.in_(select(_types.c.key)))
     if "stream" not in given:
         return query.order_by(events.c.position)
-    # Its index has versions: if the last page ended with an event of the stream, the next one begins behind that.
+    # The index of streams has versions: if the last page ended with an event of the stream, the next begins behind it.
     stream = events.c.stream == bindparam("stream")
     before = select(events.c.version).where(stream, events.c.position == bindparam("after")).scalar_subquery()
     return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)

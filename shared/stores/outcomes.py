@@ -1,4 +1,4 @@
-"""What became of each command, kept beside the events and written with them."""
+"""Outcomes: how each command ended, kept beside the events and written with them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ Status = Literal["succeeded", "rejected", "failed"]
 
 
 class Outcome(NamedTuple):
-    """How a command ended. A success tells its stream's version and the position from which it is visible."""
+    """How a command ended. A success has the stream's version and the log's position from which it is visible."""
 
     seq: int
     status: Status
@@ -48,27 +48,28 @@ class Reached(NamedTuple):
 
 
 def record(connection: Connection, new: Sequence[Outcome]) -> None:
+    """Write outcomes of commands that have none yet."""
     insert_rows(connection, outcomes, [_row(outcome) for outcome in new])
 
 
 def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
-    """Outcomes by the seq of their command; without an entry it has none yet."""
+    """Outcomes by the seqs of their commands; a command that has no outcome yet has no entry."""
     rows = fetch(connection, _find, seqs=_json(dict.fromkeys(seqs)))
     return {seq: Outcome._make((seq, *rest, problem and from_json(problem))) for seq, *rest, problem in rows}
 
 
 def reached(connection: Connection) -> Reached:
-    """Up to the higher one, every command has its outcome or is set aside."""
+    """How far commands are taken up: up to the higher of both seqs, each has its outcome or is set aside."""
     return Reached._make(fetch(connection, _reached)[0])
 
 
 def settled_seq(connection: Connection) -> int:
-    """The seq up to which every command has its outcome or is set aside."""
+    """The seq up to which each command has its outcome or is set aside."""
     return max(reached(connection))
 
 
 def begin_again(connection: Connection, command: Accepted) -> None:
-    """Forget the outcome of a command: it is handled as if it had been accepted now."""
+    """Delete a command's outcome, and have it handled as if it had been accepted now."""
     connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
     set_aside.add(connection, [set_aside.SetAside(command.seq, command.stream, 0, None)])
 

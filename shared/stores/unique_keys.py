@@ -1,7 +1,7 @@
-"""Which stream holds each unique key, kept beside the events and written with them.
+"""Unique keys: which stream holds each, kept beside the events and written with them.
 
-Two streams that came to hold one key under older rules go on: it is kept for the one that held it first, and contested
-by the others until they, or that one, hold it no more.
+Under older rules several streams may have come to hold one key. It is kept for the one that held it first; the others
+contest it until they, or that one, hold it no more.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from shared.decider import UniqueKey
 from shared.stores.event_store import metadata
 
 Holders = tuple[str, ...]
-"""The streams that hold a key: the one for which it is kept, then those that contest it. None: it is free."""
+"""The streams that hold a key: first the one for which it is kept, then those that contest it; () if it is free."""
 
 unique_keys = Table(
     "unique_keys",
@@ -36,11 +36,11 @@ contested_keys = Table(
     Column("since", BigInt, nullable=False),
     sqlite_with_rowid=False,
 )
-"""`since`: the position of the event that gave it the key."""
+"""`since`: the position of the event that gave the stream the key."""
 
 
 def holders(connection: Connection, keys: Iterable[UniqueKey]) -> dict[UniqueKey, Holders]:
-    """Of each key asked for."""
+    """The holders of each of these keys."""
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for scope, value in keys:
         values[scope][value] = None
@@ -52,7 +52,7 @@ def holders(connection: Connection, keys: Iterable[UniqueKey]) -> dict[UniqueKey
 
 
 def move(connection: Connection, to: Mapping[UniqueKey, Holders], *, contested: Collection[UniqueKey] = ()) -> None:
-    """Give each key to its first stream, or free it; of those that were contested, keep who contests them still."""
+    """Give each key to the first of its holders, or free it. Of those that were `contested`, keep the other holders."""
     execute_rows(connection, _free, [key for key, its in to.items() if not its])
     upsert_rows(connection, unique_keys, [(*key, its[0]) for key, its in to.items() if its])
     for key in contested:
@@ -60,17 +60,17 @@ def move(connection: Connection, to: Mapping[UniqueKey, Holders], *, contested: 
 
 
 def keep(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
-    """For their streams. Raises IntegrityError if one is taken."""
+    """Give free keys to streams. Raises IntegrityError if one is taken."""
     insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])
 
 
 def count(connection: Connection) -> int:
-    """Of streams and keys that they hold."""
+    """How many pairs there are of a stream and a key that it holds."""
     return int(fetch(connection, _count)[0][0])
 
 
 def contested(connection: Connection) -> list[tuple[str, str, str]]:
-    """Scope, the stream for which a key is kept, and one that holds it too."""
+    """Contested keys: the scope, the stream for which the key is kept, and one that holds it too."""
     rows: list[Any] = fetch(connection, _contested)
     return rows
 

@@ -5,19 +5,19 @@ from functools import lru_cache
 
 import idna
 
-MAX = 1000
-"""Characters beyond which an address is only casefolded: normalising takes time that is quadratic in the length."""
+NORMALISED_MAX = 1000
+"""Characters of the longest address that is normalised, in time quadratic in the length; longer ones are casefolded."""
 
 
 def key(email: str) -> str:
-    """Equal for addresses that no two users may hold, whatever their spelling.
+    """The key of an address: equal for two spellings that only one user may hold.
 
     Domains are compared by their A-label (IDNA 2008 after UTS 46, as mail is sent), local parts by canonical caseless
-    matching (Unicode, D145). It takes any string at all: old logs may have what no address is today.
+    matching (Unicode, D145). Any string has a key, since old logs may have what is no address today.
     """
     if email.isascii():
         return email.lower()
-    if len(email) > MAX:
+    if len(email) > NORMALISED_MAX:
         return email.casefold()
     local, at, domain = email.rpartition("@")
     return f"{_folded(local)}{at}{_a_label(domain)}"
@@ -31,7 +31,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(4096)
 def _a_label(domain: str) -> str:
-    """What IDNA refuses is folded as a local part is."""
+    """The domain as its A-label; folded as a local part is, if IDNA refuses it."""
     if domain.isascii():
         return domain.lower()
     try:

@@ -1,4 +1,4 @@
-"""The rules of users."""
+"""The rules of users, as a decider."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -17,12 +17,13 @@ from shared.domain.users.messages import (
 
 @dataclass(frozen=True)
 class User:
-    """What the rules need to know of a user."""
+    """The state of a user, as far as the rules need it."""
 
     email: str
 
 
 def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
+    """The events that the command leads to. Raises Rejected."""
     match command:
         case CreateUser():
             if user:
@@ -37,6 +38,7 @@ def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
 
 
 def evolve(user: User | None, event: UserEvent) -> User:
+    """The user after the event."""
     match event:
         case UserCreated():
             return User(event.email)
@@ -45,6 +47,7 @@ def evolve(user: User | None, event: UserEvent) -> User:
 
 
 def unique_keys(user: User | None) -> UniqueKeys:
+    """The key of the user's address."""
     return {UniqueKey("email", addresses.key(user.email)): user.email} if user else {}
 
 

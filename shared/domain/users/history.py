@@ -1,4 +1,4 @@
-"""A user at any version: the changes that the read model makes of events, for one user and in memory."""
+"""The history of one user, made in memory from the stream by the same rules as the read model."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from shared.messages import RecordedEvent
 
 
 def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:
-    """What the next events of its stream make of a user; None is one that isn't there yet."""
+    """The user after the next events of the stream; None before the first one."""
     created, moved = changes(map(_decoded, events))
     for each in created:
         user = each
@@ -19,7 +19,7 @@ def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:
 
 
 def changed(event: RecordedEvent) -> dict[str, Any]:
-    """The fields that an event gave a value, and the value."""
+    """The fields that an event set, with their values."""
     created, moved = changes([_decoded(event)])
     rows: list[User | Moved] = [*created, *moved]
     fields = {name: value for row in rows for name, value in row._asdict().items()}

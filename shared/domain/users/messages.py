@@ -1,9 +1,11 @@
-"""Commands and events of users, as they are stored: a command only ever gains fields, an event a schema version."""
+"""Commands and events of users, as they are stored. Commands only gain fields; events change by schema versions."""
 
 from shared.messages import Command, Event
 
 
 class CreateUser(Command):
+    """Create a user."""
+
     user_id: int
     first_name: str
     last_name: str
@@ -11,11 +13,15 @@ class CreateUser(Command):
 
 
 class UpdateUserEmail(Command):
+    """Give a user another e-mail address."""
+
     user_id: int
     email: str
 
 
 class UserCreated(Event, begins_stream=True):
+    """A user was created: the first event of each stream."""
+
     user_id: int
     first_name: str
     last_name: str
@@ -23,6 +29,8 @@ class UserCreated(Event, begins_stream=True):
 
 
 class UserEmailUpdated(Event):
+    """A user was given another e-mail address."""
+
     user_id: int
     new_email: str
 

@@ -1,4 +1,4 @@
-"""Users by their address: a table of its own, so that looking one up is independent of the users by number."""
+"""The read model of users by e-mail address: a projection of its own, independent of the one by number."""
 
 from collections.abc import Iterable
 
@@ -23,19 +23,20 @@ table = Table(
     Column("email", String, nullable=False),
     Column("version", BigInt, nullable=False),
     Column("key", String, nullable=False),
-    # Not unique: within a chunk, who gets an address may be written before who gave it up.
+    # Not unique: within a chunk, the new holder of an address may be written before the old one gives it up.
     Index("emails_by_key", "key"),
 )
 
 
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
+    """Apply events to the table."""
     created, moved = changes(events)
     insert_rows(connection, table, [(*user, key(user.email)) for user in created])
     execute_rows(connection, _update, [(each.email, each.version, key(each.email), each.user_id) for each in moved])
 
 
 def users_with(connection: Connection, email: str, *, after: int, limit: int) -> list[User]:
-    """Who holds the address, if anybody does; of those with a higher number."""
+    """The users that hold the address, in any spelling, and have a number higher than `after`."""
     return [User(*row) for row in fetch(connection, _users_with, key=key(email), after=after, limit=limit)]
 
 

@@ -1,4 +1,4 @@
-"""What happened to users on each day."""
+"""The read model of daily numbers: users created, and changes to users."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -29,6 +29,7 @@ class Day(NamedTuple):
 
 
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Event]]) -> None:
+    """Apply events to the table."""
     counts = Counter((event.recorded_at[:10], event.version == 1) for event, _ in events)
     new = {day: (counts[day, True], counts[day, False]) for day, _ in counts}
     known = {day for (day,) in fetch(connection, _days, first=min(new), last=max(new))}
@@ -37,7 +38,7 @@ def project(connection: Connection, events: Iterable[tuple[RecordedEvent, Event]
 
 
 def days_after(connection: Connection, day: str, *, limit: int) -> list[Day]:
-    """Days on which anything happened, in their order."""
+    """The days after `day` on which anything happened, in order."""
     return [Day(*row) for row in fetch(connection, _days_after, after=day, limit=limit)]
 
 

@@ -1,4 +1,4 @@
-"""The users that queries see: the table, how an event changes it, and the queries."""
+"""The read model of users by number: the table, what events change in it, and the queries."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, get_args
@@ -22,6 +22,8 @@ table = Table(
 
 
 class User(NamedTuple):
+    """A user as queries see it."""
+
     user_id: int
     first_name: str
     last_name: str
@@ -30,7 +32,7 @@ class User(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """The address that a user has now, and the version."""
+    """A user's new address, and the version that it came with."""
 
     email: str
     version: int
@@ -38,13 +40,14 @@ class Moved(NamedTuple):
 
 
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
+    """Apply events to the table."""
     created, moved = changes(events)
     insert_rows(connection, table, created)
     execute_rows(connection, _update, moved)
 
 
 def changes(events: Iterable[tuple[RecordedEvent, UserEvent]]) -> tuple[list[User], Collection[Moved]]:
-    """What events come to: who is new, and then who has which address, once for each."""
+    """What events change: the users to insert, and then the last new address of each that has one."""
     created: list[User] = []
     moved: dict[int, Moved] = {}
     for recorded, event in events:
@@ -58,11 +61,12 @@ def changes(events: Iterable[tuple[RecordedEvent, UserEvent]]) -> tuple[list[Use
 
 
 def user(connection: Connection, user_id: int) -> User | None:
+    """The user with this number."""
     return next((User(*row) for row in fetch(connection, _user, id=user_id)), None)
 
 
 def users_after(connection: Connection, user_id: int, *, limit: int) -> list[User]:
-    """Users with a higher number, in order of number."""
+    """The users with a higher number, in order of number."""
     return [User(*row) for row in fetch(connection, _users_after, after=user_id, limit=limit)]
 
 
