@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from uuid import uuid4
 import psutil
 import psycopg
 
-from tests.support.service import eventually, free_port
+from tests.support.service import end_with_parent, eventually, free_port
 
 NOBODY = 65534
 """As whom it runs if we are root: PostgreSQL refuses to."""
@@ -40,14 +42,16 @@ class Postgres:
             options += ["fsync=off"]
         with (self.folder / "log").open("ab") as log:
             command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
-            self._process = psutil.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._user)
+            end = partial(end_with_parent, signal.SIGQUIT)
+            null = subprocess.DEVNULL
+            self._process = psutil.Popen(command, stdout=log, stderr=log, stdin=null, preexec_fn=end, **self._user)
         eventually(self._answers, within=30)
         return self
 
     def stop(self, *, at_once: bool = False) -> None:
         """`at_once`: like a crash, after which it recovers."""
         assert self._process
-        (self._process.send_signal(3) if at_once else self._process.send_signal(2))
+        self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
         self._process.wait(30)
 
     def remove(self) -> None:

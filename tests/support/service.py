@@ -117,7 +117,7 @@ def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psu
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=heed_file_modes,
+            preexec_fn=in_the_child,
         )
 
 
@@ -127,10 +127,23 @@ def environment(settings: Settings) -> dict[str, Any]:
     return {f"CQRS_{name.upper()}": str(value) for name, value in given.items()}
 
 
-def heed_file_modes() -> None:
-    """To root, too, a file that is read-only shall be: prctl(2), PR_CAPBSET_DROP of CAP_DAC_OVERRIDE."""
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 1, 24, 1
+"""See prctl(2)."""
+
+LIBC = ctypes.CDLL(None)
+
+
+def in_the_child() -> None:
+    """It ends with the tests, however they end; and a file that is read-only is read-only to root, too."""
+    end_with_parent()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(24, 1)
+        LIBC.prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the system send this signal once the thread is gone that started this process."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, number)
 
 
 def answers(http: httpx.Client, path: str) -> bool:
