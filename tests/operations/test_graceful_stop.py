@@ -36,23 +36,25 @@ class Roles:
 
     def __init__(self, settings: Settings) -> None:
         init(settings)
-        self._settings = settings
+        self.settings = settings
         self._started: list[psutil.Popen] = []
-        self.running = {name: self.start(name) for name in ROLES}
+        self.running: dict[str, psutil.Popen] = {}
+        for name in ROLES:
+            self.start(name)
 
-    def start(self, name: str) -> psutil.Popen:
+    def start(self, name: str) -> None:
         environment = {
-            "CQRS_DATA_DIR": str(self._settings.data_dir),
-            "CQRS_REDIS_URL": self._settings.redis_url,
-            "CQRS_API_PORT": str(self._settings.api_port),
+            "CQRS_DATA_DIR": str(self.settings.data_dir),
+            "CQRS_REDIS_URL": self.settings.redis_url,
+            "CQRS_API_PORT": str(self.settings.api_port),
         }
-        self._started.append(start(ROLES[name], self._settings.data_dir, environment))
-        return self._started[-1]
+        self.running[name] = start(ROLES[name], self.settings.data_dir, environment)
+        self._started.append(self.running[name])
 
     def restart(self, name: str) -> None:
         self.running[name].terminate()
         assert self.running[name].wait(STOPS_WITHIN) == 0, name
-        self.running[name] = self.start(name)
+        self.start(name)
 
     def kill(self) -> None:
         for process in self._started:
@@ -62,7 +64,10 @@ class Roles:
 
 
 class Clients:
-    """Create users and change them: each request on a new connection, and again with its key if no answer came."""
+    """Create users and change them: each request on a new connection, and again with its key if no answer came.
+
+    They may be started again, and know all that was accepted.
+    """
 
     def __init__(self, url: str) -> None:
         self.accepted: list[str] = []
@@ -74,6 +79,8 @@ class Clients:
         self._enough = threading.Event()
 
     def start(self) -> None:
+        self._enough.clear()
+        self.unanswered = 0
         self._work = [self._threads.submit(self._create_and_change) for _ in range(4)]
 
     def stop(self) -> None:
@@ -149,28 +156,24 @@ def all_is_done_once(clients: Clients) -> None:
     assert {user["user_id"]: user["email"] for user in clients.everything("/users/")} == clients.users
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def redis() -> Iterator[ValkeyServer]:
     with ValkeyServer(port=free_port()) as redis:
         yield redis
 
 
-@pytest.fixture
-def own(settings: Settings, redis: ValkeyServer) -> Settings:
-    """Settings with a port and a Valkey of their own."""
-    return settings.model_copy(update={"redis_url": redis.connection_url, "api_port": free_port()})
-
-
-@pytest.fixture
-def roles(own: Settings) -> Iterator[Roles]:
-    roles = Roles(own)
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory, redis: ValkeyServer) -> Iterator[Roles]:
+    folder = tmp_path_factory.mktemp("roles") / "data"
+    url, port = redis.connection_url, free_port()
+    roles = Roles(Settings(data_dir=folder, redis_url=url, api_port=port, _env_file=None))
     yield roles
     roles.kill()
 
 
-@pytest.fixture
-def clients(own: Settings) -> Iterator[Clients]:
-    clients = Clients(f"http://127.0.0.1:{own.api_port}")
+@pytest.fixture(scope="module")
+def clients(roles: Roles) -> Iterator[Clients]:
+    clients = Clients(roles.settings.api)
     yield clients
     clients.close()
 
@@ -222,6 +225,7 @@ def test_a_new_api_may_take_over_while_the_old_one_still_has_a_client_that_waits
 def test_roles_told_to_stop_while_redis_hangs_exit_with_0_too(
     roles: Roles, clients: Clients, redis: ValkeyServer
 ) -> None:
+    """The last of these roles."""
     clients.start()
     goes_on(clients.shown)
     clients.stop()
