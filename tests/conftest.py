@@ -14,7 +14,7 @@ from shared.database import engines
 from shared.domain.users import decider
 from shared.settings import Settings
 from tests.support.postgresql import Postgres
-from tests.support.service import Service
+from tests.support.service import Service, up
 from tests.support.stores import Stores, new_handler
 from workers.handling import handler
 
@@ -121,8 +121,5 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for the tests that only talk to it."""
-    service = Service(tmp_path_factory.mktemp("service") / "data")
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    with up(tmp_path_factory.mktemp("service") / "data") as service:
+        yield service

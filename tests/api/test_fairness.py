@@ -24,7 +24,7 @@ from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
-from tests.support.service import Service
+from tests.support.service import Service, up
 from tests.support.stores import JOHN, Stores, accept, create
 
 EVENTS = 1000
@@ -196,18 +196,15 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(
-        tmp_path_factory.mktemp("narrow") / "data",
-        CQRS_MAX_STREAMS="3",
-        CQRS_MAX_STREAMS_PER_CLIENT="2",
-        CQRS_MAX_WAITS="3",
-        CQRS_MAX_WAITS_PER_CLIENT="1",
-        CQRS_TRUSTED_PROXIES="127.0.0.9",
-    )
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    limits = {
+        "CQRS_MAX_STREAMS": "3",
+        "CQRS_MAX_STREAMS_PER_CLIENT": "2",
+        "CQRS_MAX_WAITS": "3",
+        "CQRS_MAX_WAITS_PER_CLIENT": "1",
+        "CQRS_TRUSTED_PROXIES": "127.0.0.9",
+    }
+    with up(tmp_path_factory.mktemp("narrow") / "data", **limits) as service:
+        yield service
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from shared.database import engines
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, Submission
-from tests.support.service import Service, api, eventually
+from tests.support.service import Service, api, eventually, up
 from tests.support.stores import JOHN, Stores, accept, create, update
 from tests.support.trouble import new_email
 from workers.handling import handler
@@ -25,22 +25,16 @@ WAIT = {"Prefer": "wait=10"}
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that is empty when the first test has it."""
-    service = Service(tmp_path_factory.mktemp("journey") / "data", CQRS_MAX_WAIT="5")
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    with up(tmp_path_factory.mktemp("journey") / "data", CQRS_MAX_WAIT="5") as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
 def many(running: Service) -> Iterator[Service]:
     """The same data, with more workers. The first service is gone from here on."""
     assert running.stop() == 0
-    service = Service(running.data_dir, "--command-workers", "3", "--projection-workers", "2")
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    with up(running.data_dir, "--command-workers", "3", "--projection-workers", "2") as service:
+        yield service
 
 
 def post(service: Service) -> str:

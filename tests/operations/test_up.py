@@ -14,7 +14,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.support.command_line import cqrs
-from tests.support.service import Service, answers, clean_environment, end_with_parent, eventually, free_port
+from tests.support.service import Service, answers, clean_environment, end_with_parent, eventually, free_port, up
 from tests.support.stores import JOHN
 from tests.support.trouble import new_email
 
@@ -33,11 +33,8 @@ def running(folder: Path) -> Iterator[Service]:
     """A service with all that may be odd about where it runs."""
     (folder / "workers").mkdir()
     (folder / "workers" / "app.py").write_text("raise SystemExit('another')")
-    service = Service(folder / ANY_NAME, CQRS_INBOX_URL="sqlite:///elsewhere/inbox.db", PYTHONSAFEPATH="1")
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    with up(folder / ANY_NAME, CQRS_INBOX_URL="sqlite:///elsewhere/inbox.db", PYTHONSAFEPATH="1") as service:
+        yield service
 
 
 def lets_a_command_go_all_the_way(service: Service) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.service import Service, clean_environment
+from tests.support.service import Service, clean_environment, up
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,11 +53,8 @@ def project(guide: Guide, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def running(project: Path, files: Path) -> Iterator[Service]:
     """Its service, on stores that were there before."""
     shutil.copytree(files, project.parent / "data")
-    service = Service(project.parent / "data", PYTHONPATH=str(project))
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
+    with up(project.parent / "data", PYTHONPATH=str(project)) as service:
+        yield service
 
 
 def change(path: Path, diff: str) -> None:

@@ -92,6 +92,16 @@ class Service:
 
 
 @contextlib.contextmanager
+def up(data_dir: Path, *arguments: str, **environment: str) -> Iterator[Service]:
+    """A running `cqrs up`, ready for commands."""
+    service = Service(data_dir, *arguments, **environment)
+    try:
+        yield service.ready()
+    finally:
+        service.stop()
+
+
+@contextlib.contextmanager
 def api(data_dir: Path, **environment: str) -> Iterator[httpx.Client]:
     """One API process by hand, on a data dir that may have others."""
     port = free_port()

@@ -17,7 +17,7 @@ from api.main import create_app
 from shared.settings import Settings
 from shared.telemetry import logs
 from tests.support.command_line import told
-from tests.support.service import Service, clean_environment, eventually
+from tests.support.service import Service, clean_environment, eventually, up
 from tests.support.stores import JOHN
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -47,9 +47,8 @@ print("and on it goes")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("service") / "data", CQRS_LOG_FORMAT="json")
-    yield service.ready()
-    service.stop()
+    with up(tmp_path_factory.mktemp("service") / "data", CQRS_LOG_FORMAT="json") as service:
+        yield service
 
 
 def lines(running: Service) -> list[dict[str, Any]]:
