@@ -26,6 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a PostgreSQL server is marked so."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if "postgres" in getattr(item, "fixturenames", ()) or callspec and callspec.params.get("engine") == "postgresql":
+            item.add_marker(pytest.mark.postgresql)
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     return getattr(request, "param", "sqlite")
