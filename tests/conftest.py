@@ -30,7 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a PostgreSQL server is marked so."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if "postgres" in getattr(item, "fixturenames", ()) or callspec and callspec.params.get("engine") == "postgresql":
+        if "postgres" in getattr(item, "fixturenames", ()) or (
+            callspec and callspec.params.get("engine") == "postgresql"
+        ):
             item.add_marker(pytest.mark.postgresql)
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from cli.status import status as shown
-from shared.settings import Settings
-from tests.support.command_line import told
+from tests.support.command_line import cqrs, told
 from tests.support.service import Service, clean_environment, eventually, free_port, up
 from tests.support.stores import JOHN, Stores, accept, create
 
@@ -52,8 +51,7 @@ def frozen(running: Service, role: str) -> Iterator[None]:
 
 def status(running: Service) -> Any:
     """Whatever its exit code."""
-    settings = Settings(data_dir=running.data_dir, api_port=running.port, _env_file=None)
-    return shown(settings, running.url)
+    return shown(running.settings, running.url)
 
 
 def test_roles_are_alive_as_long_as_they_answer(running: Service) -> None:
@@ -64,9 +62,9 @@ def test_roles_are_alive_as_long_as_they_answer(running: Service) -> None:
     assert [name.partition("@")[0] for name in roles["command-worker"]] == ["command-worker-1", "command-worker-2"]
     assert (len(roles["projection-worker"]), len(roles["beat"])) == (1, 1)
     with frozen(running, "projection-worker"):
-        said = running.cqrs("status", "--api", running.url, "--json", code=1)
+        said = cqrs(running.settings, "status", "--api", running.url, "--json", code=1)
         assert json.loads(said)["roles"]["projection-worker"] == []
-        assert "none answers" in running.cqrs("status", "--api", running.url, code=1)
+        assert "none answers" in cqrs(running.settings, "status", "--api", running.url, code=1)
     eventually(lambda: status(running)["well"], within=30)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.command_line import cqrs
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN
 
@@ -52,21 +53,21 @@ def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_m
 
 def list_show_and_retry(running: Service, bad: list[str]) -> None:
     ids = [path.removeprefix("/commands/") for path in bad]
-    failed = json.loads(running.cqrs("commands", "list", "--failed", "--json"))
+    failed = json.loads(cqrs(running.settings, "commands", "list", "--failed", "--json"))
     assert [each["command_id"] for each in failed][HANGING:] == ids[::-1]
-    assert ids[3] in running.cqrs("commands", "list", "--failed")
-    detail = json.loads(running.cqrs("commands", "show", ids[3]))
+    assert ids[3] in cqrs(running.settings, "commands", "list", "--failed")
+    detail = json.loads(cqrs(running.settings, "commands", "show", ids[3]))
     assert (detail["type"], detail["data"]["email"], detail["status"]) == (
         "UpdateUserEmail",
         "hangs@example.com",
         "failed",
     )
     (running.data_dir / "mended").touch()
-    running.cqrs("commands", "retry", ids[3])
+    cqrs(running.settings, "commands", "retry", ids[3])
     eventually(lambda: shown(running, bad[3])["status"] == "succeeded")
     assert shown(running, bad[3])["version"] == 3
-    assert "only what failed is retried" in running.cqrs("commands", "retry", ids[3], code=1)
-    assert "no command x was accepted" in running.cqrs("commands", "show", "x", code=1)
+    assert "only what failed is retried" in cqrs(running.settings, "commands", "retry", ids[3], code=1)
+    assert "no command x was accepted" in cqrs(running.settings, "commands", "show", "x", code=1)
 
 
 def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once_it_can(service: Start) -> None:
@@ -77,13 +78,13 @@ def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once
     eventually(lambda: running.http.get("/readyz").json()["projections"]["users"] == stopped)
     assert running.http.get("/readyz").json()["status"] == "degraded"
     assert [user["user_id"] for user in running.http.get("/users/").json()] == [1]
-    assert "stopped by event 2: ZeroDivisionError: a bug" in running.cqrs("projections", "status", code=1)
+    assert "stopped by event 2: ZeroDivisionError: a bug" in cqrs(running.settings, "projections", "status", code=1)
     running.kill("projection-worker")
     (running.data_dir / "mended").touch()
     eventually(lambda: [user["user_id"] for user in running.http.get("/users/").json()] == [1, 2, 3])
     assert running.answers("/readyz")
     assert running.log.read_text().count("stops before an event projection=users position=2") == 1
-    assert json.loads(running.cqrs("projections", "status", "--json"))["users"] == {
+    assert json.loads(cqrs(running.settings, "projections", "status", "--json"))["users"] == {
         "position": 3,
         "lag": 0,
         "paused": False,

@@ -1,14 +1,10 @@
 """`cqrs backup` takes all stores at one point while the service runs; `cqrs restore` looks before it replaces."""
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text
 
@@ -20,8 +16,7 @@ from shared.settings import Settings
 from shared.stores import checkpoints
 from shared.stores.checkpoints import Stop
 from tests.support.command_line import cqrs, told
-from tests.support.service import Service, eventually
-from tests.support.stores import JOHN, Stores, accept, create
+from tests.support.stores import Stores, accept, create
 from workers.projecting import runner
 
 
@@ -43,47 +38,6 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def at(folder: Path) -> Settings:
     return Settings(data_dir=folder, _env_file=None)
-
-
-def test_a_backup_under_load_is_whole_and_has_all_that_was_acknowledged(
-    service: Callable[..., Service], tmp_path: Path
-) -> None:
-    running, enough = service().ready(), Event()
-
-    def post(client: int) -> list[str]:
-        known: list[str] = []
-        with httpx.Client(base_url=running.url, timeout=35) as http:
-            while not enough.is_set():
-                person = {**JOHN, "email": f"{client}.{len(known)}@example.com"}
-                known.append(http.post("/users/", json=person).json()["command_id"])
-        return known
-
-    with ThreadPoolExecutor() as clients:
-        posting = [clients.submit(post, client) for client in range(3)]
-        try:
-            eventually(lambda: len(running.http.get("/users/").json()) > 20, within=60)
-            known = running.http.post("/users/", json=JOHN).json()["command_id"]
-            running.cqrs("backup", str(tmp_path / "backup"))
-        finally:
-            enough.set()
-        acknowledged = {each for client in posting for each in client.result(60)}
-    restored = at(tmp_path / "restored")
-    taken = told(restored, "restore", str(tmp_path / "backup"))
-    assert taken["last_command"] >= taken["last_event"] > 20
-    assert taken["last_command"] <= len(acknowledged) + 1
-    assert json.loads(cqrs(restored, "commands", "show", known))["command_id"] == known
-    assert told(restored, "verify")["well"]
-
-
-def test_a_service_goes_on_from_what_was_restored(
-    used: Stores, service: Callable[..., Service], tmp_path: Path
-) -> None:
-    accept(used, create("waits@example.com"))
-    cqrs(used.settings, "backup", str(tmp_path / "backup"))
-    cqrs(at(tmp_path / "restored"), "restore", str(tmp_path / "backup"))
-    running = service(CQRS_DATA_DIR=str(tmp_path / "restored")).ready()
-    eventually(lambda: len(running.http.get("/users/").json()) == 4, within=30)
-    assert running.http.post("/users/", json=JOHN).json()["user_id"] == 5
 
 
 def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tmp_path: Path) -> None:
@@ -111,13 +65,6 @@ def test_a_store_that_is_open_is_not_replaced(used: Stores, tmp_path: Path, name
         connection.execute(text("SELECT * FROM sqlite_schema"))
         said = cqrs(used.settings, "restore", str(tmp_path / "backup"), code=1)
     assert f"{name} is in use: stop the service first" in said
-
-
-def test_a_running_service_is_not_replaced(service: Callable[..., Service], tmp_path: Path) -> None:
-    running = service().ready()
-    running.cqrs("backup", str(tmp_path / "backup"))
-    assert "is in use by `cqrs up`" in running.cqrs("restore", str(tmp_path / "backup"), code=1)
-    assert running.answers("/readyz")
 
 
 def test_a_backup_that_is_not_whole_replaces_nothing(used: Stores, tmp_path: Path) -> None:

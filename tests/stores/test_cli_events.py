@@ -1,8 +1,6 @@
 """`cqrs events`: the log shown; taken away, and brought back into empty stores as it was."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from shared.stores import event_store, outcomes
 from shared.stores.event_store import events
 from shared.stores.unique_keys import unique_keys
 from tests.support.command_line import cqrs, told
-from tests.support.service import Service, clean_environment, eventually
+from tests.support.service import eventually
 from tests.support.stores import JOHN, Stores, accept, create, new_handler, update
 
 Made = Callable[[Path], Settings]
@@ -143,19 +141,6 @@ def test_an_export_is_cloud_events_and_its_end_tells_the_checksum(used: Stores) 
     assert lines[0]["data"] == {"user_id": 1, **JOHN, "email": "1@example.com"}
     assert all(name.isalnum() and name == name.lower() for line in lines for name in line)
     assert end["data"]["events"] == len(lines)
-
-
-def test_events_are_followed_as_they_happen(service: Callable[..., Service]) -> None:
-    running = service().ready()
-    command = [sys.executable, "-m", "cli", "events", "tail", "--follow", "--json"]
-    environment = clean_environment() | {"CQRS_DATA_DIR": str(running.data_dir), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as following:
-        assert following.stdout
-        for n in (1, 2):
-            running.http.post("/users/", json={**JOHN, "email": f"{n}@example.com"}, headers={"Prefer": "wait=10"})
-            assert json.loads(following.stdout.readline())["id"] == n
-        following.terminate()
-        following.wait(20)
 
 
 def handle(stores: Stores) -> None:

@@ -34,6 +34,11 @@ class Service:
         self.process = start(["cli", "up", *arguments], data_dir, own | environment)
         self.http = httpx.Client(base_url=self.url, timeout=35)
 
+    @property
+    def settings(self) -> Settings:
+        """For commands beside the running service, unless its stores are elsewhere."""
+        return Settings(data_dir=self.data_dir, api_port=self.port, _env_file=None)
+
     def ready(self) -> "Service":
         """Wait until a command would go all the way."""
         eventually(lambda: self.answers("/livez"), within=90)
@@ -54,14 +59,6 @@ class Service:
                 if any(re.search(f"(^|/){word}", part) for part in child.cmdline()):
                     return child
         return None
-
-    def cqrs(self, *arguments: str, code: int = 0) -> str:
-        """What `cqrs` says, beside the running service."""
-        environment = clean_environment() | {"CQRS_DATA_DIR": str(self.data_dir), "COLUMNS": "400"}
-        command = [sys.executable, "-m", "cli", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
 
     def pids(self, *names: str) -> list[int]:
         """Of these roles; of all but Redis, unless some are named."""
