@@ -1,8 +1,9 @@
-.PHONY: help reference up test test-fast test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
+.PHONY: help reference up test test-fast test-faults test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
+PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# More processes than cores: many tests wait. A file is one process's, so that its tests can share a service.
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 
 help: ## This list
@@ -11,16 +12,22 @@ help: ## This list
 up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 	@exec .venv/bin/cqrs up
 
-test: .venv/dev ## Run all tests
-	@.venv/bin/python $(PYTEST)
+FAST := tests/stores tests/unit tests/domain
 
-FAST := tests/domain tests/unit tests/stores
+test: .venv/dev ## Run the tests, in five minutes; the slow folders begin
+	@.venv/bin/python $(PYTEST) -m "not long" tests/faults tests/operations tests/api tests/project $(FAST)
 
-test-fast: .venv/dev ## Run the tests that need no running service, in a minute
-	@.venv/bin/python $(PYTEST) $(FAST)
+test-fast: .venv/dev ## Run the tests that start no process and no server, in 20 seconds
+	@.venv/bin/python $(PYTEST) -m "not postgresql and not processes" $(FAST)
 
-test-pythons: .venv/dev ## Run the fast tests on every other Python: python3.X on the PATH, or one of pyenv's
-	@.ci/pythons $(PYTEST) $(FAST)
+test-faults: .venv/dev ## Run the tests under faults, with all the time that faults may take, in ten minutes
+	@LONG=1 .venv/bin/python $(PYTEST) tests/faults
+
+test-containers: .venv/dev ## Run the tests of the containers and of HAProxy, as far as they are here
+	@.venv/bin/python $(PYTEST) tests/containers
+
+test-pythons: .venv/dev ## Run tests on every other Python: python3.X on the PATH, or one of pyenv's
+	@.ci/pythons $(PYTEST) tests/operations/test_refusals.py $(FAST)
 
 storm: .venv/dev ## Kill and freeze processes 200 times under load, then account for every command; STORE=postgresql
 	@.venv/bin/python -m tests.faults.storm --store $(or $(STORE),sqlite) $(ARGS)

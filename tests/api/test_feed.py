@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -202,16 +202,18 @@ def test_curl_sees_server_sent_events(shared_service: Service, tmp_path: Path) -
 # Commands
 
 
-def test_a_command_s_stream_ends_with_its_outcome(service: Callable[..., Service]) -> None:
-    running = service().ready()
+def test_a_command_s_stream_ends_with_its_outcome(shared_service: Service) -> None:
+    running = shared_service
     worker = running.role("command-worker")
     assert worker
     worker.suspend()
-    body = {**JOHN, "email": email()}
-    accepted, rejected = (running.http.post("/users/", json=body).json() for _ in range(2))
-    streams = [Follower(f"{running.url}{each['links']['self']}/stream") for each in (accepted, rejected)]
-    eventually(lambda: [[each.id for each in its.messages] for its in streams] == [["accepted"], ["accepted"]])
-    worker.resume()
+    try:
+        body = {**JOHN, "email": email()}
+        accepted, rejected = (running.http.post("/users/", json=body).json() for _ in range(2))
+        streams = [Follower(f"{running.url}{each['links']['self']}/stream") for each in (accepted, rejected)]
+        eventually(lambda: [[each.id for each in its.messages] for its in streams] == [["accepted"], ["accepted"]])
+    finally:
+        worker.resume()
     assert all(each.ended() for each in streams)
     assert [each.last_id for each in streams] == ["succeeded", "rejected"]
     for its in streams:
@@ -266,17 +268,18 @@ def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must end the connection")
-def test_of_who_takes_nothing_nothing_is_left(stores: Stores, service: Callable[..., Service]) -> None:
+def test_of_who_takes_nothing_nothing_is_left(stores: Stores) -> None:
     happen(stores, 2 * feed.TAIL, padding=20_000)
-    running = service().ready()
-    role = running.role("api")
-    assert role
-    running.http.close()
-    idle = eventually(lambda: not established(role, running.port) and role.memory_info().rss)
-    with stuck(running.port), stuck(running.port):
-        eventually(lambda: len(established(role, running.port)) == 2)
-        eventually(lambda: not established(role, running.port), within=60)
-        assert role.memory_info().rss - idle < 50_000_000
+    with api(stores.settings.data_dir) as http:
+        port = http.base_url.port or 0
+        pid = next(each.pid for each in psutil.net_connections("tcp") if each.laddr.port == port and each.pid)
+        role = psutil.Process(pid)
+        http.close()
+        idle = eventually(lambda: not established(role, port) and role.memory_info().rss)
+        with stuck(port), stuck(port):
+            eventually(lambda: len(established(role, port)) == 2)
+            eventually(lambda: not established(role, port), within=60)
+            assert role.memory_info().rss - idle < 50_000_000
 
 
 @contextmanager

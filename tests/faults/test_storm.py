@@ -30,7 +30,12 @@ from tests.faults.storm.verdict import Recovery, Verdict
     ("store", "kills", "faults"),
     [
         ("sqlite", 10, "10 of 10 kills, 1 FLUSHALL, 1 frozen"),
-        ("postgresql", 11, "11 of 11 kills, 1 FLUSHALL, 1 frozen, 3 times all of a process's connections ended"),
+        pytest.param(
+            "postgresql",
+            11,
+            "11 of 11 kills, 1 FLUSHALL, 1 frozen, 3 times all of a process's connections ended",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_kills_and_a_freeze_cost_nothing_but_seconds(store: str, kills: int, faults: str) -> None:

@@ -65,15 +65,20 @@ def test_watching_into_a_pipe_writes_a_table_a_look_and_ends_with_it(filled: Set
     assert [json.loads(line)["commands"]["accepted"] for line in shown] == [300, 300]
 
 
+ENCODINGS = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
 @pytest.mark.parametrize(
-    "encoding",
+    ("encoding", "arguments"),
     [
-        {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        *((ENCODINGS[0], words) for words in (["users", "show", "1"], ["events", "show", "1"], ["--help"])),
+        *((encoding, ["events", "tail"]) for encoding in ENCODINGS),
     ],
 )
-@pytest.mark.parametrize("arguments", [["users", "show", "1"], ["events", "tail"], ["events", "show", "1"], ["--help"]])
 def test_an_encoding_that_lacks_a_letter_costs_the_letter_only(
     filled: Settings, encoding: dict[str, str], arguments: list[str]
 ) -> None:

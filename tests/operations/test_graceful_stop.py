@@ -205,20 +205,22 @@ def test_a_new_api_may_take_over_while_the_old_one_still_has_a_client_that_waits
     clients.send("POST", "/users/", {**JOHN, "email": address()})
     old, worker = roles.running["api"], roles.running["command worker"]
     worker.suspend()
-    eventually(lambda: not asked(old))
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(clients.send, "POST", "/users/", {**JOHN, "email": address()}, Prefer="wait=30")
-        eventually(lambda: asked(old))
-        clients.start()
-        goes_on(lambda: len(clients.accepted))
-        old.terminate()
-        eventually(lambda: clients.unanswered)
-        roles.start("api")
-        goes_on(lambda: len(clients.accepted))
-        assert old.poll() is None
-        assert old.wait(STOPS_WITHIN) == 0
-        waiting.result(1)
-    worker.resume()
+    try:
+        eventually(lambda: not asked(old))
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(clients.send, "POST", "/users/", {**JOHN, "email": address()}, Prefer="wait=30")
+            eventually(lambda: asked(old))
+            clients.start()
+            goes_on(lambda: len(clients.accepted))
+            old.terminate()
+            eventually(lambda: clients.unanswered)
+            roles.start("api")
+            goes_on(lambda: len(clients.accepted))
+            assert old.poll() is None
+            assert old.wait(STOPS_WITHIN) == 0
+            waiting.result(1)
+    finally:
+        worker.resume()
     all_is_done_once(clients)
 
 

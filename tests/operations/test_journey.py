@@ -197,10 +197,10 @@ def test_data_survives_a_restart(running: Service, request: pytest.FixtureReques
 
 def test_three_command_workers_and_two_projection_workers_keep_every_promise(many: Service) -> None:
     before, locations, users, addresses = last(many), [], [], [[new_email() for _ in range(5)] for _ in range(30)]
-    for its in addresses:
+    for new in addresses:
         locations.append(post(many))
         users.append(many.http.get(locations[-1]).json()["links"]["user"])
-        locations += [many.http.put(users[-1], json={"email": each}).headers["location"] for each in its]
+        locations += [many.http.put(users[-1], json={"email": each}).headers["location"] for each in new]
     for location in locations:
         handled(many, location)
     events = many.http.get("/events/", params={"after": before, "limit": 1000}).json()

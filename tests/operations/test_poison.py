@@ -1,15 +1,15 @@
 """Rules and a projection with bugs, in the running service: each harms what it is about, and nothing else."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.command_line import cqrs
-from tests.support.service import Service, eventually
-from tests.support.stores import JOHN
+import pytest
 
-Start = Callable[..., Service]
+from tests.support.command_line import cqrs
+from tests.support.service import Service, eventually, up
+from tests.support.stores import JOHN
 
 BUGS = {"PYTHONPATH": str(Path(__file__).parents[1] / "support" / "poison")}
 
@@ -24,19 +24,47 @@ HANGING = 5
 """Commands besides."""
 
 
-def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_minute(service: Start) -> None:
-    running = service(**BUGS).ready()
-    for name in [*KINDS, "other"]:
-        running.http.post("/users/", json={**JOHN, "email": f"{name}.first@example.com"})
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with bugs, which is empty when the first test has it."""
+    with up(tmp_path_factory.mktemp("poison") / "data", **BUGS) as running:
+        yield running
+
+
+def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once_it_can(running: Service) -> None:
+    for name in ("a", "unapplicable", "b"):
+        running.http.post("/users/", json={**JOHN, "email": f"{name}@example.com"})
+    stopped = {"position": 1, "lag": 2, "paused": False, "stopped": {"event": 2, "error": "ZeroDivisionError: a bug"}}
+    eventually(lambda: running.http.get("/readyz").json()["projections"]["users"] == stopped)
+    assert running.http.get("/readyz").json()["status"] == "degraded"
+    assert [user["user_id"] for user in running.http.get("/users/").json()] == [1]
+    assert "stopped by event 2: ZeroDivisionError: a bug" in cqrs(running.settings, "projections", "status", code=1)
+    running.kill("projection-worker")
+    (running.data_dir / "mended").touch()
+    eventually(lambda: [user["user_id"] for user in running.http.get("/users/").json()] == [1, 2, 3])
+    assert running.answers("/readyz")
+    assert running.log.read_text().count("stops before an event projection=users position=2") == 1
+    assert json.loads(cqrs(running.settings, "projections", "status", "--json"))["users"] == {
+        "position": 3,
+        "lag": 0,
+        "paused": False,
+        "stopped": None,
+    }
+    (running.data_dir / "mended").unlink()
+
+
+def test_p8_a_rule_that_raises_exits_or_hangs_fails_its_command_alone_within_a_minute(running: Service) -> None:
+    first = [{**JOHN, "email": f"{name}.first@example.com"} for name in [*KINDS, "other"]]
+    *users, another = [running.http.post("/users/", json=each).json()["user_id"] for each in first]
     worker = running.role("command-worker")
     assert worker
     worker.suspend()  # so that all that follow are in one transaction
     bad, behind = [], []
-    for user_id, kind in enumerate(KINDS, 1):
+    for user_id, kind in zip(users, KINDS, strict=True):
         bad.append(change(running, user_id, f"{kind}@example.com"))
         behind.append(change(running, user_id, f"{kind}.behind@example.com"))
     hanging = [running.http.post("/users/", json={**JOHN, "email": f"hangs@{n}.example.com"}) for n in range(HANGING)]
-    other = change(running, len(KINDS) + 1, "other@example.com")
+    other = change(running, another, "other@example.com")
     worker.resume()
     eventually(lambda: shown(running, other)["status"] == "succeeded", within=40)
     assert {shown(running, path)["status"] for path in bad} == {"accepted"}
@@ -68,28 +96,6 @@ def list_show_and_retry(running: Service, bad: list[str]) -> None:
     assert shown(running, bad[3])["version"] == 3
     assert "only what failed is retried" in cqrs(running.settings, "commands", "retry", ids[3], code=1)
     assert "no command x was accepted" in cqrs(running.settings, "commands", "show", "x", code=1)
-
-
-def test_p6_a_projection_stops_before_an_event_it_can_not_apply_and_goes_on_once_it_can(service: Start) -> None:
-    running = service(**BUGS).ready()
-    for name in ("a", "unapplicable", "b"):
-        running.http.post("/users/", json={**JOHN, "email": f"{name}@example.com"})
-    stopped = {"position": 1, "lag": 2, "paused": False, "stopped": {"event": 2, "error": "ZeroDivisionError: a bug"}}
-    eventually(lambda: running.http.get("/readyz").json()["projections"]["users"] == stopped)
-    assert running.http.get("/readyz").json()["status"] == "degraded"
-    assert [user["user_id"] for user in running.http.get("/users/").json()] == [1]
-    assert "stopped by event 2: ZeroDivisionError: a bug" in cqrs(running.settings, "projections", "status", code=1)
-    running.kill("projection-worker")
-    (running.data_dir / "mended").touch()
-    eventually(lambda: [user["user_id"] for user in running.http.get("/users/").json()] == [1, 2, 3])
-    assert running.answers("/readyz")
-    assert running.log.read_text().count("stops before an event projection=users position=2") == 1
-    assert json.loads(cqrs(running.settings, "projections", "status", "--json"))["users"] == {
-        "position": 3,
-        "lag": 0,
-        "paused": False,
-        "stopped": None,
-    }
 
 
 def change(running: Service, user_id: int, email: str) -> str:

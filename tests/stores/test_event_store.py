@@ -239,6 +239,7 @@ def race(url: str, racer: int) -> None:
     engine.dispose()
 
 
+@pytest.mark.processes
 def test_racing_processes_get_every_position_and_version_once_with_none_missing(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     racers = [context.Process(target=race, args=(url, racer)) for racer in range(RACERS)]

@@ -129,6 +129,7 @@ def race(url: str, racer: int) -> None:
     engine.dispose()
 
 
+@pytest.mark.processes
 def test_racing_api_processes_give_every_number_once_and_every_key_one_command(stores: Stores) -> None:
     context = multiprocessing.get_context("spawn")
     racers = [context.Process(target=race, args=(stores.settings.inbox, racer)) for racer in range(RACERS)]

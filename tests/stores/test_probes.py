@@ -84,6 +84,7 @@ def test_a_database_that_is_read_only_is_trouble_of_all_that_is_in_it(stores: St
     assert troubles(stores) == dict.fromkeys(("inbox", "event_store", "read_model"), "read-only")
 
 
+@pytest.mark.processes
 def test_a_server_in_recovery_is_trouble_of_all_that_is_in_it() -> None:
     server = Postgres()
     try:

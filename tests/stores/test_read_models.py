@@ -265,6 +265,7 @@ def test_threads_that_hang_keep_nobody_who_stops(stores: Stores, monkeypatch: py
         goes_on.set()
 
 
+@pytest.mark.processes
 @pytest.mark.sqlite_only
 def test_the_api_answers_from_the_databases_that_are_there(stores: Stores, tmp_path: Path) -> None:
     happen(stores, 3)

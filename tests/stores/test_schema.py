@@ -194,6 +194,7 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
     assert rows(settings.event_store, "SELECT value FROM unique_keys") == [("a@example.com",)]
 
 
+@pytest.mark.processes
 @pytest.mark.both_engines
 def test_several_may_start_at_once(settings: Settings, another: Settings) -> None:
     processes = [begin_init(settings) for _ in range(3)]
@@ -249,6 +250,7 @@ def test_init_refuses_a_newer_schema_and_changes_nothing(settings: Settings) -> 
     assert rows(settings.inbox, "SELECT * FROM inbox_schema") == [("9999",)]
 
 
+@pytest.mark.processes
 @pytest.mark.both_engines
 @pytest.mark.parametrize(
     ("role", "store", "revision"),
@@ -287,6 +289,7 @@ def away(url: str) -> Iterator[None]:
         connection.execute(f'ALTER DATABASE "{name}_away" RENAME TO "{name}"')
 
 
+@pytest.mark.processes
 @pytest.mark.both_engines
 @pytest.mark.parametrize("role", [API, WORKER], ids=["api", "worker"])
 def test_p8_a_role_starts_without_a_store_and_refuses_it_once_it_can_be_asked(

@@ -133,6 +133,7 @@ def test_init_refuses_a_log_that_this_version_can_not_read(stores: Stores) -> No
     assert cqrs(stores.settings, "init", code=1) == f"cqrs: {UNKNOWN}; {NEWER}\n"
 
 
+@pytest.mark.processes
 @pytest.mark.both_engines
 def test_a_worker_refuses_it_too_and_the_api_goes_on(stores: Stores) -> None:
     record(stores.settings, *newer(3))

@@ -148,6 +148,7 @@ def test_a_file_that_has_the_tables_of_others_too_is_as_good(stores: Stores) -> 
     assert wrong(stores.settings, of="users") is None
 
 
+@pytest.mark.processes
 @pytest.mark.both_engines
 def test_a_role_says_what_to_do_and_ends(stores: Stores) -> None:
     change(stores.settings, *CHANGES["a column less"])

@@ -159,6 +159,7 @@ def test_one_that_hangs_ends_its_worker_and_leaves_where(stores: Stores, monkeyp
     assert (ends(stores), tries(stores)) == ({1: "succeeded"}, {2: 1})
 
 
+@pytest.mark.processes
 def test_one_that_hangs_ends_a_worker_that_is_process_1_of_a_container(tmp_path: Path) -> None:
     in_container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
     if (

@@ -91,7 +91,7 @@ class Service:
 @contextlib.contextmanager
 def up(data_dir: Path, *arguments: str, **environment: str) -> Iterator[Service]:
     """A running `cqrs up`, ready for commands."""
-    service = Service(data_dir, *arguments, **environment)
+    service = Service(data_dir, *arguments, port=None, **environment)
     try:
         yield service.ready()
     finally:

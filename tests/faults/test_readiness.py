@@ -18,27 +18,8 @@ from shared.database.probes import LOCK_WITHIN
 from shared.settings import Settings
 from shared.stores.backlog import OVERDUE_AFTER
 from tests.support.command_line import cqrs, told
-from tests.support.service import Service, eventually, free_port
+from tests.support.service import Service, eventually
 from tests.support.trouble import goes_all_the_way, locked, new_email
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("redis")
-    server = ValkeyServer(port=free_port(), data_dir=folder, persist=True, save="", appendonly="no")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def running(redis: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all the trouble."""
-    service = Service(tmp_path_factory.mktemp("service") / "data", CQRS_REDIS_URL=redis.connection_url)
-    try:
-        yield service.ready()
-    finally:
-        service.stop()
 
 
 def key(running: Service, name: str) -> str:
