@@ -14,19 +14,19 @@ up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 
 FAST := tests/stores tests/unit tests/domain
 
-test: .venv/dev ## Run the tests, in five minutes; the slow folders begin
+test: .venv/dev ## Run the tests, in 5 minutes
 	@.venv/bin/python $(PYTEST) -m "not long" tests/faults tests/operations tests/api tests/project $(FAST)
 
-test-fast: .venv/dev ## Run the tests that start no process and no server, in 20 seconds
+test-fast: .venv/dev ## Run those that start no process and no server, in 20 seconds
 	@.venv/bin/python $(PYTEST) -m "not postgresql and not processes" $(FAST)
 
-test-faults: .venv/dev ## Run the tests under faults, with all the time that faults may take, in ten minutes
+test-faults: .venv/dev ## Run those under faults, with all the time that faults may take, in 10 minutes
 	@LONG=1 .venv/bin/python $(PYTEST) tests/faults
 
-test-containers: .venv/dev ## Run the tests of the containers and of HAProxy, as far as they are here
+test-containers: .venv/dev ## Run those of the containers and of HAProxy, as far as these are here
 	@.venv/bin/python $(PYTEST) tests/containers
 
-test-pythons: .venv/dev ## Run tests on every other Python: python3.X on the PATH, or one of pyenv's
+test-pythons: .venv/dev ## Run those without a service on every other Python: python3.X on the PATH, or one of pyenv's
 	@.ci/pythons $(PYTEST) tests/operations/test_refusals.py $(FAST)
 
 storm: .venv/dev ## Kill and freeze processes 200 times under load, then account for every command; STORE=postgresql

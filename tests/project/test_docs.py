@@ -86,6 +86,13 @@ def test_a_decision_says_why_and_what_it_costs_and_is_in_the_index(page: Path) -
     assert f"| {int(page.name[:4])} | [{title}]({page.name}) |" in (DECISIONS / "README.md").read_text()
 
 
+def test_contributing_names_every_verb_of_make_and_every_folder_of_tests() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
+    folders = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert not [each for each in {f"make {verb}" for verb in verbs} | folders if f"`{each}`" not in text]
+
+
 def test_every_promise_of_the_readme_has_tests_of_its_name() -> None:
     promises = re.findall(r"^\| \*\*P(\d+) ", (ROOT / "README.md").read_text(), re.MULTILINE)
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
