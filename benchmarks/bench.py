@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import chart, growth, measures, report, rounds, scaling, scaling_shown
-from benchmarks.bounds import Measure, broken
-from benchmarks.journey import Wrong
-from benchmarks.rounds import Figures, Say
-from benchmarks.scale import FULL, QUICK
+from benchmarks.load.connections import Wrong
+from benchmarks.measures import beside, growth, scaling, serving
+from benchmarks.measures.bounds import Figures, Measure, Say, broken
+from benchmarks.shown import chart, report
+from benchmarks.shown import scaling as scaling_shown
 
 HERE = Path(__file__).parent
 
@@ -26,6 +26,8 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 class What(StrEnum):
+    """What can be measured."""
+
     full = "full"
     quick = "quick"
     growth = "growth"
@@ -33,8 +35,8 @@ class What(StrEnum):
 
 
 RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
-    What.full: (measures.MEASURES, partial(rounds.run, FULL)),
-    What.quick: (measures.MEASURES, partial(rounds.run, QUICK)),
+    What.full: (beside.MEASURES, partial(beside.run, serving.FULL)),
+    What.quick: (beside.MEASURES, partial(beside.run, serving.QUICK)),
     What.growth: (growth.MEASURES, growth.run),
     What.scaling: (scaling.MEASURES, scaling.run),
 }
@@ -53,10 +55,10 @@ def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
     circumstances = f"{report.machine()}. Load average before: {load:.1f}. It took {time.perf_counter() - began:.0f} s."
     console.print(report.table(asked, figures), circumstances)
     if what is What.full:
-        report.write(HERE / "results.md", "How fast it is", asked, figures, circumstances, measures.NOTES)
+        report.write(HERE / "results.md", asked, figures, circumstances)
         chart.write(HERE / "results.svg", asked, figures)
     if what is What.growth:
-        report.write(HERE / "growth.md", "How cost grows", asked, figures, circumstances, growth.NOTES)
+        report.write(HERE / "growth.md", asked, figures, circumstances)
     if what is What.scaling:
         scaling_shown.write(HERE / "scaling.md", figures, circumstances)
         scaling_shown.draw(HERE / "scaling.svg", figures)

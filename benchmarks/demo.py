@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import checks
-from benchmarks.journey import Run, Wrong, percentiles
-from benchmarks.load import Connections
-from benchmarks.people import Person, invent
+from benchmarks.load import checks
+from benchmarks.load.connections import Connections, Wrong
+from benchmarks.load.journey import Run, percentiles
+from benchmarks.load.people import Person, invent
 from shared.settings import Settings
 
 console = Console(highlight=False, soft_wrap=True)
@@ -38,7 +38,7 @@ def main(
 async def _demo(url: str, people: list[Person], at_once: int) -> None:
     address = urlsplit(url)
     async with Connections(address.hostname or "", address.port or 80) as connections:
-        run = Run(connections, people, at_once=at_once)
+        run = Run(connections, people, at_once)
         await asyncio.gather(run.go(), _watch(run))
         async for what, found in checks.holding(run):
             console.print(f"[green]✓[/] {what}: {found}")

@@ -5,6 +5,7 @@ has no setting for it; since our read model is NORMAL, its projection is measure
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 from eventsourcing.application import Application
 from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import Aggregate, event
-from eventsourcing.persistence import Tracking
+from eventsourcing.persistence import Notification, Tracking
 from eventsourcing.projection import Projection
 from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
 
@@ -21,6 +22,8 @@ PAGE = 1000
 
 
 class User(Aggregate):
+    """The aggregate."""
+
     class Created(Aggregate.Created):
         first_name: str
         last_name: str
@@ -52,6 +55,8 @@ class Users(SQLiteTrackingRecorder):
 
 
 class UsersProjection(Projection[Users]):
+    """The projection: one event, one transaction."""
+
     @singledispatchmethod
     def process_event(self, _: Any, tracking: Tracking) -> None:
         self.view.insert_tracking(tracking)
@@ -78,40 +83,31 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
 
 
 def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
-    """What is done with a log of so many events."""
+    """Events read and projected a second, of a log of so many."""
     app = _filled(folder, count)
     return {
-        "read": read(app),
-        "rebuild": rebuild(app, Users(_datastore(folder / "view"))),
-        "rebuild NORMAL": rebuild(app, Users(_datastore(folder / "normal-view", normal=True))),
+        "read": _read(app, app.mapper.to_domain_event),
+        "rebuild": _rebuild(app, Users(_datastore(folder / "view"))),
+        "rebuild NORMAL": _rebuild(app, Users(_datastore(folder / "normal-view", normal=True))),
     }
 
 
-def read(app: Application[UUID]) -> float:
-    """Events read a second, as domain events."""
+def _read(app: Application[UUID], do: Callable[[Notification], object]) -> float:
+    """Events a second, as its ProjectionRunner reads: it needs a subscription, and the SQLite recorder has none."""
     began = time.perf_counter()
     seen = 0
     while page := app.recorder.select_notifications(seen + 1, PAGE):
         for notification in page:
-            app.mapper.to_domain_event(notification)
+            do(notification)
         seen = page[-1].id
     return seen / (time.perf_counter() - began)
 
 
-def rebuild(app: Application[UUID], view: Users) -> float:
-    """Events projected a second into a view that is empty.
-
-    As its ProjectionRunner does, which needs a subscription, and the SQLite recorder has none.
-    """
+def _rebuild(app: Application[UUID], view: Users) -> float:
+    """Events projected a second into a view that is empty."""
     view.create_table()
-    projection = UsersProjection(view)
-    began = time.perf_counter()
-    seen = 0
-    while page := app.recorder.select_notifications(seen + 1, PAGE):
-        for notification in page:
-            projection.process_event(app.mapper.to_domain_event(notification), Tracking(app.name, notification.id))
-        seen = page[-1].id
-    return seen / (time.perf_counter() - began)
+    project, decode = UsersProjection(view).process_event, app.mapper.to_domain_event
+    return _read(app, lambda each: project(decode(each), Tracking(app.name, each.id)))
 
 
 def _application(folder: Path) -> Application[UUID]:

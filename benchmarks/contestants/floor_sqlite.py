@@ -29,7 +29,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
 
 
 def _rows(file: Path) -> dict[str, list[Any]]:
-    """By the statement that inserts them. Each event was the first of its stream, so every table has as many."""
+    """The rows by the statement that inserts them. Each event was its stream's first, so every table has as many."""
     store = sqlite3.connect(file)
     found = {}
     for table in event_store.metadata.tables:

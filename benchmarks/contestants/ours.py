@@ -2,13 +2,13 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
-from benchmarks.fill import fill
+from benchmarks.contestants.fill import fill
 from cli.stores.init import init
 from shared import tuning
 from shared.database import engines, sqlite
@@ -30,11 +30,11 @@ BATCH = 500
 """Commands accepted at a time."""
 
 
-def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
-    """What is done with a log of so many events."""
-    settings = empty(folder)
-    fill(settings, count)
-    return {"read": read(settings), "rebuild": rebuild(settings)}
+def empty(folder: Path, **urls: Any) -> Settings:
+    """The settings of an empty service in this folder."""
+    settings = Settings(data_dir=folder, _env_file=None, **urls)
+    init(settings)
+    return settings
 
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
@@ -47,6 +47,16 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
         with store.begin() as connection:
             event_store.append(connection, *appends[start : start + together])
     return {f"append {together}": count / (time.perf_counter() - began)}
+
+
+def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
+    """Events read and projected a second, of a log of so many."""
+    settings = empty(folder)
+    fill(settings, count)
+    rate = read(settings)
+    sqlite.path_of(settings.read_model_of("users")).unlink()
+    init(settings)
+    return {"read": rate, "rebuild": project(settings)}
 
 
 def read(settings: Settings) -> float:
@@ -63,24 +73,11 @@ def read(settings: Settings) -> float:
     return seen / (time.perf_counter() - began)
 
 
-def rebuild(settings: Settings) -> float:
-    """Events projected a second into a read model that is empty."""
-    sqlite.path_of(settings.read_model_of("users")).unlink()
-    init(settings)
-    return project(settings)
-
-
 def project(settings: Settings) -> float:
     """Events projected a second to users of whom there are none yet."""
-    log, read_model = (
-        engines.reader(settings.event_store),
-        engines.writer(settings.read_model_of("users"), lock="users", durable=False),
-    )
-    tuning.collect_less()
-    began = time.perf_counter()
-    while runner.catch_up(log, read_model, users):
-        pass
-    seconds = time.perf_counter() - began
+    log = engines.reader(settings.event_store)
+    read_model = engines.writer(settings.read_model_of("users"), lock="users", durable=False)
+    seconds = _until_done(lambda: runner.catch_up(log, read_model, users))
     with read_model.connect() as connection:
         return checkpoints.position_of(connection, "users") / seconds
 
@@ -89,24 +86,19 @@ def handle(folder: Path, count: int) -> dict[str, float]:
     """Commands handled a second, of a backlog of so many."""
     settings = empty(folder)
     accept_mixed(settings, count)
-    handler = handler_of(settings, writer_of(settings))
-    tuning.collect_less()
-    began = time.perf_counter()
-    while handler.handle():
-        pass
-    seconds = time.perf_counter() - began
+    seconds = _until_done(handler_of(settings, writer_of(settings)).handle)
     check_handled(settings, count)
     return {"handle": count / seconds}
 
 
 def accept_mixed(settings: Settings, count: int) -> None:
-    """Two creates, then a change to one of those before; and again."""
+    """Accept two creates, then a change to one of those before; and again."""
     _accept(engines.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
 
 
 def check_handled(settings: Settings, count: int) -> None:
-    """Each of so many commands appends one event."""
-    with engines.reading(settings.event_store) as connection:
+    """Look whether each of so many commands appended one event."""
+    with engines.reader(settings.event_store).connect() as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
 
@@ -132,13 +124,22 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
 
 
 def writer_of(settings: Settings, *, waits: bool = True) -> Engine:
-    """Of the event store."""
+    """A writer of the event store."""
     return engines.writer(settings.event_store, lock=event_store.LOCK, waits=waits)
 
 
 def handler_of(settings: Settings, store: Engine) -> CommandHandler:
-    """As of a worker that has just started."""
+    """The handler of a worker that has just started."""
     return CommandHandler(engines.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
+
+
+def _until_done(turn: Callable[[], object]) -> float:
+    """The seconds until a turn finds nothing left to do."""
+    tuning.collect_less()
+    began = time.perf_counter()
+    while turn():
+        pass
+    return time.perf_counter() - began
 
 
 def _accept(inbox_: Engine, commands: Sequence[Submission]) -> None:
@@ -165,10 +166,3 @@ def _created(number: int) -> NewEvent:
 
 def _person(number: int) -> dict[str, str]:
     return {"first_name": "Zoë", "last_name": "Müller-Lüdenscheidt", "email": f"person{number}@example.com"}
-
-
-def empty(folder: Path, **urls: Any) -> Settings:
-    """Of an empty service in this folder."""
-    settings = Settings(data_dir=folder, _env_file=None, **urls)
-    init(settings)
-    return settings

@@ -13,7 +13,7 @@ import pysqlite3.dbapi2 as sqlite3
 import pytest
 from pydantic_core import to_json
 
-from benchmarks.load import Connections, Reply
+from benchmarks.load.connections import Connections, Reply
 from shared.settings import Settings
 from tests.faults.storm import evidence
 from tests.faults.storm.case import WORDS

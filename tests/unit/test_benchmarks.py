@@ -12,12 +12,14 @@ import typer
 from rich.console import Console
 from sqlalchemy import Engine
 
-from benchmarks import bench, chart, growth, measures, report, scaled, scaling, scaling_shown
-from benchmarks.bounds import Bound, Measure, broken, verdicts
-from benchmarks.fill import fill
-from benchmarks.journey import Wrong
-from benchmarks.pour import pour
-from benchmarks.rounds import Figures
+from benchmarks import bench
+from benchmarks.contestants.fill import fill
+from benchmarks.contestants.services import ROLES
+from benchmarks.load.connections import Wrong, pour
+from benchmarks.measures import beside, growth, scaling
+from benchmarks.measures.bounds import Bound, Figures, Measure, broken, verdicts
+from benchmarks.shown import chart, report
+from benchmarks.shown import scaling as scaling_shown
 from cli.stores.init import init
 from shared.database import engines, sqlite
 from shared.decider import UniqueKey
@@ -63,14 +65,15 @@ def test_a_ratio_is_that_of_each_round_so_that_a_slow_round_slows_both() -> None
     assert [verdict.reached for verdict in verdicts(FAST, figures)] == [20]
 
 
-@pytest.mark.parametrize("asked", [measures.MEASURES, growth.MEASURES, scaling.MEASURES])
+@pytest.mark.parametrize("asked", [beside.MEASURES, growth.MEASURES, scaling.MEASURES])
 def test_the_report_has_a_row_for_every_measure_on_the_terminal_and_as_a_file(
     asked: Sequence[Measure], tmp_path: Path
 ) -> None:
     figures = _some(asked)
+    assert {len(row) for row in report.rows(asked, figures)} == {len(report.HEADINGS)}
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(report.table(asked, figures))
-    report.write(tmp_path / "results.md", "How fast it is", asked, figures, report.machine())
+    report.write(tmp_path / "results.md", asked, figures, report.machine())
     for shown in (console.export_text(), (tmp_path / "results.md").read_text()):
         assert [measure.what for measure in asked if measure.what not in shown] == []
 
@@ -78,16 +81,16 @@ def test_the_report_has_a_row_for_every_measure_on_the_terminal_and_as_a_file(
 def test_the_chart_of_the_same_figures_is_the_same(tmp_path: Path) -> None:
     drawn = []
     for name in ("one.svg", "two.svg"):
-        chart.write(tmp_path / name, measures.MEASURES, _some(measures.MEASURES))
+        chart.write(tmp_path / name, beside.MEASURES, _some(beside.MEASURES))
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
 
 
 def test_what_more_processes_give_is_shown_for_each_number_of_them(tmp_path: Path) -> None:
-    roles = {role: [0.25] for role in (*scaled.ROLES, scaled.REST, scaling_shown.CLIENT)}
+    roles = {role: [0.25] for role in (*ROLES, scaling_shown.CLIENT)}
     figures: Figures = defaultdict(lambda: {"ours": [1000.0, 2000.0], scaling.ONE: [1000.0, 4000.0]})
     for engine, apis, workers in itertools.product(scaling.ENGINES, scaling.APIS, scaling.WORKERS):
-        figures[scaling.cpu(engine, apis, workers)] = roles
+        figures[scaling.key(engine, apis, workers, "CPU")] = roles
     scaling_shown.write(tmp_path / "scaling.md", figures, "A machine.")
     written = (tmp_path / "scaling.md").read_text()
     assert written.count("| 0.75 |") == 4  # the ratio of most to one, in each round

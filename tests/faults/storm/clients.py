@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import Connections
+from benchmarks.load.connections import Connections
 from tests.faults.storm.ledger import WAIT, Ledger, Request, problem_of
 from tests.faults.storm.sender import Sender
 

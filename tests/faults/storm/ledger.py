@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import Reply
+from benchmarks.load.connections import Reply
 
 WAIT = "wait=2"
 

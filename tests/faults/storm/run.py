@@ -11,7 +11,7 @@ from functools import partial
 import psutil
 from sqlalchemy.exc import DBAPIError
 
-from benchmarks.load import Connections, each
+from benchmarks.load.connections import Connections, each
 from shared.settings import Settings
 from tests.faults.storm import evidence
 from tests.faults.storm.clients import CLIENTS, Client, World

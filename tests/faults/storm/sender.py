@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.load import Connections, Reply
+from benchmarks.load.connections import Connections, Reply
 from tests.faults.storm.ledger import Ledger, Request
 
 GIVE_UP = 90.0

@@ -1,4 +1,4 @@
-"""What is asked of a contestant over HTTP, and how long that takes."""
+"""The traffic that is sent to a contestant over HTTP, and how long it takes."""
 
 import asyncio
 import gc
@@ -8,11 +8,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Iterable, Iterator
 
-from benchmarks.journey import VISIBLE_WITHIN, Wrong
-from benchmarks.load import Reply, each
-from benchmarks.people import Person
-from benchmarks.pour import pour
-from benchmarks.service import Service
+from benchmarks.contestants.service import Service
+from benchmarks.load.connections import Reply, Wrong, each, pour
+from benchmarks.load.journey import VISIBLE_WITHIN, WAIT
+from benchmarks.load.people import Person
 
 AT_ONCE, READERS = 64, 32
 """Connections."""
@@ -26,24 +25,26 @@ POLL = 0.001
 SAMPLE = 10
 """At a steady rate, one request in so many waits until it is visible."""
 
-WAIT = {"Prefer": "wait=30"}
-
 Request = tuple[str, str, bytes]
 
 
 class Traffic:
-    """Sends people to one service, and changes the addresses of the first of them."""
+    """Sends people to one service, and changes the addresses of the first of them. `people` must be enough."""
 
     def __init__(self, service: Service, people: Iterable[Person]) -> None:
-        """`people` must be enough."""
         self.service = service
         self.sent = 0
         self.users: list[str] = []
-        self._mark = secrets.token_hex(4)
-        self._creates = (_create(person) for person in people)
-        self._changes = (_change(self.users[n % WARM], f"moved{n}.{self._mark}") for n in itertools.count())
+        mark = secrets.token_hex(4)
+        self._creates = (_request("POST", "/users/", person.body()) for person in people)
+        self._changes = (
+            _request("PUT", f"/users/{self.users[n % WARM]}", {"email": f"moved{n}.{mark}@example.com"})
+            for n in itertools.count()
+        )
 
     async def warm_up(self) -> None:
+        """Create the users to whom changes go."""
+
         async def create(request: Request) -> None:
             self.users.append(_user_id(await self._send(request)))
 
@@ -132,13 +133,8 @@ async def _timed(what: Awaitable[object]) -> float:
     return time.perf_counter() - began
 
 
-def _create(person: Person) -> Request:
-    body = {"first_name": person.first_name, "last_name": person.last_name, "email": person.email}
-    return "POST", "/users/", json.dumps(body, ensure_ascii=False).encode()
-
-
-def _change(user_id: str, mailbox: str) -> Request:
-    return "PUT", f"/users/{user_id}", json.dumps({"email": f"{mailbox}@example.com"}).encode()
+def _request(method: str, path: str, body: dict[str, str]) -> Request:
+    return method, path, json.dumps(body, ensure_ascii=False).encode()
 
 
 def _user_id(reply: Reply) -> str:

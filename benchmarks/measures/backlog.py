@@ -16,7 +16,7 @@ from shared.settings import Settings
 from workers.handling.handler import TAKEN_REST_SECONDS, CommandHandler
 
 WITHIN = 60.0
-"""Seconds for all to be there, and to an end."""
+"""Seconds for all workers to be there, and for all to be handled."""
 
 
 class Rates(NamedTuple):
@@ -28,43 +28,30 @@ class Rates(NamedTuple):
     projected: float
 
 
-class Worked(NamedTuple):
-    """By one of the workers; times are `time.monotonic`'s, which processes have in common."""
-
-    began: float
-    ended: float
-    locked: float
-    """Seconds for which it held the log's lock."""
-
-
 def handle(folder: Path, urls: Mapping[str, str], count: int, workers: int) -> Rates:
-    """So many commands are accepted, then handled, then projected, each as fast as it goes."""
+    """Accept so many commands, then handle them, then project them, each as fast as it goes."""
     settings = ours.empty(folder, **urls)
     began = time.monotonic()
     ours.accept_mixed(settings, count)
     accepting = time.monotonic() - began
-    worked = _together(settings, workers)
-    ours.check_handled(settings, count)
-    handling = max(each.ended for each in worked) - min(each.began for each in worked)
-    locked = sum(each.locked for each in worked) / handling
-    return Rates(count / accepting, count / handling, locked, ours.project(settings))
-
-
-def _together(settings: Settings, workers: int) -> list[Worked]:
-    """They begin when all are there."""
     spawn = multiprocessing.get_context("spawn")
     together, queue = spawn.Barrier(workers), spawn.Queue()
     processes = [spawn.Process(target=_work, args=(settings, together, queue), daemon=True) for _ in range(workers)]
     for process in processes:
         process.start()
-    worked: list[Worked] = [queue.get(timeout=WITHIN) for _ in processes]
+    begins, ends, locks = zip(*(queue.get(timeout=WITHIN) for _ in processes), strict=True)
     for process in processes:
         process.join()
-    return worked
+    ours.check_handled(settings, count)
+    handling = max(ends) - min(begins)
+    return Rates(count / accepting, count / handling, sum(locks) / handling, ours.project(settings))
 
 
 def _work(settings: Settings, together: Any, queue: Any) -> None:
-    """Until nothing is left."""
+    """Handle until nothing is left, and tell when it began and ended, and for how long it held the log's lock.
+
+    Times are `time.monotonic`'s, which processes have in common.
+    """
     logging.disable(logging.INFO)
     store = ours.writer_of(settings, waits=False)
     handler = ours.handler_of(settings, store)
@@ -74,11 +61,11 @@ def _work(settings: Settings, together: Any, queue: Any) -> None:
     began = time.monotonic()
     while _handle(handler):
         pass
-    queue.put(Worked(began, time.monotonic(), sum(locked)))
+    queue.put((began, time.monotonic(), sum(locked)))
 
 
 def _handle(handler: CommandHandler) -> bool:
-    """As a command worker does."""
+    """One turn, as a command worker takes it."""
     try:
         return handler.handle() > 0
     except Taken:

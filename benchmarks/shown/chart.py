@@ -8,14 +8,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.bounds import Measure, verdicts
-from benchmarks.rounds import Figures
+from benchmarks.measures.bounds import Figures, Measure, verdicts
 
 BAR, MUST, AIM, TEXT = "#4a8fd0", "#e0703a", "#4fa55c", "#858d97"
 """Colours that can be told from white and from black."""
 
 
 class Bar(NamedTuple):
+    """A ratio, and what it must and should be."""
+
     what: str
     ratio: float
     must: float
@@ -23,7 +24,7 @@ class Bar(NamedTuple):
 
 
 def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
-    """The same figures make the same file."""
+    """Draw the ratios. The same figures make the same file."""
     beside, share = bars(measures, figures)
     figure = drawing(0.42 * (len(beside) + len(share)) + 1.6)
     upper, lower = figure.subplots(2, 1, height_ratios=[len(beside), len(share)])
@@ -40,23 +41,25 @@ def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
 
 
 def drawing(height: float) -> Figure:
-    """So many inches high."""
+    """An empty picture, so many inches high."""
     mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "cqrs", "font.size": 10, "text.color": TEXT})
     return Figure(figsize=(9, height), layout="constrained")
 
 
 def save(figure: Figure, file: Path) -> None:
+    """Write it without a date, which would make each file another."""
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
 def plain(axes: Axes, title: str) -> None:
+    """Take away all but the title and the labels."""
     axes.set_title(title, loc="left", fontsize=10, color=TEXT)
     axes.tick_params(colors=TEXT, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
 
 
 def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list[Bar]]:
-    """Beside others, and of floors. Where less is better, a bar shows how many times less."""
+    """The bars beside others, and of floors. Where less is better, a bar shows how many times less."""
     beside: list[Bar] = []
     share: list[Bar] = []
     for measure in measures:
@@ -68,8 +71,7 @@ def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list
 
 
 def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
-    names = [bar.what for bar in bars]
-    drawn = axes.barh(names, [bar.ratio for bar in bars], height=0.55, color=BAR)
+    drawn = axes.barh([bar.what for bar in bars], [bar.ratio for bar in bars], height=0.55, color=BAR)
     axes.bar_label(drawn, [form.format(bar.ratio) for bar in bars], label_type="center", color="white")
     for row, bar in enumerate(bars):
         for limit, colour in ((bar.must, MUST), (bar.aim, AIM)):

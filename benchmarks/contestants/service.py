@@ -2,20 +2,21 @@
 
 import asyncio
 import math
+import multiprocessing
 import os
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import psutil
 
-from benchmarks.journey import Wrong
-from benchmarks.load import Connections
+from benchmarks.load.connections import Connections, Wrong
 
 DISK = "/var/tmp"
 """Not /tmp, which is memory on many systems: a durable write costs nothing there."""
@@ -23,11 +24,14 @@ DISK = "/var/tmp"
 START_WITHIN = STOP_WITHIN = 30.0
 """Seconds."""
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Service:
-    """Runs `commands`; a contestant says which, and how to tell what is visible."""
+    """The processes of a contestant; a subclass says which, and how to tell what is visible."""
 
     name: str
     host = "127.0.0.1"
@@ -52,12 +56,13 @@ class Service:
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        return {}
+        """The variables that they have besides this process's."""
+        return {"DATABASE_URL": f"sqlite:///{self.folder / 'naive.db'}"}
 
     async def visible(self, commands: int) -> float:
-        """Wait until so many commands in all are visible; tells when, by `time.perf_counter`.
+        """Wait until so many commands in all are visible, and tell when, by `time.perf_counter`.
 
-        What is answered is, unless a contestant knows better.
+        What is answered is visible, unless a contestant knows better.
         """
         return time.perf_counter()
 
@@ -75,6 +80,7 @@ class Service:
         self.stop()
 
     def processes(self) -> list[psutil.Process]:
+        """All that run, children included."""
         running = [process for process in self._processes if process.poll() is None]
         return [each for process in running for each in (process, *process.children(recursive=True))]
 
@@ -88,7 +94,7 @@ class Service:
         return math.fsum(process.memory_info().rss / 1e6 for process in self.processes())
 
     def stop(self) -> float:
-        """The seconds it takes. Raises Wrong if a process has to be killed."""
+        """Stop it, and tell the seconds that takes. Raises Wrong if a process has to be killed."""
         processes = self.processes()
         began = time.perf_counter()
         for process in reversed(self._processes):
@@ -104,8 +110,7 @@ class Service:
     async def _answering(self) -> None:
         while all(process.poll() is None for process in self._processes):
             with suppress(OSError):
-                reply = await self.connections.request("GET", self.ready_at)
-                if reply.status in (200, 404):
+                if (await self.connections.request("GET", self.ready_at)).status in (200, 404):
                     return
             if time.perf_counter() > self.started + START_WITHIN:
                 break
@@ -114,24 +119,31 @@ class Service:
 
     def _start(self, command: Sequence[str]) -> None:
         with self._log.open("ab") as log:
-            self._processes.append(
-                psutil.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
-            )
+            started = psutil.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+        self._processes.append(started)
 
 
 def uvicorn(app: str, port: int) -> list[str]:
-    """As the service itself is served."""
+    """The command that serves an app of this folder as the service itself is served."""
+    app = f"benchmarks.contestants.{app}"
     return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """On disk, for as long as it is needed."""
+    """A folder on disk, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="cqrs-bench-", dir=DISK) as path:
         yield Path(path)
 
 
+def alone(task: Callable[Concatenate[Path, P], T], *args: P.args, **more: P.kwargs) -> T:
+    """What the task returns, done in a process of its own, on a folder of its own."""
+    with folder() as where, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(task, where, *args, **more).result()
+
+
 def free_port(host: str) -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]

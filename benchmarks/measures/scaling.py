@@ -2,18 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import uvloop
 
-from benchmarks import backlog
-from benchmarks.bounds import OURS, Bound, Measure
-from benchmarks.people import Person, invent
-from benchmarks.rounds import Figures, Say
-from benchmarks.scaled import Scaled
-from benchmarks.service import folder
-from benchmarks.traffic import Traffic
+from benchmarks.contestants.service import folder
+from benchmarks.contestants.services import Scaled
+from benchmarks.load.people import Person, invent
+from benchmarks.load.traffic import Traffic
+from benchmarks.measures import backlog
+from benchmarks.measures.bounds import OURS, Bound, Figure, Figures, Measure, Say
 from tests.support.postgresql import Postgres
 
 ENGINES = "SQLite", "PostgreSQL"
@@ -36,21 +35,28 @@ STORES = "inbox_url", "event_store_url", "read_model_url"
 ONE = "1 worker"
 """What more of them are compared with, in the same round."""
 
-Figure = tuple[str, str, float]
-"""The measure's key, ours or what it is compared with, and what was measured."""
+
+def key(engine: str, *what: str | int) -> str:
+    """A measure's key, by what is measured.
+
+    The numbers of API processes and workers: commands a second; with `CPU`, each role's seconds a thousand commands.
+    `backlog` and the number of workers: commands a second; with `lock`, the share of the time the log is locked.
+    `accepted` or `projected`: commands or events a second.
+    """
+    return " ".join(map(str, (engine, *what)))
 
 
 def run(say: Say) -> Figures:
+    """Measure everything. Raises Wrong."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     people = invent(len(APIS) * COMMANDS + 1_000)
     postgres = Postgres(durable=True)
     try:
         postgres.start()
-        for number in range(1, ROUNDS + 1):
-            for engine in ENGINES:
-                for key, who, value in chain(_serve(engine, postgres, people), _handle(engine, postgres)):
-                    figures[key][who].append(value)
-                    say(f"round {number} of {ROUNDS}: {key}, {who}: {value:,.2f}")
+        for number, engine in product(range(1, ROUNDS + 1), ENGINES):
+            for measure, who, value in chain(_serve(engine, postgres, people), _handle(engine, postgres)):
+                figures[measure][who].append(value)
+                say(f"round {number} of {ROUNDS}: {measure}, {who}: {value:,.2f}")
     finally:
         postgres.remove()
     return figures
@@ -58,41 +64,12 @@ def run(say: Say) -> Figures:
 
 def _measures() -> Iterator[Measure]:
     for engine in ENGINES:
-        for apis in APIS:
-            for workers in WORKERS:
-                what = f"{engine}: {_count(apis, 'API process', 'es')}, {_count(workers, 'command worker', 's')}"
-                yield Measure(sustained(engine, apis, workers), what, "/s", _bounds(workers))
+        for apis, workers in product(APIS, WORKERS):
+            what = f"{engine}: {_count(apis, 'API process', 'es')}, {_count(workers, 'command worker', 's')}"
+            yield Measure(key(engine, apis, workers), what, "/s", _bounds(workers))
         for workers in WORKERS:
             what = f"{engine}: {_count(workers, 'command worker', 's')} alone, a backlog of {BACKLOG:,}"
-            yield Measure(handled(engine, workers), what, "/s", _bounds(workers))
-
-
-def sustained(engine: str, apis: int, workers: int) -> str:
-    return f"{engine} {apis} {workers}"
-
-
-def cpu(engine: str, apis: int, workers: int) -> str:
-    """Seconds a thousand commands, by role."""
-    return f"{sustained(engine, apis, workers)} CPU"
-
-
-def handled(engine: str, workers: int) -> str:
-    return f"{engine} backlog {workers}"
-
-
-def locked(engine: str, workers: int) -> str:
-    """The share of that time for which the log's lock is held."""
-    return f"{handled(engine, workers)} lock"
-
-
-def accepted(engine: str) -> str:
-    """By the inbox, a second."""
-    return f"{engine} accepted"
-
-
-def projected(engine: str) -> str:
-    """To the users, a second."""
-    return f"{engine} projected"
+            yield Measure(key(engine, "backlog", workers), what, "/s", _bounds(workers))
 
 
 def _serve(engine: str, postgres: Postgres, people: Sequence[Person]) -> Iterator[Figure]:
@@ -100,11 +77,11 @@ def _serve(engine: str, postgres: Postgres, people: Sequence[Person]) -> Iterato
     for workers in WORKERS:
         with folder() as where:
             for apis, rate, spent in uvloop.run(_at_full_load(where, workers, _urls(engine, postgres), people)):
-                yield sustained(engine, apis, workers), OURS, rate
+                yield key(engine, apis, workers), OURS, rate
                 if alone.setdefault(apis, rate) is not rate:
-                    yield sustained(engine, apis, workers), ONE, alone[apis]
+                    yield key(engine, apis, workers), ONE, alone[apis]
                 for role, seconds in spent.items():
-                    yield cpu(engine, apis, workers), role, seconds
+                    yield key(engine, apis, workers, "CPU"), role, seconds
 
 
 def _handle(engine: str, postgres: Postgres) -> Iterator[Figure]:
@@ -112,14 +89,14 @@ def _handle(engine: str, postgres: Postgres) -> Iterator[Figure]:
     for workers in WORKERS:
         with folder() as where:
             done = backlog.handle(where, _urls(engine, postgres), BACKLOG, workers)
-        yield handled(engine, workers), OURS, done.handled
+        yield key(engine, "backlog", workers), OURS, done.handled
         if alone:
-            yield handled(engine, workers), ONE, alone
+            yield key(engine, "backlog", workers), ONE, alone
         alone = alone or done.handled
-        yield locked(engine, workers), OURS, done.locked
+        yield key(engine, "backlog", workers, "lock"), OURS, done.locked
         if workers == 1:
-            yield accepted(engine), OURS, done.accepted
-            yield projected(engine), OURS, done.projected
+            yield key(engine, "accepted"), OURS, done.accepted
+            yield key(engine, "projected"), OURS, done.projected
 
 
 async def _at_full_load(
@@ -142,7 +119,7 @@ async def _at_full_load(
 
 
 def _urls(engine: str, postgres: Postgres) -> Mapping[str, str]:
-    """Of the stores; on PostgreSQL one database has all three. None: files in the data dir."""
+    """The stores' URLs; on PostgreSQL one database has all three. None: files in the data dir."""
     return dict.fromkeys(STORES, postgres.database()) if engine == "PostgreSQL" else {}
 
 
