@@ -1,4 +1,4 @@
-"""The way to the workers: Celery over Redis. A message only says that there is work; what it is stands in a store."""
+"""The bus: wakes workers by Celery over Redis. A message only says that there is work; the work stands in a store."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -27,13 +27,13 @@ COMMANDS = "commands"
 PROJECTIONS = "projections"
 
 BEAT = "beat"
-"""A key in the broker that lasts a few seconds longer than beat does."""
+"""The key in Redis that beat sets again and again; it lasts a few seconds longer than beat does."""
 
 HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
 
-STALE = 3.0
-"""Seconds that a consumer's overdue answer is waited for, before it connects anew: the broker's host may be gone."""
+STALE_SECONDS = 3.0
+"""How long a consumer waits for an overdue answer before it connects anew: Redis' host may be gone."""
 
 QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 
@@ -46,16 +46,16 @@ _ID = str(UUID(int=0))
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
 _TRY = f"{_SEND.removesuffix(' end')} else redis.call('LINSERT', KEYS[1], 'BEFORE', '', '') end"
-"""The same, and a write where none is due: nothing in a queue is empty, so nothing is inserted."""
+"""As `_SEND`, but it also writes if a message waits: no message is empty, so LINSERT finds none and inserts nothing."""
 
 log = logs.logger()
 
 
 class _Transport(Transport):
     def expected(self, queue: str) -> dict[str, Any] | None:
-        """Whatever stands in one of our queues wakes: it has no task, no time and no code of its own."""
+        """A queue's wake-up, in the place of whatever stands in it: a message has no task, time or code of its own."""
         task = next((task for task, its in QUEUES.items() if its == queue), None)
-        return loads(_message(task).replace(_ID, str(uuid4()))) if task else None
+        return loads(_message(task)) if task else None
 
 
 class _Connection(Connection):
@@ -102,7 +102,7 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,
-            "health_check_interval": STALE,
+            "health_check_interval": STALE_SECONDS,
             "global_keyprefix": f"cqrs:{settings.installed_as}:",
         },
     )
@@ -114,26 +114,25 @@ def wake(app: Celery, task: str) -> None:
 
     Raises BrokerDown; blocks for the app's socket timeout at most.
     """
-    message = _message(task).replace(_ID, str(uuid4()))
     with app.producer_pool.acquire(block=True) as producer:
-        producer.channel.client.eval(_SEND, 1, key(app, QUEUES[task]), message)
+        producer.channel.client.eval(_SEND, 1, key(app, QUEUES[task]), _message(task))
 
 
 def key(app: Celery, name: str) -> str:
-    """As it stands in Redis. Celery puts the prefix before the keys of some commands by itself, not before these."""
+    """The key as it stands in Redis: Celery puts its prefix before the keys of some commands, but not of scripts."""
     prefix: str = app.conf.broker_transport_options["global_keyprefix"]
     return prefix + name
 
 
 class Waker:
-    """Wakes, and says once when it can't until it can again."""
+    """Wakes workers. When that fails it writes one log line, and the next only after a success."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._down = False
 
     def wake(self, task: str) -> None:
-        """A message that can't be sent is dropped: beat sends the next."""
+        """Send the task. A message that can't be sent is dropped: beat sends the next."""
         try:
             wake(self._app, task)
         except BrokerDown as error:
@@ -145,24 +144,23 @@ class Waker:
 
 
 def trouble(app: Celery) -> str:
-    """Why no worker could be woken; "" if one could, and may have been. Blocks for the app's socket timeout at most."""
+    """Why no worker can be woken; "" if one can, and may have been. Blocks for the app's socket timeout at most."""
     try:
         with app.producer_pool.acquire(block=True) as producer:
             for task, queue in QUEUES.items():
-                message = _message(task).replace(_ID, str(uuid4()))
-                producer.channel.client.eval(_TRY, 1, key(app, queue), message)
+                producer.channel.client.eval(_TRY, 1, key(app, queue), _message(task))
     except BrokerDown as error:
         return in_words(error)
     return ""
 
 
 def in_words(error: BaseException) -> str:
-    """What is the matter with Redis; of one that doesn't answer, however that shows, that it is down."""
+    """What is wrong with Redis; "down" if it doesn't answer, whichever error that gives."""
     return reason_of(error) if isinstance(origin(error), _ANSWERS) else "down"
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
-    """Beat, and the workers that answer within so many seconds by the queue they take from. Raises BrokerDown."""
+    """Beat, and by queue the workers that take from it and answer within so many seconds. Raises BrokerDown."""
     found: dict[str, list[str]] = defaultdict(list)
     with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
         channel: Any = connection.default_channel
@@ -177,20 +175,25 @@ def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
 
 
 def show_beat(app: Celery, *, lasts: float) -> None:
-    """Beat is alive for so many seconds more. Raises BrokerDown."""
+    """Set the key that says for so many seconds that beat is alive. Raises BrokerDown."""
     with app.producer_pool.acquire(block=True) as producer:
         producer.channel.client.set(BEAT, f"beat@{gethostname()}", px=int(lasts * 1000))
 
 
 def waiting(app: Celery) -> dict[str, int]:
-    """The messages in each queue. Raises BrokerDown."""
+    """How many messages each queue has. Raises BrokerDown."""
     with app.producer_pool.acquire(block=True) as producer:
         return {queue: producer.channel.client.llen(queue) for queue in QUEUES.values()}
 
 
-@cache
 def _message(task: str) -> str:
-    """As Celery sends it, to a queue in memory. To make it anew each time takes Celery a millisecond."""
+    """The message that wakes for the task, with an id of its own."""
+    return _kept(task).replace(_ID, str(uuid4()))
+
+
+@cache
+def _kept(task: str) -> str:
+    """The message as Celery sends it, to a queue in memory. To make it anew each time takes Celery a millisecond."""
     app = Celery("cqrs", set_as_current=False)
     app.conf.update(_TASKS)
     with Connection("memory://") as memory:

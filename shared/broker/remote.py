@@ -1,4 +1,4 @@
-"""What a worker can be told over Redis: to say how it is, and nothing that changes how it works."""
+"""Remote control of workers over Redis, without Celery's commands that change how a worker works."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ ALLOWED = {
     "enable_events",
     "disable_events",
 }
-"""Of Celery's commands. Others, cancel_consumer for one, let whoever reaches Redis stop the handling for good."""
+"""Celery's commands that workers obey. Others, as cancel_consumer, let whoever reaches Redis stop them for good."""
 
 log = logs.logger()
 
 
 class _Node(Node):
-    """A worker's end. A message is heeded only if it is one that Celery's own control sends."""
+    """A worker's end. It obeys a message only if Celery's own control sends such messages."""
 
     def handle_message(self, body: Any, message: Any = None) -> Any:
         if isinstance(body, dict) and body.get("method") in ALLOWED and not body.get("pattern"):
@@ -45,4 +45,6 @@ class _Mailbox(Mailbox):
 
 
 class ReadOnlyControl(Control):  # type: ignore[misc]
+    """Celery's control with the allowed commands only."""
+
     Mailbox = _Mailbox

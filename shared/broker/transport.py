@@ -1,4 +1,4 @@
-"""Celery's way through Redis, which whoever reaches Redis can put anything into: no message ends a worker."""
+"""Celery's transport over Redis. Whoever reaches Redis can put anything into it, and no message ends a worker."""
 
 from typing import Any
 
@@ -12,6 +12,8 @@ log = logs.logger()
 
 
 class Channel(redis.Channel):
+    """A channel that drops messages that can't be read."""
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
@@ -28,10 +30,12 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
+    """A transport that hands a queue's one expected message to the worker, whatever stands in Redis."""
+
     Channel = Channel
 
     def expected(self, queue: str) -> dict[str, Any] | None:
-        """The one message that the queue is for, whatever stands in it; None if it is for others, too."""
+        """The one message that the queue is for; None for a queue that takes any message."""
         raise NotImplementedError
 
     def _deliver(self, message: Any, queue: str) -> None:

@@ -1,4 +1,4 @@
-"""Why something failed, in words that hold nothing that was sent, no password, and none of a driver's own text."""
+"""Reasons: why something failed, in words that hold no password, nothing a client sent, and no driver's own text."""
 
 from pathlib import Path
 from traceback import walk_tb
@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def reason_of(error: BaseException) -> str:
-    """One line. Of a store, a broker and the system their words alone, else the kind of the error before it.
+    """The reason in one line: for a store, a broker or the system what is wrong with it, else the kind of the error.
 
-    A message is shown only if it is known to hold no values; else it is told where the error came from.
+    After the kind stands the error's message if that is known to hold no values, else where the error was raised.
     """
     error = origin(error)
     if surroundings := of_surroundings(error):
         return surroundings
-    words = words_of(error)
-    return f"{_kind(error)}: {words}" if words else f"{_kind(error)}{_where(error.__traceback__)}"
+    kind, words = visible(type(error).__name__), words_of(error)
+    return f"{kind}: {words}" if words else f"{kind}{_where(error.__traceback__)}"
 
 
 def words_of(error: BaseException) -> str:
-    """Its message, as far as it is known to hold no values: it is ours, or stands in the code that raised it."""
+    """The error's message if it is known to hold no values: it is ours, or a constant of the code that raised it."""
     error = origin(error)
     if surroundings := of_surroundings(error):
         return surroundings
@@ -40,7 +40,7 @@ def words_of(error: BaseException) -> str:
 
 
 def origin(error: BaseException) -> BaseException:
-    """SQLAlchemy and Kombu give the driver's error another name."""
+    """The driver's error if SQLAlchemy or Kombu wrapped it in one of theirs, else the error itself."""
     orig = getattr(error, "orig", None)
     if isinstance(orig, BaseException):
         return orig
@@ -51,21 +51,21 @@ def origin(error: BaseException) -> BaseException:
 
 def _of_validation(error: ValidationError) -> str:
     """Each field with the type of its error: messages of validators, and names that were sent, may hold anything."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(dict.fromkeys(_of_field(each["type"], each["loc"]) for each in found))
-
-
-def _of_field(type: str, loc: tuple[int | str, ...]) -> str:
-    return type if type == "extra_forbidden" or not loc else f"{visible(str(loc[0]))}: {type}"
+    found = [(each["type"], each["loc"]) for each in error.errors(include_url=False, include_context=False)]
+    fields = (
+        type if type == "extra_forbidden" or not loc else f"{visible(str(loc[0]))}: {type}" for type, loc in found
+    )
+    return "; ".join(dict.fromkeys(fields))
 
 
 def _constants(traceback: TracebackType | None) -> tuple[object, ...]:
-    """Of the code that raised."""
+    """The constants of the code that raised."""
     frames = [frame for frame, _ in walk_tb(traceback)]
     return frames[-1].f_code.co_consts if frames else ()
 
 
 def _where(traceback: TracebackType | None) -> str:
+    """The function, file and line that raised."""
     frames = [(frame.f_code, line) for frame, line in walk_tb(traceback)]
     if not frames:
         return ""
@@ -74,7 +74,3 @@ def _where(traceback: TracebackType | None) -> str:
     ours = path.is_relative_to(ROOT) and "site-packages" not in path.parts
     shown = path.relative_to(ROOT) if ours else Path(*path.parts[-2:])
     return f" in {code.co_name}, {shown}:{line}"
-
-
-def _kind(error: BaseException) -> str:
-    return visible(type(error).__name__)

@@ -1,4 +1,4 @@
-"""How a role ends that can't start: with one line on stderr that says why, and exit code 1."""
+"""The end of a role that can't start: one line on stderr that says why, and exit code 1."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ CODE = 1
 
 
 def end(why: str) -> NoReturn:
-    """From whichever thread, at once and without a traceback: whoever started this one may make another code of it."""
+    """End the process at once, from any thread. After SystemExit the code would be that of uvicorn or Celery."""
     _say(why)
     os._exit(CODE)
 
 
 def settings() -> Settings:
-    """As they are told from outside. Ends the process if one isn't right."""
+    """The settings from the environment. Ends the process if one is wrong."""
     try:
         return Settings()
     except ValidationError as error:
@@ -28,7 +28,7 @@ def settings() -> Settings:
 
 
 def wrong_setting(error: ValidationError) -> str:
-    """The first that isn't right, by its variable; its value isn't shown: it may have a password."""
+    """The variable of the first wrong setting, and what is wrong. Its value isn't shown: it may hold a password."""
     first = error.errors(include_input=False)[0]
     name = "_".join(["CQRS", *map(str, first["loc"])]).upper()
     return f"{name}: {first['msg'].removeprefix('Value error, ')}"

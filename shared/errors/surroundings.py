@@ -1,4 +1,4 @@
-"""What is wrong with a store, a broker or the system, in our own words: drivers' texts hold hosts, users and values."""
+"""Trouble of a store, a broker or the system, in our own words: drivers' texts hold hosts, users and values."""
 
 import os
 import re
@@ -25,10 +25,10 @@ SQLITE = {
     23: "authorization denied",
     26: "no database",
 }
-"""By primary result code: https://sqlite.org/rescode.html."""
+"""Words by SQLite's primary result code: https://sqlite.org/rescode.html."""
 
 NAMED = re.compile(r"no such [a-z]+: [\w.]+|[A-Z ]+ constraint failed(: [\w., ]+)?", re.ASCII)
-"""What SQLite says of names in a statement, which are the code's."""
+"""SQLite's messages about names in a statement. The names are our code's, so these messages may be shown."""
 
 SQLSTATES = {
     "25006": "read-only",
@@ -40,7 +40,7 @@ SQLSTATES = {
 }
 
 DEPENDENT = "2BP01"
-"""Of what PostgreSQL says about it, the detail holds names of tables and views alone."""
+"""PostgreSQL's code for an object that others depend on. The error's detail holds only names of tables and views."""
 
 POSTGRESQL = {
     "Connection refused": "connection refused",
@@ -57,7 +57,7 @@ POSTGRESQL = {
     "(SSL|certificate)": "no agreement on TLS",
     "No such file": "nothing listens there",
 }
-"""Of errors without a SQLSTATE, the connection's: a word of the driver's text, and ours. The first one counts."""
+"""Words for errors of the connection, which have no SQLSTATE, by a pattern of the driver's text. The first counts."""
 
 REDIS = {
     "OOM|OutOfMemory": "out of memory",
@@ -73,21 +73,22 @@ REDIS = {
     "Timeout": "no answer in time",
     "Connection": "the connection was closed",
 }
-"""By Redis' own word, which may stand within what it says of a script, or by the client's class. The first one counts.
+"""Words by a pattern of Redis' message or of the client's class. The first that is found counts.
 
-In scripts Redis 7 and 8, and Valkey, have words of their own for a right that is missing.
+The pattern may stand anywhere, since Redis puts it within its message about a script. For a missing right Redis 7,
+Redis 8 and Valkey each have a wording of their own in scripts.
 """
 
 
 class Silent(TimeoutError):
-    """Raised in the place of an answer that didn't come."""
+    """Raised when no answer came in time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"it said nothing for {seconds:g} s")
 
 
 def of_surroundings(error: BaseException) -> str:
-    """Empty if the error is none of theirs."""
+    """What is wrong with a store, a broker or the system; empty if the error is none of theirs."""
     package = type(error).__module__.partition(".")[0]
     if hasattr(error, "sqlite_errorcode"):
         return _of_sqlite(error)
@@ -120,11 +121,9 @@ def _of_postgresql(error: Any) -> str:
         return f"{words}{constraint} (SQLSTATE {error.sqlstate})"
     kind = type(error).__name__
     if kind not in {"OperationalError", "InterfaceError", "ConnectionTimeout"}:
-        return kind  # of values that it can't send
-    text = str(error)
-    return next(
-        (ours for theirs, ours in POSTGRESQL.items() if re.search(theirs, text, re.IGNORECASE)), "no connection"
-    )
+        return kind  # about values that the driver can't send
+    found = (ours for theirs, ours in POSTGRESQL.items() if re.search(theirs, str(error), re.IGNORECASE))
+    return next(found, "no connection")
 
 
 def _of_redis(error: BaseException) -> str:

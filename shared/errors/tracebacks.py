@@ -1,4 +1,4 @@
-"""Tracebacks that tell where and what kind, and hold no values: an error's message may have what was sent."""
+"""Tracebacks without values: where an error was raised and of what kind, as its message may hold what was sent."""
 
 from collections.abc import Iterator
 from traceback import format_tb
@@ -9,7 +9,7 @@ from shared.plain import Plain
 
 
 def traceback_of(error: BaseException) -> str:
-    """As Python writes it, causes first, with messages only where they are known to hold no values."""
+    """The error's traceback as Python writes it, causes first, with only those messages known to hold no values."""
     return "\n".join(visible(line) for line in _lines(error, set()))
 
 

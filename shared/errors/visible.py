@@ -1,4 +1,4 @@
-"""Text as people may see it: what would steer a terminal, forge a line or turn one around is spelled out."""
+"""Visible text: characters that steer a terminal, forge a line of a log or turn text around are spelled out."""
 
 import re
 
@@ -10,17 +10,17 @@ _steering_in_json = re.compile(f"[{_BEYOND_C0}]")  # JSON has no others in its s
 
 
 def visible(text: str) -> str:
-    r"""The text in one line, with `\x1b` in the place of an escape, `\n` in that of a line's end, and so on."""
+    r"""The text in one line: an escape character becomes `\x1b`, a line's end `\n`, and so on."""
     return text if text.isprintable() else _steering.sub(_spelled_out, text)
 
 
 def visible_json(text: str) -> str:
-    """The same of a JSON document, which stays one."""
+    """The JSON document with such characters as escapes of JSON, so that it stays the same document."""
     return text if text.isascii() and "\x7f" not in text else _steering_in_json.sub(_as_json, text)
 
 
 def shortened(text: str, most: int) -> str:
-    """So many characters at most, the last of which tells that there were more."""
+    """At most so many characters of the text; if there were more, the last one is an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -73,15 +73,15 @@ if os.environ.get(metric_files.FOLDER):
 
 REQUESTS = Histogram(
     "cqrs_http_request_duration_seconds",
-    "From a request's arrival to the end of its answer, waiting asked for included",
+    "From a request's arrival to the end of its answer, with any wait it asked for",
     ["method", "route", "status"],
     buckets=SECONDS,
 )
 REFUSED = Counter("cqrs_http_refused", "Requests refused before the app saw them, by problem", ["type"])
 STREAMS = Gauge("cqrs_feed_clients", "Streams that are open", multiprocess_mode="livesum")
 ACCEPTED = Counter("cqrs_commands_accepted", "Commands accepted; one sent again counts once", ["type"])
-HANDLED = Counter("cqrs_commands_handled", "Commands that came to their outcome", ["type", "status"])
-RETRIES = Counter("cqrs_command_retries", "Tries in vain after which a command is tried again", ["type"])
+HANDLED = Counter("cqrs_commands_handled", "Commands that reached their outcome", ["type", "status"])
+RETRIES = Counter("cqrs_command_retries", "Failed tries after which a command is tried again", ["type"])
 BATCHES = Histogram(
     "cqrs_batch_size", "Commands (accept, handle) or events (project) in a transaction", ["stage"], buckets=SIZES
 )
@@ -96,7 +96,7 @@ PROJECTING = Histogram(
 BUSY = Histogram("cqrs_sqlite_busy_seconds", "Waits of a writer for another's transaction", ["store"], buckets=SECONDS)
 SEEN = Gauge(
     "cqrs_role_seen_timestamp_seconds",
-    "When a worker or beat last came round to showing that it is alive",
+    "When a worker or beat last showed that it is alive",
     ["role"],
     multiprocess_mode="max",
 )

@@ -1,4 +1,4 @@
-"""What of OpenTelemetry is used: imported only where it is installed and asked for."""
+"""The parts of OpenTelemetry in use. Imported only where it is installed and asked for."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +20,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
-    """The process's own, which FastAPI finds; all but the exporters it reads from OTEL_ variables by itself."""
+    """Make the process's provider of tracers, which FastAPI finds; it reads OTEL_ variables but for the exporters."""
     name, _, __ = role.partition("@")
     own = {"service.name": f"cqrs-{name}", "service.instance.id": role}
     resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
@@ -32,10 +32,12 @@ def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
 
 
 def traceparent() -> str | None:
+    """The current span's `traceparent`; None without one."""
     carrier: dict[str, Any] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent")
 
 
 def context(parent: str | None) -> Context:
+    """The context of a span whose parent has this `traceparent`."""
     return _propagator.extract({"traceparent": parent} if parent else {}, Context())

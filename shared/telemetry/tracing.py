@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, for who has the extra `otel` and says by the standard OTEL_ variables where they go."""
+"""Traces by OpenTelemetry: with the extra `otel` installed, the standard OTEL_ variables turn them on."""
 
 import os
 import time
@@ -10,10 +10,10 @@ from typing import Any
 from shared.telemetry import logs
 
 WHERE = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""One of them must be set."""
+"""Variables that say where traces go. One of them must be set."""
 
-STOP_WITHIN = 2.0
-"""Seconds to send what is left when a role stops; a collector that is gone must not hold it up."""
+STOP_SECONDS = 2.0
+"""How long a role that stops sends what is left; a collector that is gone must not hold it up."""
 
 log = logs.logger()
 
@@ -23,12 +23,13 @@ _tracer: Any = None
 
 
 def asked_for() -> bool:
+    """Whether the OTEL_ variables ask for traces."""
     off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or _exporters() == ["none"]
     return not off and any(map(os.environ.get, WHERE))
 
 
 def set_up(role: str) -> None:
-    """Once, when a role starts. If nobody asks for traces nothing is imported."""
+    """Set up tracing, once, when a role starts. Unless traces are asked for nothing is imported."""
     global _otel, _provider, _tracer  # noqa: PLW0603 as OpenTelemetry's own provider, it is one for the process
     if _provider or not asked_for():
         return
@@ -45,31 +46,32 @@ def set_up(role: str) -> None:
 
 
 def stop() -> None:
-    """Send what is left."""
+    """Send the spans that are left."""
     if _provider:
         last = Thread(target=_provider.shutdown, daemon=True)
         last.start()
-        last.join(STOP_WITHIN)
+        last.join(STOP_SECONDS)
 
 
 def on() -> bool:
+    """Whether this process traces."""
     return _tracer is not None
 
 
 @contextmanager
 def span(name: str) -> Iterator[str]:
-    """Around what leaves work for others, who are to have its `traceparent`; only where tracing is on."""
+    """A span around code that leaves work for others; gives the `traceparent` for them. Only where tracing is on."""
     with _tracer.start_as_current_span(name, kind=_otel.PRODUCER):
         yield _otel.traceparent()
 
 
 def traceparent() -> str | None:
-    """Of the span that is current."""
+    """The current span's `traceparent`; None without one."""
     return _otel.traceparent() if _tracer else None
 
 
 def record(name: str, *, parent: str | None, began: int, **attributes: str | int) -> None:
-    """A span that ends now, of work that others left; `began` is in nanoseconds since 1970."""
+    """Record a span that ends now, of work that others left. `began` is in nanoseconds since 1970."""
     if _tracer:
         context, kind = _otel.context(parent), _otel.CONSUMER
         its = {f"cqrs.{key}": value for key, value in attributes.items()}
