@@ -1,4 +1,4 @@
-"""What the service is told from outside, all of it: environment variables, or a `.env` file."""
+"""The settings of the service, all of them: environment variables, or lines of a `.env` file."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) b
 
 
 class Settings(BaseSettings):
-    """Every setting is `CQRS_` and its name in capitals; an unset URL means a file in `data_dir`."""
+    """All settings. The variable is `CQRS_` and the name in capitals. A store without a URL is a file in `data_dir`."""
 
     model_config = SettingsConfigDict(
         env_prefix="CQRS_",
@@ -35,28 +35,28 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     redis_url: str = ""
     installation: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
-    """What this installation's keys in Redis are named after; by default, where its event store is."""
+    """The name of this installation in the keys of Redis; by default it is made of where the event store is."""
     inbox_url: str = ""
     event_store_url: str = ""
     read_model_url: str = ""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=1, le=65535)
     max_wait: float = Field(30.0, ge=0, allow_inf_nan=False)
-    """Seconds; the longest that `Prefer: wait` is honoured."""
+    """Seconds for which `Prefer: wait` is honoured at most."""
     max_backlog: int = Field(100_000, ge=1)
-    """Commands that may wait to be handled; beyond, none is accepted."""
+    """Commands that may wait to be handled; beyond that none is accepted."""
     max_streams: int = Field(500, ge=0)
-    """Answers of one API process that may stay open, as streams do; beyond, none is begun."""
+    """Streams of one API process that may be open; beyond that none is begun."""
     max_streams_per_client: int = Field(100, ge=1)
     max_waits: int = Field(2000, ge=0)
-    """Requests at one API process that may wait for what workers do; beyond, they are answered as it is now."""
+    """Requests at one API process that may wait for workers; beyond that they are answered at once."""
     max_waits_per_client: int = Field(1000, ge=1)
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks, with commas between, whose `X-Forwarded-For` names the client; from elsewhere it is ignored."""
     max_connections: int = Field(4000, ge=1)
-    """Connections of one API process; beyond, those that have waited longest for a request are closed."""
+    """Connections of one API process; beyond that, those that have waited longest for a request are closed."""
     max_head: int = Field(64 * 1024, ge=1024)
-    """Bytes of a request's line and headers together; of a chunked body, all that isn't its content."""
+    """Bytes of a request's line and headers together, and of all in a chunked body that isn't content."""
     max_headers: int = Field(100, ge=1)
     max_body: int = Field(64 * 1024, ge=1024)
     """Bytes of a request's body."""
@@ -67,17 +67,17 @@ class Settings(BaseSettings):
     idle_timeout: float = Field(15.0, gt=0, allow_inf_nan=False)
     """Seconds that a connection may stay open without a request."""
     allowed_hosts: str = ""
-    """What requests may name as their host besides this machine; unset, an API bound to more than it takes any."""
+    """Hosts that requests may name, besides this machine. If unset, an API that other machines reach takes any."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
-    """Where a worker or beat shows its metrics; the API does so at `/metrics`."""
+    """The port at which a worker or beat shows its metrics; the API shows them at `/metrics`."""
     alive_file: Path | None = None
     """A file that a worker or beat touches every few seconds, for a health check to look at."""
 
     log_format: Literal["console", "json"] = "console"
-    """Lines for people, or for machines."""
+    """The form of log lines: for people, or for machines."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Of this project's lines; libraries say what is a warning at least."""
+    """The lowest level of this project's log lines; libraries log from warnings on."""
 
     @field_validator("data_dir", "alive_file")
     @classmethod
@@ -91,13 +91,13 @@ class Settings(BaseSettings):
 
     @field_serializer("trusted_proxies")
     def _networks_as_text(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:
-        """As a variable has it: `cqrs up` gives its roles all of them."""
+        """The networks as a variable has them: `cqrs up` passes all settings on to its roles."""
         return ",".join(map(str, value))
 
     @field_validator("inbox_url", "event_store_url", "read_model_url")
     @classmethod
     def _store(cls, value: str) -> str:
-        """A file's with an absolute path: the roles need not run in one folder."""
+        """A file's URL gets an absolute path, since roles may run in other folders."""
         if value.startswith("postgresql+psycopg://"):
             _check(make_url, value)
             return value
@@ -130,18 +130,21 @@ class Settings(BaseSettings):
 
     @property
     def inbox(self) -> str:
+        """The URL of the inbox."""
         return self.inbox_url or f"sqlite:///{self.data_dir / 'inbox.db'}"
 
     @property
     def event_store(self) -> str:
+        """The URL of the event store."""
         return self.event_store_url or f"sqlite:///{self.data_dir / 'events.db'}"
 
     @property
     def read_model(self) -> str:
+        """The URL of the read model; on SQLite, of the files beside it."""
         return self.read_model_url or f"sqlite:///{self.data_dir / 'read.db'}"
 
     def read_model_of(self, projection: str) -> str:
-        """Where a projection keeps its rows: on SQLite in a file of its own, since each has one write lock."""
+        """The URL of a projection's tables: on SQLite each has a file of its own, since a file has one write lock."""
         if not self.read_model.startswith("sqlite:"):
             return self.read_model
         path = Path(self.read_model.removeprefix("sqlite:///"))
@@ -149,12 +152,12 @@ class Settings(BaseSettings):
 
     @property
     def api(self) -> str:
-        """Where it answers."""
+        """The URL of the API."""
         return f"http://{f'[{self.api_host}]' if ':' in self.api_host else self.api_host}:{self.api_port}"
 
     @property
     def redis_socket(self) -> Path:
-        """Where the embedded server listens; in a folder of its own elsewhere if the data dir's path is too long."""
+        """The socket of the embedded server: in the data dir or, if its path is too long, in a temporary folder."""
         path = self.data_dir / "valkey.sock"
         if len(bytes(path)) <= UNIX_SOCKET_PATH_MAX:
             return path
@@ -163,19 +166,19 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """Raises OSError if somebody else may listen there."""
+        """The URL of Redis. Raises OSError if another user may listen there."""
         if not self.redis_url and (folder := self.redis_socket.parent) != self.data_dir:
             check_socket_folder(folder, self.data_dir)
         return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"
 
     @property
     def installed_as(self) -> str:
-        """The same for all roles, also if each is a user of its own in the database."""
+        """The name of this installation: the same for all roles, even if each is a user of its own in the database."""
         return self.installation or hashlib.sha256(_place(self.event_store).encode()).hexdigest()[:12]
 
 
 def _place(url: str) -> str:
-    """A store's URL without who asks, and how."""
+    """A store's URL without user, password and options."""
     if url.startswith("sqlite:"):
         return url
     parsed = make_url(url)
@@ -185,7 +188,7 @@ def _place(url: str) -> str:
 
 
 def check_socket_folder(folder: Path, data_dir: Path) -> None:
-    """Anybody can guess its name. Raises OSError unless it is its owner's alone, who is this user or the data dir's."""
+    """Raises OSError unless the folder, whose name can be guessed, is this user's or the data dir's owner's alone."""
     with suppress(FileNotFoundError):
         its = folder.lstat()
         owners = {os.geteuid(), *(each.stat().st_uid for each in [data_dir] if each.exists())}
@@ -197,4 +200,4 @@ def _check(parse: Callable[[str], object], url: str) -> None:
     try:
         parse(url)
     except ValueError:
-        raise ValueError("it is no URL, or its port is no number") from None  # Python's words have a part of it
+        raise ValueError("it is no URL, or its port is no number") from None  # Python's text quotes the URL

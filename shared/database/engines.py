@@ -16,9 +16,7 @@ def writer(url: str, *, lock: str, durable: bool = True, create: bool = False, w
     Writers of one `lock` take turns; with SQLite all of a file do. One that doesn't wait raises Taken if it isn't its
     turn. Without `create` a file that isn't there is an OperationalError, not a new empty database.
     """
-    if is_local(url):
-        return _watched(sqlite.writer(url, durable=durable, create=create, waits=waits))
-    return _watched(postgresql.writer(url, lock=lock, durable=durable, waits=waits))
+    return _watched(_module(url).writer(url, lock=lock, durable=durable, create=create, waits=waits))
 
 
 def reader(url: str) -> Engine:

@@ -48,8 +48,8 @@ SNAPSHOT = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SET LOCAL statement_timeou
 """Statements after which a reader sees the store as it is now, until its transaction ends."""
 
 
-def writer(url: str, *, lock: str, durable: bool, waits: bool) -> Engine:
-    """An engine whose transactions take an advisory lock at their beginning."""
+def writer(url: str, *, lock: str, durable: bool, create: bool, waits: bool) -> Engine:
+    """An engine whose transactions take the advisory lock at their beginning. A database is never created."""
     engine = engine_of(
         url,
         lock_timeout=int(LOCK_TIMEOUT * 1000),

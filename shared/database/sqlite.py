@@ -35,8 +35,8 @@ SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 """Statements after which a reader sees the store as it is now, until its transaction ends."""
 
 
-def writer(url: str, *, durable: bool, create: bool, waits: bool) -> Engine:
-    """An engine whose transactions take the file's write lock at their beginning."""
+def writer(url: str, *, lock: str, durable: bool, create: bool, waits: bool) -> Engine:
+    """An engine whose transactions take the file's one write lock at their beginning, whatever `lock` is."""
     synchronous = "FULL" if durable else "NORMAL"
     pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}")
     engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")

@@ -1,4 +1,4 @@
-"""Commands as they were accepted, in the order in which they take effect."""
+"""The inbox: accepted commands, in the order in which they take effect."""
 
 import hashlib
 import secrets
@@ -34,28 +34,28 @@ commands = Table(
     Column("precondition", Text),
 )
 
-# Numbers come from rows rather than from the engine's own sequences: the row's lock makes order of seq order of commit.
+# Numbers come from rows, not from the engine's sequences: the lock of a row makes the order of seq that of commits.
 sequences = Table(
     "sequences", metadata, Column("name", String, primary_key=True), Column("value", BigInt, nullable=False)
 )
 
 LOCK = "inbox"
-"""What its writers take turns at."""
+"""The lock at which its writers take turns."""
 
 SEQ = "seq"
+"""The sequence of the seqs; the others are called after the categories that they number."""
 
-NEVER = -1
-"""A version that no stream has: a worker that knows no preconditions refuses the command, and doesn't carry it out."""
+NO_VERSION = -1
+"""The expected version beside a precondition: a worker of a version that knows no preconditions refuses the command."""
 
-
-_NEVER_TOLD = {None, EXISTS.as_json()}
-"""What a fingerprint leaves out: of `If-Match: *` nothing was kept once."""
+_NOT_IN_FINGERPRINTS = {None, EXISTS.as_json()}
+"""Preconditions that fingerprints leave out: versions that knew no others kept nothing of `If-Match: *`."""
 
 
 class Submission(NamedTuple):
-    """A command on its way in. `id` None asks for the next number of its category; `data` is without it.
+    """A command on its way into the inbox.
 
-    Its events get its `metadata`.
+    `id` None asks for the next number of its category; `data` is without the id. Its events get its `metadata`.
     """
 
     type: str
@@ -68,17 +68,17 @@ class Submission(NamedTuple):
     metadata: Mapping[str, str] = MappingProxyType({})
 
     def required(self, asked: Precondition) -> "Submission":
-        """The stream's version must be so when the command is decided."""
+        """The submission with a precondition, which the stream's version must meet when the command is decided."""
         if not asked.excluded and len(asked.versions) == 1:
             return self._replace(expected_version=next(iter(asked.versions)))
-        return self._replace(expected_version=NEVER, precondition=asked.as_json())
+        return self._replace(expected_version=NO_VERSION, precondition=asked.as_json())
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal requests, also for one that the inbox has since before there were preconditions."""
+        """A hash of the request, the same as versions gave it that knew no preconditions."""
         expected = None if self.precondition else self.expected_version
         what: tuple[Any, ...] = (self.type, self.category, self.id, self.data, expected)
-        if self.precondition not in _NEVER_TOLD:
+        if self.precondition not in _NOT_IN_FINGERPRINTS:
             what = (*what, self.precondition)
         return hashlib.sha256(to_json(what)).hexdigest()
 
@@ -86,7 +86,7 @@ class Submission(NamedTuple):
 class Accepted(NamedTuple):
     """A command in the inbox. `stream` is its category, a hyphen, and the number.
 
-    `data` and `metadata` are JSON, and so is what is asked of the stream's version beyond `expected_version`.
+    `data` and `metadata` are JSON, and so is `precondition`, if it takes more than an `expected_version`.
     """
 
     seq: int
@@ -100,24 +100,24 @@ class Accepted(NamedTuple):
     precondition: str | None = None
 
     def trail(self) -> dict[str, Any]:
-        """What logs and traces tell of it wherever it is."""
+        """The fields by which logs and traces name the command."""
         metadata = from_json(self.metadata)
         return {"command_id": self.command_id, "type": self.type, "stream": self.stream, **metadata}
 
 
 class Acceptance(NamedTuple):
-    """The inbox's answer; `replayed` if the command was accepted before, under the same idempotency key."""
+    """A command is in the inbox; `replayed` if it was before, under the same idempotency key."""
 
     command: Accepted
     replayed: bool
 
 
 class KeyReused(Exception):
-    """The idempotency key came before, with another request."""
+    """The idempotency key came before with another request."""
 
 
 class InboxFull(Exception):
-    """As many commands wait as may."""
+    """As many commands wait to be handled as may."""
 
 
 Answer = Acceptance | KeyReused | InboxFull
@@ -137,7 +137,7 @@ def accept(
     *,
     highest: int | None = None,
 ) -> list[Answer]:
-    """Put a batch into the inbox, all or nothing; a replayed or refused command adds no row and takes no number.
+    """Put a batch into the inbox, all or nothing. A replayed or refused command adds no row and takes no number.
 
     `numbers` are `last_numbers` of the same transaction, and are counted up. `highest` is the highest seq to be given.
     """
@@ -169,12 +169,12 @@ def accept(
 
 
 def find(connection: Connection, command_id: str) -> Accepted | None:
-    """By its id, in small letters or capitals (RFC 9562, section 4)."""
+    """The command with this id, in small letters or capitals (RFC 9562, section 4)."""
     return next(map(Accepted._make, fetch(connection, _find, id=command_id.lower())), None)
 
 
 def find_all(connection: Connection, command_ids: Iterable[str]) -> dict[str, Accepted]:
-    """Those of the commands that were accepted, by their ids."""
+    """The commands with these ids, by their ids; without those that were never accepted."""
     rows = fetch(connection, _find_all, ids=to_json(dict.fromkeys(command_ids)).decode())
     return {command.command_id: command for command in map(Accepted._make, rows)}
 
@@ -185,7 +185,7 @@ def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
 
 
 def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted]:
-    """The commands that follow, in order of seq."""
+    """The commands past a seq, in order of seq."""
     return list(map(Accepted._make, fetch(connection, _read_after, after=seq, limit=limit)))
 
 
@@ -195,7 +195,7 @@ def last_seq(connection: Connection) -> int:
 
 
 def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
-    """The next number of each category is one higher."""
+    """Set the last number of each category; the next is one higher."""
     upsert_rows(connection, sequences, numbers.items())
 
 
@@ -227,7 +227,7 @@ def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -
 
 
 def _uuid7() -> str:
-    """RFC 9562, section 5.7: ids that grow with time keep the index's writes on a few pages."""
+    """A new id (RFC 9562, section 5.7). Ids that grow with time keep the writes of their index on a few pages."""
     random = secrets.randbits(74)
     value = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (2**62 - 1)
     return str(UUID(int=value))

@@ -12,7 +12,7 @@ from api.http.preconditions import asked_of, unmet
 from api.http.problems import Problem
 from shared.preconditions import Precondition
 from shared.stores import outcomes
-from shared.stores.inbox import NEVER, Submission
+from shared.stores.inbox import NO_VERSION, Submission
 from tests.support.stores import Stores, accept, create, update
 
 VERSIONS = some.frozensets(some.integers(0, 5))
@@ -31,7 +31,7 @@ def asked(*headers: tuple[bytes, str]) -> Request:
 
 def required(submission: Submission) -> Precondition:
     if submission.precondition:
-        assert submission.expected_version == NEVER
+        assert submission.expected_version == NO_VERSION
         return Precondition.stored(submission.precondition)
     if submission.expected_version is not None:
         return Precondition(frozenset({submission.expected_version}))
