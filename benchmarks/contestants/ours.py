@@ -98,7 +98,7 @@ def accept_mixed(settings: Settings, count: int) -> None:
 
 def check_handled(settings: Settings, count: int) -> None:
     """Look whether each of so many commands appended one event."""
-    with engines.reader(settings.event_store).connect() as connection:
+    with engines.reading(settings.event_store) as connection:
         handled = event_store.last_position(connection)
     assert handled == count, f"{handled} events of {count} commands"
 

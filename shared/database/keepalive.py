@@ -1,4 +1,4 @@
-"""Keepalive: PostgreSQL ends a transaction in which nothing happens for some seconds, as if its process were frozen."""
+"""Keepalive for PostgreSQL, which ends a transaction in which nothing happens, in case its process is frozen."""
 
 import time
 

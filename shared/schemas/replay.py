@@ -1,4 +1,4 @@
-"""Read models made anew from the log, or from some of its events in memory."""
+"""Replay: a projection's tables filled anew, from the log or from some events alone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +20,9 @@ CHUNK = 5000
 
 
 def replay(log: Connection, into: Engine, which: Projection, *, after: int = 0, upto: int) -> Iterator[int]:
-    """Make the projection's tables, fill them from the log between two positions; yields as many events as it read.
+    """Make the projection's tables and fill them with the events of the log at `after < position <= upto`.
 
-    Raises WrongEvent at the first event that it can't apply.
+    Yields the number of events of each page that it has read. Raises WrongEvent at the first that it can't apply.
     """
     metadata.create_all(into, tables=which.tables)
     for page in pages(event_store.read_between(log, after=after, upto=upto), CHUNK):
@@ -47,7 +47,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
 
 
 def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent], error: Exception) -> WrongEvent:
-    """Of events that can't be applied together: that which can't be by itself, or the first."""
+    """The first event that can't be applied by itself; if each can, the first of those that can't be together."""
     for event in events:
         try:
             _apply(into, which, [event])
@@ -58,19 +58,19 @@ def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent
 
 @contextmanager
 def alone(which: Projection) -> Iterator[Connection]:
-    """The projection's tables, empty and in memory, for what it makes of some events alone."""
+    """A connection to the projection's tables, empty and in memory, for some events alone."""
     with _memory().connect() as connection:
         metadata.create_all(connection, tables=which.tables)
         yield connection
 
 
 def project(into: Connection, which: Projection, page: Sequence[RecordedEvent]) -> None:
-    """Apply those events that are the projection's."""
+    """Apply those of the events that the projection is for."""
     if known := [each for each in page if each.type in which.events]:
         _project(into, which, known)
 
 
 @cache
 def _memory() -> Engine:
-    """One, since statements are compiled for each engine."""
+    # One engine for all, since statements are compiled for each engine.
     return sqlite.in_memory()

@@ -131,20 +131,10 @@ def last_position(connection: Connection) -> int:
 
 
 def read_stream(
-    connection: Connection,
-    stream: str,
-    *,
-    after: int = 0,
-    upto: int | None = None,
-    limit: int | None = None,
-    backwards: bool = False,
+    connection: Connection, stream: str, *, after: int = 0, upto: int = sys.maxsize, limit: int = sys.maxsize
 ) -> list[RecordedEvent]:
-    """Events of one stream with `after < version <= upto`, oldest first unless `backwards`."""
-    query = select(events).where(events.c.stream == stream, events.c.version > after)
-    if upto is not None:
-        query = query.where(events.c.version <= upto)
-    version = events.c.version
-    return _recorded(connection.execute(query.order_by(version.desc() if backwards else version).limit(limit)))
+    """Events of one stream with `after < version <= upto`, in order of version."""
+    return _recorded(fetch(connection, _read_stream, stream=stream, after=after, upto=upto, limit=limit))
 
 
 def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
@@ -158,10 +148,10 @@ def read_all(
     after: int = 0,
     types: Collection[str] | None = None,
     stream: str | None = None,
-    limit: int | None = None,
+    limit: int = sys.maxsize,
 ) -> list[RecordedEvent]:
     """Events with `position > after` in order of position, of these types and this stream only, if given."""
-    values: dict[str, object] = {"after": after, "limit": sys.maxsize if limit is None else limit}
+    values: dict[str, object] = {"after": after, "limit": limit}
     if types is not None:
         values["types"] = _json(dict.fromkeys(types))
     if stream is not None:
@@ -225,6 +215,16 @@ _heads = select(
     _last_position.scalar_subquery(),
 )
 _after = entries(bindparam("after"))
+_read_stream = (
+    select(events)
+    .where(
+        events.c.stream == bindparam("stream"),
+        events.c.version > bindparam("after"),
+        events.c.version <= bindparam("upto"),
+    )
+    .order_by(events.c.version)
+    .limit(bindparam("limit"))
+)
 _by_stream = (
     select(events)
     .where(tuple_(events.c.stream, events.c.version) > tuple_(bindparam("after_stream"), bindparam("after_version")))

@@ -67,7 +67,7 @@ def stream(user: str) -> str:
 def accepted(service: Service, *submissions: Submission) -> list[int]:
     """The users of commands that are put into the inbox in one batch, without a message."""
     url = f"sqlite:///{service.data_dir / 'inbox.db'}"
-    with engines.briefly(engines.writer(url, lock=inbox.LOCK)) as engine, engine.begin() as connection:
+    with engines.writing(url, lock=inbox.LOCK) as connection:
         answers = inbox.accept(connection, submissions)
     return [int(each.command.stream.removeprefix("user-")) for each in answers if isinstance(each, Acceptance)]
 

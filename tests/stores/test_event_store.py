@@ -89,21 +89,17 @@ def test_a_stream_that_is_not_there_is_at_version_0(log: Connection) -> None:
     ("arguments", "expected"),
     [
         ({}, "ABCDE"),
-        ({"backwards": True}, "EDCBA"),
         ({"after": 2}, "CDE"),
         ({"upto": 3}, "ABC"),
         ({"after": 1, "upto": 4}, "BCD"),
         ({"limit": 2}, "AB"),
-        ({"limit": 2, "backwards": True}, "ED"),
-        ({"after": 1, "upto": 4, "limit": 2, "backwards": True}, "DC"),
+        ({"after": 1, "upto": 4, "limit": 2}, "BC"),
         ({"after": 5}, ""),
     ],
 )
-def test_a_stream_is_read_both_ways_with_bounds_and_limit(
-    log: Connection, arguments: dict[str, int], expected: str
-) -> None:
+def test_a_stream_is_read_with_bounds_and_limit(log: Connection, arguments: dict[str, int], expected: str) -> None:
     event_store.append(log, Append("a-0", happened("X"), 0), Append("a-1", happened(*"ABCDE"), 0))
-    assert "".join(types(event_store.read_stream(log, "a-1", **arguments))) == expected  # type: ignore[arg-type]
+    assert "".join(types(event_store.read_stream(log, "a-1", **arguments))) == expected
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def upgrade() -> None:
     log()
     outcomes()
     if op.get_context().dialect.name == "postgresql":
-        # Who is being decided, which a transaction that ends must not undo; SQLite has a file for it.
+        # The note of the command that is being decided, which no rollback undoes; SQLite has a file for it.
         op.execute("CREATE SEQUENCE deciding MINVALUE 0 START 0")
 
 
