@@ -1,13 +1,9 @@
 """The API, an ASGI app; `python -m api` serves it."""
 
-import asyncio
-import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from socket import gethostname
-from types import FrameType
 
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -19,10 +15,9 @@ from api.http import problems
 from api.reading.store import newer_event, store_unavailable
 from api.routes import commands, docs, events, health, home, metrics
 from api.service import Service
-from api.serving import timing
-from api.serving.correlation import Correlation
 from api.serving.door import Door
-from api.serving.head_method import Head
+from api.serving.envelope import Envelope
+from api.serving.stopping import calling_on_stop
 from shared import tuning
 from shared.errors import refusal
 from shared.errors.reasons import reason_of
@@ -31,7 +26,7 @@ from shared.schemas import check
 from shared.settings import Settings
 from shared.telemetry import logs, tracing
 
-SWITCH = 0.0005
+SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy event loop lets the thread go on that commits: by default 5 ms, several times a batch."""
 
 ROUTERS: list[APIRouter] = [
@@ -52,21 +47,25 @@ log = logs.logger()
 
 
 class App(FastAPI):
+    """FastAPI in its envelope."""
+
     def build_middleware_stack(self) -> ASGIApp:
-        """What is added as middleware doesn't see the answer to a bug."""
-        return Correlation(Head(super().build_middleware_stack()))
+        """Around it all, since what is added as middleware doesn't see the answer to a bug."""
+        return Envelope(super().build_middleware_stack())
 
 
 def create_app(settings: Settings) -> FastAPI:
+    """The API on the stores that the settings name; nothing is opened before it starts."""
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(ROLE, settings)
-        with _told():
+        with _in_our_words():
             tracing.set_up(ROLE)
             check.check(settings)
             app.state.service = Service(settings)
             tuning.collect_less()
-            sys.setswitchinterval(SWITCH)
+            sys.setswitchinterval(SWITCH_INTERVAL)
             with calling_on_stop(app.state.service.streams.stop):
                 yield
             await app.state.service.close()
@@ -84,14 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
         routes=[route for router in ROUTERS for route in router.routes],
     )
     app.add_middleware(Door, settings=settings)
-    app.add_middleware(timing.Timed)
     problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
     return app
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What fails at the start or at the end would be told by the server, with its message, whatever is in it."""
+def _in_our_words() -> Iterator[None]:
+    """A failure at the start or at the end, in a line of ours: the server would show its message, whatever is in it."""
     try:
         yield
     except Exception as error:
@@ -107,27 +105,6 @@ def _telemetry() -> TelemetryConfig:
 
 def _is_probe(scope: Scope) -> bool:
     return scope["path"] in {"/livez", "/readyz", "/metrics"}
-
-
-@contextmanager
-def calling_on_stop(do: Callable[[], None]) -> Iterator[None]:
-    """Call it in the loop when the process is told to stop: the server tells the app once all answers have ended."""
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def told(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(do)
-        if callable(its := before[signal.Signals(number)]):
-            its(number, frame)
-
-    if threading.current_thread() is not threading.main_thread():  # who runs it there stops it otherwise
-        yield
-        return
-    for number in before:
-        signal.signal(number, told)
-    yield
-    for number, its in before.items():
-        signal.signal(number, its)
 
 
 app = create_app(refusal.settings())

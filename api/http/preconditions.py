@@ -69,6 +69,8 @@ def _conditions(request: Request) -> tuple[Precondition | None, Precondition | N
     for name, value in request.scope["headers"]:
         if name in NAMES:
             lines.setdefault(NAMES[name], []).append(value.decode("latin-1"))
+    if not lines:
+        return None, None
     tags = {name: _tags(name, ", ".join(values)) for name, values in lines.items()}
     return _matching(tags.get("If-Match")), _other(tags.get("If-None-Match"))
 
