@@ -10,16 +10,17 @@ from shared.telemetry import logs
 
 
 def main() -> None:
-    # Once it has stopped for a signal, uvicorn raises it again, for whoever had it before: by default that ends
-    # the process as one that was killed. Python would wait for threads, and they may wait for a store that hangs.
+    """Serve until the process is told to stop."""
+    # Once uvicorn has stopped for a signal, it raises the signal again, whose default would end the process as one that
+    # was killed. Without os._exit Python would wait for threads, and they may wait for a store that hangs.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
     settings = refusal.settings()
     logs.set_up(ROLE, settings)
     try:
         server.serve(settings)
-    except SystemExit as its:  # uvicorn says 3 if it could not start
-        raise SystemExit(its.code and refusal.CODE) from None
+    except SystemExit as end:  # uvicorn's code is 3 if it could not start
+        raise SystemExit(end.code and refusal.CODE) from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which e-mail addresses are taken: those that the library email-validator takes."""
+"""E-mail addresses that are accepted: those that the library email-validator accepts."""
 
 import re
 from functools import lru_cache
@@ -8,15 +8,15 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
 ORDINARY = re.compile(r"(?=.{1,64}$)[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
-"""What stands before the @ of nearly all addresses: of those only the domain is looked into, and it is remembered."""
+"""What stands before the @ of nearly all addresses. Then only the domain is checked, and the result is remembered."""
 
-MAX = 254
-"""Characters, looked at first: the library normalises before it counts, in time quadratic in the length."""
+MAX_CHARACTERS = 254
+"""Checked first: the library normalises before it counts, in time quadratic in the length."""
 
 
 def _email(value: str) -> str:
-    if len(value) > MAX:
-        raise ValueError(f"The email address is too long ({len(value) - MAX} characters too many).")
+    if len(value) > MAX_CHARACTERS:
+        raise ValueError(f"The email address is too long ({len(value) - MAX_CHARACTERS} characters too many).")
     local, _, domain = value.rpartition("@")
     ordinary = ORDINARY.fullmatch(local) and domain.isascii()
     if error := _wrong_in_domain(domain) if ordinary else _wrong(value):

@@ -1,4 +1,4 @@
-"""Which names are taken: those that show something, and nothing that changes how the text around them reads."""
+"""Names that are accepted: they show something, and nothing that changes how the text around them reads."""
 
 import re
 import unicodedata
@@ -20,7 +20,7 @@ BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
     "\U0001d159\U000e0000-\U000e0fff]"
 )
-"""Of other categories, yet not to be seen: fillers, selectors (Default_Ignorable_Code_Point), and blanks."""
+"""Invisible characters of other categories: fillers, selectors (Default_Ignorable_Code_Point), and blanks."""
 
 
 def _name(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Who a client is, and how much of what is scarce each one has."""
+"""Clients by their addresses, and how much of something scarce each one has."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from ipaddress import IPv6Address, ip_network
 from fastapi import Request
 
 IPV6_PREFIX = 64
-"""Bits: what one customer is given, and may choose addresses in (RFC 6177, RFC 8981)."""
+"""Bits of the network that one customer is given, and may choose addresses in (RFC 6177, RFC 8981)."""
 
 
 def client_of(request: Request) -> str:
-    """The address of a client, or of its network for IPv6; all who come by a Unix socket are one."""
+    """The address of a client, or of its network for IPv6; all clients of a Unix socket are one."""
     client = request.scope.get("client")
     host: str = client[0] if client else ""
     return network_of(host) if ":" in host else host
@@ -21,7 +21,7 @@ def client_of(request: Request) -> str:
 
 @lru_cache(4096)
 def network_of(host: str) -> str:
-    """Of an IPv6 address: its network of 64 bits, or the IPv4 address that it stands for."""
+    """The network of an IPv6 address, or the IPv4 address that it stands for."""
     try:
         address = IPv6Address(host)
     except ValueError:
@@ -32,7 +32,7 @@ def network_of(host: str) -> str:
 
 
 class Shares:
-    """Counts what clients have of something: so much in total, and so much each."""
+    """Counts what clients have of something, of which there is so much in total and for each."""
 
     def __init__(self, total: int, per_client: int) -> None:
         self.total, self.per_client = total, per_client
@@ -49,10 +49,12 @@ class Shares:
         return self._held[client] >= self.per_client
 
     def take(self, client: str) -> None:
+        """Give the client one more."""
         self._taken += 1
         self._held[client] += 1
 
     def give_back(self, client: str) -> None:
+        """Take one from the client."""
         self._taken -= 1
         self._held[client] -= 1
         if not self._held[client]:
@@ -60,6 +62,7 @@ class Shares:
 
     @contextmanager
     def one(self, client: str) -> Iterator[None]:
+        """One for the client, for as long as it takes."""
         self.take(client)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a client would like, as the `Prefer` header says it (RFC 7240)."""
+"""The `Prefer` header (RFC 7240), of which `wait` is honoured."""
 
 import re
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ PREFERENCE = re.compile(
 """A name, its value, and what else is said of it."""
 
 ELEMENT = re.compile(rf"(?:[^,\"]|{QUOTED}?)++", re.DOTALL)
-"""What stands between commas; one in quotes separates nothing."""
+"""What stands between two commas; a comma in quotes separates nothing."""
 
 
 def wait_of(prefer: str | None, *, longest: float) -> float | None:
-    """The seconds of `wait=N`, `longest` at most; None if it is not asked for, or not as RFC 7240 has it."""
+    """The seconds of `wait=N`, `longest` at most; None if `wait` is not asked for, or not as RFC 7240 has it."""
     if prefer is None:
         return None
     asked = next((value for name, value in _preferences(prefer) if name == "wait"), "")
@@ -36,11 +36,12 @@ def wait_of(prefer: str | None, *, longest: float) -> float | None:
 
 
 def applied(wait: float | None) -> dict[str, str]:
+    """The header that tells how long was waited at most."""
     return {} if wait is None else {"Preference-Applied": f"wait={wait:g}"}
 
 
 def _preferences(prefer: str) -> Iterator[tuple[str, str]]:
-    """Names in lower case, with their values; what is none by the grammar is passed over, as one that isn't known."""
+    """Names in lower case, with their values. What is no preference by the grammar is passed over."""
     for element in ELEMENT.findall(prefer):
         if match := PREFERENCE.fullmatch(element):
             yield match["name"].lower(), _word(match["value"] or "")

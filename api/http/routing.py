@@ -22,20 +22,20 @@ from shared.messages import has_numbers_only
 JSON = re.compile(r"application/(\S+\+)?json[ \t]*(;|$)", re.IGNORECASE)
 
 NO_NUMBERS = re.compile(rb"NaN|Infinity|[0-9][eE]\+?[0-9]{3}")
-"""What they may look like: Pydantic reads them as floats."""
+"""What Pydantic reads as a float, though JSON has no such number, may look like this."""
 
 MAX_PARAMETERS = 100
-"""Of a query: what is wrong with each is told, and to look at ten thousand takes others' time."""
+"""Parameters of a query at most: to check ten thousand takes the time of other requests."""
 
 Errors = list[Any]
 
 
 class Route(APIRoute):
-    """For an endpoint that takes the request and what its signature names, and returns a Response.
+    """A route whose endpoint takes the request and what its signature names, and returns a Response.
 
     FastAPI's own route looks at the signature's types again for each request, which costs more than all the API does.
-    For what this one doesn't know, like `Depends`, a router without it will do. Dependencies of the app or of a router
-    don't reach this one.
+    An endpoint that needs what this one doesn't know, like `Depends`, goes into a router without it. Dependencies of
+    the app or of a router don't reach this one.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
@@ -98,7 +98,7 @@ class Route(APIRoute):
         return {**vars(read.path), **vars(read.query), **vars(read.header)}
 
     def _path(self, request: Request) -> dict[str, str]:
-        """Raises Problem for what can't be the number that it has to be."""
+        """The path's parameters. Raises Problem where a number has to be, and is none."""
         path = request.path_params
         for name in self._numbers["path"]:
             if not _is_number(path[name]):
@@ -121,7 +121,7 @@ class Route(APIRoute):
         return _without_numbers_in_other_ways(query, self._numbers["query"])
 
     def _header(self, request: Request) -> dict[str, str]:
-        """A header that comes in several lines is one: RFC 9110, section 5.3."""
+        """The headers that the endpoint takes. One that comes in several lines is one: RFC 9110, section 5.3."""
         found: dict[str, str] = {}
         for name, value in request.scope["headers"]:
             if alias := self._headers.get(name):
@@ -134,7 +134,7 @@ class Route(APIRoute):
 
 
 def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
-    """Nothing that a store holds has such a character, and PostgreSQL takes none even in a question."""
+    """Errors for NUL characters: nothing in a store has one, and PostgreSQL takes none even in a query."""
     for where, has_one in {"path": "\0" in scope["path"], "query": b"%00" in scope["query_string"]}.items():
         if has_one:
             yield {"loc": (where,), "type": "nul", "msg": "Must not contain a NUL character"}
@@ -159,13 +159,13 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
 
 
 def _errors(error: ValidationError) -> Errors:
-    """Without what is not shown: there may be thousands, for which that is most of the work."""
+    """Its errors without what is not shown: there may be thousands, for which that is most of the work."""
     several = error.error_count() > 1
     return error.errors(include_url=False, include_context=not several, include_input=False)
 
 
 def _has_content(request: Request) -> bool:
-    """By its framing (RFC 9110, section 8.6), before any of it is read."""
+    """Whether there is a body, by its framing (RFC 9110, section 8.6), before any of it is read."""
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
@@ -173,7 +173,7 @@ def _has_numbers_only(body: bytes) -> bool:
     try:
         return has_numbers_only(from_json(body))
     except ValueError:
-        return True  # what it is, Pydantic says
+        return True  # it is no JSON at all, as Pydantic says next
 
 
 def _asks_for_more(signature: Dependant) -> bool:
@@ -194,7 +194,7 @@ def _is_number(text: str) -> bool:
 
 
 def _without_numbers_in_other_ways(values: dict[str, Any], numbers: Iterable[str]) -> dict[str, Any]:
-    """To Pydantic 1_0, +1, 1.0 and what has spaces around it are numbers, too: it gets what is none."""
+    """Empties numbers that aren't digits alone: Pydantic would take 1_0, +1, 1.0 and spaces around a number, too."""
     for name in numbers:
         if name in values and not _is_number(values[name]):
             values[name] = ""

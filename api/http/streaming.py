@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Response
 from pydantic_core import to_json
@@ -13,31 +13,27 @@ from starlette.types import Receive, Scope, Send
 
 from api.http.clients import Shares
 from api.http.problems import too_many, unavailable
-from shared.telemetry import logs, metrics
+from shared.telemetry import metrics
 
-HEARTBEAT = 15.0
+HEARTBEAT_EVERY = 15.0
 """Seconds without a word after which a comment is sent: proxies end what is silent, often after 60."""
 
-PATIENCE = 15.0
+SEND_TIMEOUT = 15.0
 """Seconds in which a client must take what it is sent, or it is dropped, where the system didn't do so before."""
 
-PIECE = 64 * 1024
+PIECE_BYTES = 64 * 1024
 """Bytes sent at once: as many as the server buffers before it waits for the client."""
 
-RETRY = 1000
+RETRY_MS = 1000
 """Milliseconds after which an EventSource comes back."""
 
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 LAST_EVENT_ID = "The `id` that came last: the stream goes on behind it. An EventSource sends it by itself"
 
-log = logs.logger()
-
-T = TypeVar("T")
-
 
 def message(id: object, data: Any) -> bytes:
-    """An event of its stream; JSON has no line breaks."""
+    """An event of a stream: its id, and data that is made JSON, which has no line breaks."""
     return b"id: %s\ndata: %s\n\n" % (str(id).encode(), to_json(data))
 
 
@@ -47,12 +43,12 @@ class Streams:
     def __init__(self, total: int, per_client: int) -> None:
         self._shares = Shares(total, per_client)
         self._stopped = False
-        self.open: set[asyncio.Task[None]] = set()
-        """For each, what ends when its client leaves."""
+        self._open: set[asyncio.Task[None]] = set()
+        """For each stream, the task that ends when its client leaves."""
         metrics.STREAMS.set(0)
 
     def answer(self, client: str, messages: AsyncIterator[bytes]) -> "EventStream":
-        """Raises Problem if there are enough already."""
+        """The answer that sends the messages. Raises Problem if there are enough already."""
         if self._shares.gone:
             raise unavailable("too-many-streams", f"{self._shares.total} streams are open, and no more may be.")
         if self._shares.used_up(client):
@@ -61,23 +57,24 @@ class Streams:
         return EventStream(self, client, messages)
 
     def add(self, client: str, leaves: asyncio.Task[None]) -> None:
+        """Count a stream until `leaves` ends, which `stop` cancels."""
         self._shares.take(client)
-        self.open.add(leaves)
+        self._open.add(leaves)
         metrics.STREAMS.inc()
         leaves.add_done_callback(partial(self._remove, client))
         if self._stopped:
             leaves.cancel()
 
+    def stop(self) -> None:
+        """End all streams at once, and those that are yet to begin."""
+        self._stopped = True
+        for leaves in self._open:
+            leaves.cancel()
+
     def _remove(self, client: str, leaves: asyncio.Task[None]) -> None:
         self._shares.give_back(client)
-        self.open.discard(leaves)
+        self._open.discard(leaves)
         metrics.STREAMS.dec()
-
-    def stop(self) -> None:
-        """End them all, at once."""
-        self._stopped = True
-        for leaves in self.open:
-            leaves.cancel()
 
 
 class EventStream(Response):
@@ -91,15 +88,13 @@ class EventStream(Response):
         self._streams = streams
         self._client = client
         self._messages = messages
-        self._spoke = 0.0
+        self._sent_at = 0.0
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         leaves = asyncio.create_task(_leaves(receive))
         self._streams.add(self._client, leaves)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        speaking = asyncio.create_task(self._speak(send))
-        beating = asyncio.create_task(self._beat(send))
-        tasks = leaves, speaking, beating
+        tasks = leaves, asyncio.create_task(self._send_messages(send)), asyncio.create_task(self._beat(send))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -110,27 +105,27 @@ class EventStream(Response):
             if isinstance(end, Exception) and not isinstance(end, TimeoutError):
                 raise end
         with suppress(TimeoutError):
-            async with asyncio.timeout(0.1):  # it is told that this is the end, unless it doesn't listen
+            async with asyncio.timeout(0.1):  # the client is told that this is the end, unless it doesn't listen
                 await send({"type": "http.response.body", "body": b""})
 
-    async def _speak(self, send: Send) -> None:
-        await self._say(send, b"retry: %d\n\n" % RETRY)
+    async def _send_messages(self, send: Send) -> None:
+        await self._send(send, b"retry: %d\n\n" % RETRY_MS)
         async for each in self._messages:
-            for start in range(0, len(each), PIECE):
-                await self._say(send, each[start : start + PIECE])
+            for start in range(0, len(each), PIECE_BYTES):
+                await self._send(send, each[start : start + PIECE_BYTES])
 
     async def _beat(self, send: Send) -> None:
-        self._spoke = time.monotonic()
+        self._sent_at = time.monotonic()
         while True:
-            await asyncio.sleep(max(0.0, self._spoke + HEARTBEAT - time.monotonic()))
-            if time.monotonic() - self._spoke >= HEARTBEAT:
-                await self._say(send, b":\n\n")
+            await asyncio.sleep(max(0.0, self._sent_at + HEARTBEAT_EVERY - time.monotonic()))
+            if time.monotonic() - self._sent_at >= HEARTBEAT_EVERY:
+                await self._send(send, b":\n\n")
 
-    async def _say(self, send: Send, text: bytes) -> None:
+    async def _send(self, send: Send, text: bytes) -> None:
         """Raises TimeoutError if the client doesn't take it. The server waits only once its buffer is full."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(SEND_TIMEOUT):
             await send({"type": "http.response.body", "body": text, "more_body": True})
-        self._spoke = time.monotonic()
+        self._sent_at = time.monotonic()
 
 
 async def _leaves(receive: Receive) -> None:

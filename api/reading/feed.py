@@ -1,33 +1,35 @@
-"""The log as it grows: its end is read once for all who follow it; who is behind reads pages until he isn't."""
+"""The log as it grows. One read of its tail serves all followers; one further back reads pages until it catches up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from functools import partial
 from typing import NamedTuple
 
-from api.reading.log_pages import PAGE, Pages, Reader, Wanted
+from api.reading.log_pages import PAGE_EVENTS, Pages, Reader, Wanted
 from api.reading.poll import Poll
 from api.reading.store import Store, persist
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 
 LOOK_EVERY = 0.02
-"""Seconds between two looks, while anybody follows."""
+"""Seconds between two looks at the log, while anybody follows."""
 
-TAIL = 1000
-"""Events kept for those who follow, if they are short."""
+TAIL_EVENTS = 1000
+"""Events of the tail that are kept, if they are short."""
 
 TAIL_BYTES = 8 * 1024 * 1024
-"""Bytes kept for them at most."""
+"""Bytes of the tail that are kept at most."""
 
 
 class Shown(NamedTuple):
+    """An event, and the message that shows it."""
+
     event: RecordedEvent
     message: bytes
 
 
 class Feed:
-    """A follower is a position in the log and nothing else, so nothing is buffered for it, missed or sent twice."""
+    """Follows the log. A follower is a position and nothing else: nothing is buffered for it, missed or sent twice."""
 
     def __init__(self, log: Store) -> None:
         self._log = log
@@ -39,11 +41,12 @@ class Feed:
         self._moved = Poll[int, bool](self._look, every=LOOK_EVERY)
 
     async def last(self) -> int:
+        """The log's last position."""
         return await self._log.read(event_store.last_position)
 
     async def follow(self, position: int, wanted: Wanted) -> AsyncIterator[bytes]:
-        """Every event behind the position, for ever."""
-        yield b"id: %d\n\n" % position  # for who is cut off before the first one
+        """Messages of every wanted event past the position, for ever."""
+        yield b"id: %d\n\n" % position  # for a client that is cut off before the first event
         while True:
             while position >= self._end:
                 await persist(partial(self._moved.wait, position))
@@ -57,19 +60,19 @@ class Feed:
         return self._start + len(self._tail)
 
     async def _next(self, position: int, wanted: Wanted) -> tuple[bytes, int]:
-        """What comes behind a position, and the position up to which that is all."""
+        """Messages past a position, and the position up to which they are complete."""
         if position >= self._start:
             begin = position - self._start
-            tail = self._tail[begin : begin + PAGE]
+            tail = self._tail[begin : begin + PAGE_EVENTS]
             return b"".join(each.message for each in tail if wanted.has(each.event)), position + len(tail)
         end = self._end
         page = await persist(partial(self._pages.behind, position, wanted))
         return page.text, page.last if page.more else max(page.last, end)
 
     async def _look(self, positions: Collection[int]) -> dict[int, bool]:
-        """Read on, and tell which of the positions the log has gone beyond."""
+        """Read on; returns those positions that the log has gone beyond."""
         last = await self.last()
-        if last - self._end >= TAIL:  # nobody has followed for long: there is more of it than is worth keeping
+        if last - self._end >= TAIL_EVENTS:  # nobody has followed for long: there is more of it than is worth keeping
             self._start, self._tail = last, []
         while self._end < last:
             events, messages, _ = await self._reader.read(self._end)
@@ -79,7 +82,7 @@ class Feed:
 
     def _keep(self, shown: Iterable[Shown]) -> None:
         self._tail += shown
-        surplus = max(0, len(self._tail) - TAIL)
+        surplus = max(0, len(self._tail) - TAIL_EVENTS)
         kept = sum(len(each.message) for each in self._tail[surplus:])
         while kept > TAIL_BYTES:
             kept -= len(self._tail[surplus].message)

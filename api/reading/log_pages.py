@@ -1,4 +1,4 @@
-"""Pages of the log as followers get them: short ones, read one at a time, and shared by all who are at one place."""
+"""Pages of the log for followers: short, read one at a time, and shared by all followers at the same position."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,26 +9,27 @@ from api.reading.store import Store
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 
-PAGE = 100
+PAGE_EVENTS = 100
 """Events of a page at most."""
 
-BYTES = 64 * 1024
-"""What a page is to be long at most, unless its only event is longer."""
+PAGE_BYTES = 64 * 1024
+"""Length of a page at most, unless its only event is longer."""
 
-FIRST = 10
-"""Events of the first page, when it isn't known how long they are."""
+FIRST_PAGE_EVENTS = 10
+"""Events of the first page, when it isn't known yet how long events are."""
 
-KEPT = 4 * 1024 * 1024
-"""Bytes of pages, and of what they were asked for by, kept for others who come to the same place."""
+KEPT_BYTES = 4 * 1024 * 1024
+"""Bytes of pages, and of what was asked for, kept for other followers that come to the same position."""
 
 
 class Wanted(NamedTuple):
-    """Only these types and this stream, if given."""
+    """Which events a follower wants: only these types and this stream, if given."""
 
     types: frozenset[str] | None = None
     stream: str | None = None
 
     def has(self, event: RecordedEvent) -> bool:
+        """Whether the event is wanted."""
         return (self.types is None or event.type in self.types) and self.stream in {None, event.stream}
 
 
@@ -36,7 +37,7 @@ EVERYTHING = Wanted()
 
 
 class Page(NamedTuple):
-    """`last` is the position of the last event, 0 if there is none. `more`: there may be more behind it already."""
+    """Messages of events. `last` is the last one's position, 0 if there is none. `more`: there may be more already."""
 
     text: bytes
     last: int
@@ -47,24 +48,26 @@ Key = tuple[int, Wanted]
 
 
 class Reader:
-    """Reads so many events at once as make a page by the length of those before."""
+    """Reads as many events at once as make a page, going by the length of the events before."""
 
     def __init__(self, log: Store) -> None:
         self._log = log
-        self._limit = FIRST
+        self._limit = FIRST_PAGE_EVENTS
 
     async def read(self, after: int, wanted: Wanted = EVERYTHING) -> tuple[list[RecordedEvent], list[bytes], bool]:
-        """Events, the message of each, and whether there may be more behind them already."""
+        """Events past a position, the message of each, and whether there may be more already."""
         limit, (types, stream) = self._limit, wanted
         events = await self._log.read(event_store.read_all, after=after, types=types, stream=stream, limit=limit)
         messages = [message(each.position, each.shown()) for each in events]
         if messages:
-            fit = BYTES * len(messages) // sum(map(len, messages))
-            self._limit = max(1, min(PAGE, 2 * limit, fit))
+            fit = PAGE_BYTES * len(messages) // sum(map(len, messages))
+            self._limit = max(1, min(PAGE_EVENTS, 2 * limit, fit))
         return events, messages, len(events) == limit
 
 
 class Pages:
+    """Pages past a position, for one follower each time the event loop goes round."""
+
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._turn = asyncio.Lock()
@@ -72,7 +75,7 @@ class Pages:
         self._bytes = 0
 
     async def behind(self, position: int, wanted: Wanted) -> Page:
-        """The lock's next holder goes on when the loop has gone round, and so after whoever else was ready."""
+        """The page past a position. Callers take turns: the next one goes on after the loop has gone round."""
         async with self._turn:
             await asyncio.sleep(0)  # also for a page that is kept: to send it to each in one round takes long, too
             key = position, wanted
@@ -87,7 +90,7 @@ class Pages:
     def _keep(self, key: Key, page: Page) -> None:
         self._kept[key] = page
         self._bytes += _size(key, page)
-        while self._bytes > KEPT:
+        while self._bytes > KEPT_BYTES:
             self._bytes -= _size(*self._kept.popitem(last=False))
 
 

@@ -1,4 +1,4 @@
-"""One answer for everybody who asks at the same time: many who ask cost what one does."""
+"""One answer for all who ask at the same time: many askers cost what one does."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """One look at a time. Its answer is for all who come while it is under way, and for `lasts` seconds after."""
+    """One look at a time. All who ask while it is under way, and for `lasts` seconds after, share its answer."""
 
     def __init__(self, look: Callable[[], Awaitable[T]], *, lasts: float = 0.0) -> None:
         self._look = look
@@ -19,7 +19,7 @@ class Shared(Generic[T]):
         self._good_until = 0.0
 
     async def get(self) -> T:
-        """Raises what the look raises."""
+        """The answer. Raises what the look raises."""
         if not self._looking or (self._looking.done() and time.monotonic() >= self._good_until):
             self._looking = asyncio.create_task(self._run(), context=Context())  # it is no one request's
         return await asyncio.shield(self._looking)

@@ -17,11 +17,11 @@ from shared.errors.surroundings import Silent
 from shared.messages import UnknownShape
 from shared.telemetry import logs
 
-WITHIN = 3.0
+READ_TIMEOUT = 3.0
 """Seconds after which a server that says nothing counts as down."""
 
-AT_ONCE = 8
-"""Questions to one server."""
+QUESTIONS_AT_ONCE = 8
+"""Questions to one server at the same time."""
 
 P = ParamSpec("P")
 log = logs.logger()
@@ -40,14 +40,14 @@ def newer_event(error: UnknownShape) -> Problem:
 
 
 async def within(seconds: float, answer: Awaitable[T]) -> T:
-    """A store's answer, or its error, if it doesn't come. What has not begun by then never will."""
+    """A store's answer. Raises the store's error if it doesn't come in time; what has not begun by then never will."""
     async with bounded(seconds):
         return await answer
 
 
 @asynccontextmanager
 async def bounded(seconds: float | None) -> AsyncIterator[None]:
-    """Around what asks a store. Raises the store's error if that takes longer; None: it may take however long."""
+    """Bounds questions to a store. Raises the store's error if they take longer; None: they may take however long."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -56,26 +56,26 @@ async def bounded(seconds: float | None) -> AsyncIterator[None]:
 
 
 class Store:
-    """A file is read on the event loop: a look-up takes less than handing it to a thread.
+    """A database that is read. A file is read on the event loop: a look-up takes less than handing it to a thread.
 
-    A server is asked in threads, since it may hang: then who asked waits, and nobody else.
+    A server is asked in threads, since it may hang: then only the request that asked waits.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = engines.reader(url)
-        self._threads = None if self.engine.name == "sqlite" else ThreadPoolExecutor(AT_ONCE, "reads")
-        self.patience = WITHIN if self._threads else None
+        self._threads = None if self.engine.name == "sqlite" else ThreadPoolExecutor(QUESTIONS_AT_ONCE, "reads")
+        self.patience = READ_TIMEOUT if self._threads else None
         """Seconds to wait for an answer; None: a file always answers."""
 
     async def read(self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the query returns. Raises the store's error, also when it says nothing."""
-        if not self._threads:
-            with self.engine.connect() as connection:
-                return query(connection, *args, **kwargs)
+        """What the query returns. Raises the store's error, also for a server that says nothing."""
         ask = partial(self._ask, query, *args, **kwargs)
-        return await within(WITHIN, asyncio.get_running_loop().run_in_executor(self._threads, ask))
+        if not self._threads:
+            return ask()
+        return await within(READ_TIMEOUT, asyncio.get_running_loop().run_in_executor(self._threads, ask))
 
     def close(self) -> None:
+        """Ask nothing more; a question that hangs isn't waited for."""
         if self._threads:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -85,7 +85,7 @@ class Store:
 
 
 async def persist(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until the store answers: what is open stays so, since an EventSource that gets a 503 does not come back."""
+    """Ask until the store answers: an open stream stays open, since an EventSource doesn't come back after a 503."""
     while True:
         try:
             return await ask()

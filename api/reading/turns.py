@@ -7,21 +7,22 @@ from contextlib import asynccontextmanager
 
 from api.reading.store import bounded
 
-AT_ONCE = 4
-"""Queries: so many pages are in memory, and so many pieces of work are done each time the event loop goes round."""
+QUERIES_AT_ONCE = 4
+"""Long queries: so many pages are in memory, and pieces of work done each time the event loop goes round."""
 
 
 class Turns:
-    """Whose turn it is holds it through several pieces of work, between which he lets the event loop go round."""
+    """Turns of clients. A turn is held through several pieces of work; between them the event loop goes round."""
 
     def __init__(self, patience: float | None) -> None:
         """`patience`: seconds from asking for a turn to its end; beyond, a store's error is raised. None: no limit."""
         self._patience = patience
-        self._free = AT_ONCE
+        self._free = QUERIES_AT_ONCE
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def one(self, client: Hashable) -> AsyncIterator[None]:
+        """A turn of the client, which waits behind the turns of others."""
         async with bounded(self._patience):
             if self._free:
                 self._free -= 1

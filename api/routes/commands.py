@@ -1,4 +1,4 @@
-"""Commands as resources: what was accepted, and what became of it."""
+"""Commands that were accepted, and what became of each."""
 
 from collections.abc import AsyncIterator
 from functools import partial

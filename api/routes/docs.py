@@ -36,44 +36,46 @@ PAGE = """<!doctype html>
 
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
 
-KEPT = {"Cache-Control": "max-age=3600"}
+CACHED = {"Cache-Control": "max-age=3600"}
 
 
 class File(NamedTuple):
+    """A file that the page loads."""
+
     media_type: str
     content: bytes
 
 
 @router.get("/openapi.json")
 async def show_openapi(request: Request) -> Response:
-    """What the page is made from."""
+    """The OpenAPI document, from which the page is made."""
     return Response(to_json(request.app.openapi()), media_type="application/json")
 
 
 @router.get("/docs")
 async def show_docs(request: Request) -> Response:
-    """The page."""
+    """The page, which shows the OpenAPI document."""
     return Response(PAGE, headers=HEADERS, media_type="text/html")
 
 
 @router.get("/redoc")
 async def show_redoc(request: Request) -> Response:
-    """Where FastAPI has another page, which needs styles within the document."""
+    """Leads to `/docs`: FastAPI's other page needs styles within the document."""
     return Response(status_code=308, headers={"Location": "/docs"})
 
 
 @router.get("/docs/{name}")
 async def show_file(request: Request, name: str) -> Response:
-    """What the page loads."""
+    """A file that the page loads."""
     file = _files().get(name)
     if not file:
         raise not_found(request.url.path)
-    return Response(file.content, headers=HEADERS | KEPT, media_type=file.media_type)
+    return Response(file.content, headers=HEADERS | CACHED, media_type=file.media_type)
 
 
 @cache
 def _files() -> dict[str, File]:
-    """Read from where the package is: to import it takes longer."""
+    """The files by their names, read from the folder of a package: to import the package takes longer."""
     spec = find_spec("fastapi_offline")
     assert spec
     assert spec.origin

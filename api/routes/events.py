@@ -1,4 +1,4 @@
-"""The log, as it is."""
+"""The log of events, as it was recorded."""
 
 from typing import Annotated, Any
 
@@ -26,6 +26,8 @@ Stream = Annotated[str | None, Query(description="Only this stream", examples=["
 
 
 class Event(BaseModel):
+    """An event as it was recorded."""
+
     id: int = Field(examples=[1], description="Its position in the log")
     type: str = Field(examples=TYPES)
     data: dict[str, Any] = Field(

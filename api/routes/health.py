@@ -1,4 +1,4 @@
-"""Whether the service is alive, and whether it can work."""
+"""Health checks: whether the service is alive, and whether it can work."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -18,11 +18,15 @@ Status = Literal["ready", "degraded", "unavailable"]
 
 
 class Stopped(BaseModel):
+    """The event that stops a projection."""
+
     event: int = Field(examples=[3], description="The event that it can't apply")
     error: str = Field(examples=["ZeroDivisionError: division by zero"])
 
 
 class Lag(BaseModel):
+    """How far a projection is, and how far behind the log."""
+
     position: int = Field(examples=[2])
     lag: int = Field(examples=[0], description="Events not projected yet")
     paused: bool = Field(examples=[False], description="Whether it waits for `cqrs projections resume`")

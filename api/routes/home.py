@@ -1,4 +1,4 @@
-"""Where everything is: what stands at `/`."""
+"""The page at `/`, with links to everything."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -10,6 +10,8 @@ router = APIRouter(tags=["home"], route_class=Route)
 
 
 class Home(BaseModel):
+    """The title of the service, and links to what it has."""
+
     title: str = Field(examples=["Users, event-sourced"])
     links: dict[str, str] = Field(examples=[{"users": "/users/", "events": "/events/", "docs": "/docs"}])
 

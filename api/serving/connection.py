@@ -15,25 +15,27 @@ from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, Framed
 from shared.settings import Settings
 from shared.telemetry import metrics
 
-LINGER = 2.0
-"""Seconds in which a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
+LINGER_SECONDS = 2.0
+"""How long a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
 
-SHARE = 20
-"""One of so many that wait goes when there are too many: to look for who waits longest takes a look at all."""
+LEAVING_SHARE = 20
+"""One of so many waiting connections is closed when there are too many: to find the oldest takes a look at all."""
 
 
 class Bounds:
-    """What connections share: the settings, how many there may be, and what was refused since that was last told."""
+    """What connections share: the settings, how many there may be, and what was refused since the last line of the log."""
 
     def __init__(self, settings: Settings, most: int) -> None:
         self.settings = settings
         self.most = most
         self.refused: Counter[str] = Counter()
         self.open: dict[Connection, None] = {}
-        """In the order in which they came, without those that are to make room for others."""
+        """Connections in the order in which they came, without those that make room for others."""
 
 
 class Connection(Framed):
+    """A connection whose client is refused or dropped when it takes too long, or when there are too many."""
+
     def __init__(self, bounds: Bounds, **uvicorns: Any) -> None:
         super().__init__(bounds.settings, **uvicorns)
         self._bounds = bounds
@@ -51,7 +53,7 @@ class Connection(Framed):
         self._bounds.open.pop(self, None)
 
     def expire(self) -> None:
-        """To be called once the deadline is over."""
+        """End what took too long; called once the deadline is over."""
         if self._stage in {ANSWER, CLOSING}:
             self.transport.abort()
         elif self._stage is BODY:
@@ -68,15 +70,15 @@ class Connection(Framed):
             self.transport.abort()
 
     def leave(self) -> None:
-        """Make room for others."""
+        """Make room for other connections."""
         self._bounds.open.pop(self, None)
-        if self._stage in {ANSWER, CLOSING} or self.transport.get_write_buffer_size():  # nobody waits for it any more
+        if self._stage in {ANSWER, CLOSING} or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self._close()
 
     def refuse(self, problem: Problem) -> None:
-        """Tell the client why; what it still sends is thrown away, for a while, and then the connection is closed."""
+        """Answer the problem. What the client still sends is thrown away for a while, then the connection is closed."""
         metrics.REFUSED.labels(problem.name).inc()
         self._bounds.refused[problem.name] += 1
         if self._begun and self._stage is BODY:  # the app waits for the rest
@@ -89,9 +91,10 @@ class Connection(Framed):
         self.transport.write(self._in_full(problem))
         self.transport.write_eof()
         self._unread, self._body = b"", bytearray()
-        self.wait(CLOSING, LINGER)
+        self.wait(CLOSING, LINGER_SECONDS)
 
     def _in_full(self, problem: Problem) -> bytes:
+        """The answer as bytes: no app is there to send it."""
         body = to_json(problem.document)
         headers = [
             *self.server_state.default_headers,
@@ -104,19 +107,19 @@ class Connection(Framed):
         return b"".join([STATUS_LINE[problem.status_code], *lines, b"\r\n", body])
 
     def _close(self) -> None:
-        """Once the client has taken what it was sent, or hasn't for as long as a body may take."""
+        """Close once the client has taken what it was sent, or hasn't for as long as a body may take."""
         self.wait(CLOSING, self._settings.body_timeout)
         self.transport.close()
 
     def _make_room(self) -> bool:
         others = (each for each in self._bounds.open if each.deadline < math.inf and each is not self)
         waiting = sorted(others, key=lambda each: each.deadline)
-        for each in waiting[: 1 + len(waiting) // SHARE]:
+        for each in waiting[: 1 + len(waiting) // LEAVING_SHARE]:
             each.leave()
-        return bool(waiting) or self._take_from_who_has_most()
+        return bool(waiting) or self._take_from_greediest()
 
-    def _take_from_who_has_most(self) -> bool:
-        """One of the connections of a client who has more of them than this one's, though it is being answered."""
+    def _take_from_greediest(self) -> bool:
+        """Close a connection of the client that has most of them, if that is more than this one's client has."""
         clients = Counter(each.network() for each in self._bounds.open)
         [(greediest, most)] = clients.most_common(1)
         if most <= clients[self.network()]:
@@ -125,5 +128,5 @@ class Connection(Framed):
         return True
 
     def network(self) -> str:
-        """Who has the connection."""
+        """The client, by its network."""
         return network_of(self.client[0]) if self.client else ""

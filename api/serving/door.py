@@ -1,4 +1,4 @@
-"""Who may come in: who names this API as the host, unless a page of another origin makes a browser do so."""
+"""Requests that may come in: they name this API as their host, and no page of another origin made them."""
 
 import re
 from collections.abc import Awaitable
@@ -12,7 +12,7 @@ from shared.settings import Settings
 
 HEADERS = {b"host", b"origin", b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"}
 
-HERE = "localhost", "127.0.0.1", "[::1]"
+LOCAL_NAMES = "localhost", "127.0.0.1", "[::1]"
 
 AUTHORITY = re.compile(r"([^:\[\]]+|\[[^\[\]]+\])(?::(\d+))?")
 
@@ -28,7 +28,7 @@ ENCODED = Problem(
 
 
 class Door:
-    """Around the app. An API that listens on more than loopback checks hosts and origins only if some are named."""
+    """A middleware. An API that listens on more than loopback checks hosts and origins only if hosts are named."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -36,7 +36,7 @@ class Door:
         self._checks = "*" not in named and bool(named or is_loopback(settings.api_host))
         self._named = set(named)
         own = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host.lower()
-        self._here = {*HERE, own}
+        self._here = {*LOCAL_NAMES, own}
         self._is_us = lru_cache(256)(self._names_us)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -66,7 +66,7 @@ class Door:
     def _is_elsewhere(self, method: str, given: dict[bytes, bytes], host: bytes | None) -> bool:
         """Whether a browser says that the request comes from a page that isn't ours.
 
-        A link to us may be followed: what it leads to can't be read by the page that has it, and a GET changes nothing.
+        A link to us may be followed: the page that has it can't read what it leads to, and a GET changes nothing.
         """
         if b"origin" in given:
             authority = given[b"origin"].decode("latin-1").lower().rpartition("://")[2]
@@ -78,6 +78,7 @@ class Door:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Requests as they come over a connection: one at a time, each ended by its own framing and by nothing else."""
+"""Requests of a connection: one at a time, each ended by its own framing and by nothing else."""
 
 import contextvars
 import math
@@ -19,15 +19,20 @@ END = b"\r\n\r\n"
 
 
 class Stage(Enum):
+    """What a connection waits for."""
+
     HEAD = auto()
-    """No byte of the next request is there, or a part of its head."""
+    """The rest of the next request's head, of which nothing may be there yet."""
     BODY = auto()
+    """The rest of the body."""
     ANSWER = auto()
+    """The app's answer, and the client to take it."""
     CLOSING = auto()
+    """The client, to take the last answer: nothing more is read."""
 
 
 HEAD, BODY, ANSWER, CLOSING = Stage
-"""To look them up in the class takes longer than all else that is done with them."""
+"""As names of the module: looking them up in the class takes longer than all else that is done with them."""
 
 
 class Framed(HttpToolsProtocol):
@@ -43,22 +48,23 @@ class Framed(HttpToolsProtocol):
         self._stage = HEAD
         self._unread = b""
         self._looked = 0
-        """How far the end of a head has been looked for in vain."""
+        """Bytes of `_unread` in which the end of a head has been looked for in vain."""
         self._keep_alive = self._begun = self._whole = False
         self._body = bytearray()
         self._left: int | None = 0
         self._around = 0
         """Bytes of a body in chunks that aren't its content."""
         self.deadline = math.inf
-        """By the loop's clock: until when the stage may last."""
+        """Until when the stage may last, by the loop's clock."""
 
     def wait(self, stage: Stage, seconds: float) -> None:
+        """Enter a stage, which may last so many seconds."""
         self._stage = stage
         self.deadline = self.loop.time() + seconds
 
     @abstractmethod
     def refuse(self, problem: Problem) -> None:
-        """Instead of an answer from the app; nothing more is read."""
+        """Answer a problem in the place of the app; nothing more is read."""
 
     def data_received(self, data: bytes) -> None:
         if self._stage is not CLOSING:
@@ -84,7 +90,7 @@ class Framed(HttpToolsProtocol):
             self.loop.call_soon(self._read, context=contextvars.Context())
 
     def _read(self) -> None:
-        """Take what is there of the next request."""
+        """Take what is there of the next request, which is refused if it is none."""
         try:
             while self._unread and self._read_next():
                 pass
@@ -94,13 +100,15 @@ class Framed(HttpToolsProtocol):
             self.refuse(request_head.malformed())
 
     def _read_next(self) -> bool:
-        """Whether there may be more to be read now."""
+        """Read the next part; returns whether there may be more to be read now."""
         if self._stage is HEAD:
             return self._read_head()
         if self._stage is BODY:
             self._read_body()
             return True
-        if len(self._unread) > self._settings.max_head:  # what isn't read yet isn't kept: this answer is the last
+        if (
+            len(self._unread) > self._settings.max_head
+        ):  # too much to be kept while an answer is made: that is the last one
             self._unread = b""
             self.cycle.keep_alive = False
             self.flow.pause_reading()
@@ -128,7 +136,7 @@ class Framed(HttpToolsProtocol):
         return True
 
     def _take_head(self) -> bytes:
-        """Nothing unless all of it is there."""
+        """The next head, empty unless all of it is there."""
         if self._unread[0] in b"\r\n":  # RFC 9112, section 2.2
             self._unread = self._unread.lstrip(b"\r\n")
         looked, self._looked = self._looked, 0
@@ -147,7 +155,7 @@ class Framed(HttpToolsProtocol):
         return b""
 
     def _parse(self, head: bytes) -> None:
-        """An upgrade that is offered is not taken (RFC 9110, section 7.8): the parser would take the body for it."""
+        """Parse a head. An upgrade that is offered is not taken (RFC 9110, section 7.8): its body would be lost."""
         self._whole = False
         try:
             self.parser.feed_data(head)
@@ -180,7 +188,7 @@ class Framed(HttpToolsProtocol):
             raise request_head.malformed()
 
     def _read_chunks(self) -> None:
-        """By lines, since a body in chunks ends with one: the parser gets nothing of what is behind it."""
+        """Read by lines: a body in chunks ends with a line, and the parser gets nothing of what is behind it."""
         lines = BytesIO(self._unread)
         for line in lines:
             before = len(self._body)
@@ -200,7 +208,7 @@ class Framed(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _deliver(self) -> None:
-        """The request is whole: the app gets it, or what it still lacks."""
+        """Give the app the request, which is whole, or what the app still lacks of it."""
         if not self._begun:
             self._begin()
         cycle = self.cycle
@@ -215,7 +223,7 @@ class Framed(HttpToolsProtocol):
             self.wait(ANSWER, self._settings.body_timeout)
 
     def pause_writing(self) -> None:
-        """The client doesn't take what it is sent: it has as long for that as for a body."""
+        """The client doesn't take what it is sent; it has as long for that as for a body."""
         super().pause_writing()
         if self._stage is ANSWER:
             self.wait(ANSWER, self._settings.body_timeout)
@@ -226,7 +234,7 @@ class Framed(HttpToolsProtocol):
             self.deadline = math.inf
 
     async def _answer_1_0(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To HTTP/1.0 what has no length ends with the connection, since it knows no chunks."""
+        """Answer HTTP/1.0, which knows no chunks: an answer without a length ends with the connection."""
         cycle, endless = self.cycle, False
 
         async def sending(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What the head of a request must be before anything of it is believed (RFC 9112)."""
+"""Heads of requests: what they must be before anything of them is believed (RFC 9112)."""
 
 import re
 from collections.abc import Sequence
@@ -16,37 +16,40 @@ Headers = Sequence[tuple[bytes, bytes]]
 FRAMING = {b"host", b"content-length", b"transfer-encoding", b"expect"}
 
 HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[(?P<address>[\da-fA-F:.]+)\])(:\d*)?", re.ASCII)
-"""RFC 3986, section 3.2.2, without a user."""
+"""A host and a port (RFC 3986, section 3.2.2), without a user."""
 
 LINE = re.compile(rb"[!#$%&'*+.^_`|~\w-]+ +\S+ +HTTP/(\d\.\d)\r\n", re.ASCII)
 
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 
 BROKEN = re.compile(rb"\A[^!#$%&'*+.^_`|~\w-]|(?<!\r)\n|\r(?!\n|\Z)", re.ASCII)
-"""No request begins so, like one in TLS, and no line of it ends so: section 2.2."""
+"""How no request begins, TLS for one, or no line of it ends (section 2.2)."""
 
 
 class Body(NamedTuple):
-    """How a request says that its body is framed: by a length, or in chunks if there is none."""
+    """How a body is framed: by a length, or in chunks if there is none; and whether `100 Continue` is waited for."""
 
     length: int | None
     expects_continue: bool
 
 
-NONE = Body(0, expects_continue=False)
+NO_BODY = Body(0, expects_continue=False)
 
 VERSIONS = {"1.0", "1.1"}
 
 
 def malformed(detail: str = "This is not a request of HTTP/1.1.") -> Problem:
+    """A 400 for what is no request."""
     return Problem("malformed-request", 400, detail)
 
 
 def unsupported_version() -> Problem:
+    """A 505 for another version of HTTP."""
     return Problem("http-version-not-supported", 505, "HTTP/1.1 and HTTP/1.0 are what is spoken here.")
 
 
 def head_too_large(settings: Settings, head: bytes = b"\n") -> Problem:
+    """A 431 or, if the first line doesn't end, a 414."""
     if b"\n" not in head[: settings.max_head]:
         return Problem("uri-too-long", 414, f"A request's line is {settings.max_head} bytes at most.")
     detail = f"A request has {settings.max_headers} headers and {settings.max_head} bytes before its body at most."
@@ -54,19 +57,22 @@ def head_too_large(settings: Settings, head: bytes = b"\n") -> Problem:
 
 
 def body_too_large(settings: Settings) -> Problem:
+    """A 413."""
     return Problem("content-too-large", 413, f"A body is {settings.max_body} bytes at most.")
 
 
 def too_slow(part: str, seconds: float) -> Problem:
+    """A 408 for a head or a body that takes too long."""
     return Problem("request-timeout", 408, f"The {part} of a request must have come within {seconds:g} s.")
 
 
 def too_many_connections() -> Problem:
+    """A 503 for a connection for which no other one made room."""
     return unavailable("too-many-connections", "As many connections are being answered as may be open.")
 
 
 def unreadable(head: bytes, error: Exception | None = None) -> Problem:
-    """Why a head that the parser didn't take is none."""
+    """A 400, 501 or 505 for a head that the parser didn't take."""
     line = LINE.match(head)
     if line and line[1] not in {b"1.0", b"1.1"}:
         return unsupported_version()
@@ -76,18 +82,19 @@ def unreadable(head: bytes, error: Exception | None = None) -> Problem:
 
 
 def not_implemented() -> Problem:
+    """A 501 for a method that HTTP doesn't have, or that isn't for servers."""
     return Problem("not-implemented", 501, "This method is not known here.")
 
 
 def check(version: str, headers: Headers, settings: Settings) -> Body:
-    """Raises Problem if two who read the same request might take it for different ones, or it is too large."""
+    """The body that the head announces. Raises Problem for what is too large, or might be read in two ways."""
     if version not in VERSIONS:
         raise unsupported_version()
     if len(headers) > settings.max_headers:
         raise head_too_large(settings)
     framing = [each for each in headers if each[0] in FRAMING]
     if len(framing) == 1 and framing[0][0] == b"host" and _is_host(framing[0][1]):
-        return NONE
+        return NO_BODY
     values = dict(framing)
     if len(values) < len(framing):
         raise malformed("Host, Content-Length, Transfer-Encoding and Expect stand in a request once.")
@@ -124,7 +131,7 @@ def _body(version: str, values: dict[bytes, bytes], settings: Settings) -> Body:
 
 
 def to_origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Of a target that names a host, as a proxy gets it: then that is the Host (RFC 9112, section 3.2.2)."""
+    """A target without its host, which becomes the Host header (RFC 9112, section 3.2.2): proxies get such ones."""
     url = httptools.parse_url(target)
     if url.host is None:
         return target

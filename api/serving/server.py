@@ -1,4 +1,4 @@
-"""The server beneath the app: uvicorn's, with connections of our own and a look at all of them every second."""
+"""The server below the app: uvicorn's, with our own connections and a look at all of them every second."""
 
 import asyncio
 import math
@@ -15,14 +15,14 @@ from shared.errors import refusal
 from shared.settings import Settings
 from shared.telemetry import logs
 
-TAKES_WITHIN = 10
-"""Seconds in which the other end must take what it is sent; then the system ends the connection, buffers and all."""
+SEND_TIMEOUT = 10
+"""Seconds in which a client must take what it is sent; then the system ends the connection, buffers and all."""
 
 STOP_TIMEOUT = 5
-"""Seconds it gives open requests when it is told to stop."""
+"""Seconds that open requests get when the process is told to stop."""
 
-TICKS = 10
-"""A second, of uvicorn's ticks."""
+TICKS_PER_SECOND = 10
+"""How often uvicorn calls `on_tick`."""
 
 FILES = resource.RLIMIT_NOFILE
 
@@ -30,13 +30,15 @@ log = logs.logger()
 
 
 class Server(uvicorn.Server):
+    """uvicorn's server, which ends connections that are past their deadline."""
+
     def __init__(self, config: uvicorn.Config, bounds: Bounds) -> None:
         super().__init__(config)
         self._bounds = bounds
 
     async def on_tick(self, counter: int) -> bool:
-        """One look at all connections is cheaper than a timer for each request."""
-        if counter % TICKS == 0:
+        """Look at all connections now and then, which is cheaper than a timer for each request."""
+        if counter % TICKS_PER_SECOND == 0:
             self._sweep()
         return await super().on_tick(counter)
 
@@ -50,7 +52,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Until the process is told to stop."""
+    """Serve until the process is told to stop."""
     bounds = Bounds(settings, _raise_files(settings.max_connections))
     config = uvicorn.Config(
         "api.main:app",
@@ -76,16 +78,16 @@ def _listening(config: uvicorn.Config) -> socket.socket:
 
 
 def _raise_files(connections: int) -> int:
-    """How many connections there may be: half of the files that this process may have open, of which it asks for more.
+    """How many connections there may be: half of the files that this process may open; it asks for more files first.
 
-    The other half is for the stores, and for those who come while others make room for them.
+    The other half is for the stores, and for connections that come while others make room for them.
     """
     soft, hard = (math.inf if each == resource.RLIM_INFINITY else each for each in resource.getrlimit(FILES))
     files = max(soft, min(2 * connections, hard))
     if files > soft:
         try:
             resource.setrlimit(FILES, (int(files), resource.getrlimit(FILES)[1]))
-        except (OSError, ValueError):  # macOS has a limit beyond the one that it tells
+        except (OSError, ValueError):  # macOS has a lower limit than the one that it names
             files = soft
     most = int(min(connections, files // 2))
     tell = log.info if most == connections else log.warning
@@ -96,6 +98,6 @@ def _raise_files(connections: int) -> int:
 def _impatient(listening: socket.socket) -> socket.socket:
     if sys.platform == "linux":
         listening.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKES_WITHIN * 1000
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SEND_TIMEOUT * 1000
         )  # tcp(7); connections inherit it
     return listening

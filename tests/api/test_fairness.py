@@ -15,9 +15,9 @@ from fastapi import Request
 from api.http.clients import network_of
 from api.main import create_app
 from api.reading.feed import Feed
-from api.reading.log_pages import PAGE, Pages, Reader, Wanted
+from api.reading.log_pages import PAGE_EVENTS, Pages, Reader, Wanted
 from api.reading.store import Store
-from api.reading.turns import AT_ONCE, Turns
+from api.reading.turns import QUERIES_AT_ONCE, Turns
 from api.routes import history, submit
 from shared.domain.users.read_models.users import users
 from shared.messages import NewEvent
@@ -90,7 +90,7 @@ def test_p8_of_those_who_are_behind_one_gets_a_page_each_time_the_loop_goes_roun
             most = max(most, got - before)
 
     asyncio.run(story())
-    assert got > 20 * EVENTS / PAGE
+    assert got > 20 * EVENTS / PAGE_EVENTS
     assert most == 1
 
 
@@ -149,15 +149,15 @@ def test_clients_take_turns_and_who_has_gone_away_is_passed_over() -> None:
                 order.append(client)
                 await asyncio.sleep(0)
 
-        asked = [asyncio.create_task(ask(client)) for client in ["busy"] * (AT_ONCE + 9) + ["gone", "other"]]
+        asked = [asyncio.create_task(ask(client)) for client in ["busy"] * (QUERIES_AT_ONCE + 9) + ["gone", "other"]]
         await asyncio.sleep(0)
         asked[-2].cancel()
         await asyncio.gather(*asked, return_exceptions=True)
         await asyncio.wait_for(ask("last"), 1)
 
     asyncio.run(story())
-    assert order.index("other") == AT_ONCE + 1
-    assert (order.count("busy"), order.count("gone"), order[-1]) == (AT_ONCE + 9, 0, "last")
+    assert order.index("other") == QUERIES_AT_ONCE + 1
+    assert (order.count("busy"), order.count("gone"), order[-1]) == (QUERIES_AT_ONCE + 9, 0, "last")
 
 
 def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
@@ -188,7 +188,7 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
             return await asyncio.gather(*left)
 
     assert asyncio.run(story()) == [Now(1)] * 20
-    assert most == AT_ONCE
+    assert most == QUERIES_AT_ONCE
 
 
 # Shares

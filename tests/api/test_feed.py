@@ -26,7 +26,7 @@ import pytest
 from starlette.types import Message
 
 from api.http import streaming
-from api.http.streaming import HEARTBEAT, Streams
+from api.http.streaming import HEARTBEAT_EVERY, Streams
 from api.reading import feed, log_pages
 from shared.database.sqlite import path_of
 from shared.messages import NewEvent
@@ -77,8 +77,8 @@ def there_is_room(http: httpx.Client) -> bool:
 
 @pytest.mark.both_engines
 def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(stores: Stores) -> None:
-    sizes = random.choices([1, 1, 1, 3, 30, log_pages.PAGE], k=100)
-    last = happen(stores, feed.TAIL + log_pages.PAGE) + sum(sizes)
+    sizes = random.choices([1, 1, 1, 3, 30, log_pages.PAGE_EVENTS], k=100)
+    last = happen(stores, feed.TAIL_EVENTS + log_pages.PAGE_EVENTS) + sum(sizes)
     seen: list[int] = []
     with ThreadPoolExecutor(1) as thread:
         for goal in (last // 2, last):  # with the API begun anew in between
@@ -105,7 +105,7 @@ def has(follower: Follower, events: int) -> bool:
 
 @pytest.mark.both_engines
 def test_who_follows_from_long_ago_gets_pages_and_then_what_happens(stores: Stores) -> None:
-    last = happen(stores, 3 * feed.TAIL)
+    last = happen(stores, 3 * feed.TAIL_EVENTS)
     with (
         api(stores.settings.data_dir, **urls(stores)) as http,
         following(url(http, "/events/stream?after=0")) as behind,
@@ -122,7 +122,7 @@ def test_who_follows_from_long_ago_gets_pages_and_then_what_happens(stores: Stor
 @pytest.mark.both_engines
 def test_filters_hold_for_what_was_and_for_what_comes(stores: Stores) -> None:
     happen(stores, 2, stream="user-1")
-    happen(stores, feed.TAIL, stream="user-2")
+    happen(stores, feed.TAIL_EVENTS, stream="user-2")
     with (
         api(stores.settings.data_dir, **urls(stores)) as http,
         following(url(http, "/events/stream?after=0&stream=user-1")) as one,
@@ -254,7 +254,7 @@ def test_beyond_the_limit_a_stream_is_503_until_somebody_leaves(stores: Stores) 
 
 
 def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> None:
-    happen(stores, 2 * feed.TAIL, padding=20_000)  # more than its buffers and those of the kernel take
+    happen(stores, 2 * feed.TAIL_EVENTS, padding=20_000)  # more than its buffers and those of the kernel take
     with (
         api(stores.settings.data_dir, CQRS_MAX_STREAMS="2") as http,
         stuck(http.base_url.port or 0),
@@ -263,13 +263,13 @@ def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> Non
         last = happen(stores, 1)
         eventually(lambda: live.ids == [last])
         assert not there_is_room(http)
-        eventually(lambda: there_is_room(http), within=streaming.PATIENCE + 20)
+        eventually(lambda: there_is_room(http), within=streaming.SEND_TIMEOUT + 20)
         assert live.clean is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must end the connection")
 def test_of_who_takes_nothing_nothing_is_left(stores: Stores) -> None:
-    happen(stores, 2 * feed.TAIL, padding=20_000)
+    happen(stores, 2 * feed.TAIL_EVENTS, padding=20_000)
     with api(stores.settings.data_dir) as http:
         port = http.base_url.port or 0
         pid = next(each.pid for each in psutil.net_connections("tcp") if each.laddr.port == port and each.pid)
@@ -327,7 +327,7 @@ def test_a_stream_outlives_trouble_with_the_store(stores: Stores) -> None:
 
 
 def test_silence_is_broken_by_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(streaming, "HEARTBEAT_EVERY", 0.05)
     sent: list[tuple[float, bytes]] = []
 
     async def messages() -> AsyncIterator[bytes]:
@@ -355,4 +355,4 @@ def test_the_proxy_waits_longer_than_it_is_silent() -> None:
     configured = Path("deploy/haproxy.cfg").read_text()
     timeouts = re.findall(r"timeout (?:client|server) (\d+)([sm])", configured)
     assert len(timeouts) == 2
-    assert all(int(number) * {"s": 1, "m": 60}[unit] > 2 * HEARTBEAT for number, unit in timeouts)
+    assert all(int(number) * {"s": 1, "m": 60}[unit] > 2 * HEARTBEAT_EVERY for number, unit in timeouts)
