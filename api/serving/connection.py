@@ -23,7 +23,7 @@ LEAVING_SHARE = 20
 
 
 class Bounds:
-    """What connections share: the settings, how many there may be, and what was refused since the last line of the log."""
+    """What connections share: the settings, how many there may be, and what was refused since it was last logged."""
 
     def __init__(self, settings: Settings, most: int) -> None:
         self.settings = settings
