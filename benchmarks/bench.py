@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks.load.connections import Wrong
-from benchmarks.measures import beside, growth, scaling, serving
+from benchmarks.measures import beside, growth, scaling
 from benchmarks.measures.bounds import Figures, Measure, Say, broken
 from benchmarks.shown import chart, report
 from benchmarks.shown import scaling as scaling_shown
@@ -35,8 +35,8 @@ class What(StrEnum):
 
 
 RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
-    What.full: (beside.MEASURES, partial(beside.run, serving.FULL)),
-    What.quick: (beside.MEASURES, partial(beside.run, serving.QUICK)),
+    What.full: (beside.MEASURES, partial(beside.run, beside.FULL)),
+    What.quick: (beside.MEASURES, partial(beside.run, beside.QUICK)),
     What.growth: (growth.MEASURES, growth.run),
     What.scaling: (scaling.MEASURES, scaling.run),
 }

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.load import checks
 from benchmarks.load.connections import Connections, Wrong
-from benchmarks.load.journey import Run, percentiles
+from benchmarks.load.journey import Run, holding, percentiles
 from benchmarks.load.people import Person, invent
 from shared.settings import Settings
 
@@ -40,7 +39,7 @@ async def _demo(url: str, people: list[Person], at_once: int) -> None:
     async with Connections(address.hostname or "", address.port or 80) as connections:
         run = Run(connections, people, at_once)
         await asyncio.gather(run.go(), _watch(run))
-        async for what, found in checks.holding(run):
+        async for what, found in holding(run):
             console.print(f"[green]✓[/] {what}: {found}")
     _report(run)
 

@@ -12,7 +12,7 @@ LOCALES = (
 )
 
 POOL = 200
-"""Names made for each locale; people get any of them."""
+"""Full names made for each locale; people get any of them."""
 
 SEED = 1
 
@@ -33,20 +33,10 @@ class Person:
 
 def invent(count: int, *, changes: int = 0) -> list[Person]:
     """So many people, and so many changes of address spread evenly over them. The names are the same in every run."""
-    pools = [_names(locale) for locale in LOCALES]
-    chance = random.Random(SEED)
-    run = secrets.token_hex(4)
-    people = []
-    for number in range(count):
-        first_names, last_names = chance.choice(pools)
-        email = f"person{number}.{run}@example.com"
-        people.append(Person(chance.choice(first_names), chance.choice(last_names), email))
+    fakers, chance, run = Faker(LOCALES), random.Random(SEED), secrets.token_hex(4)
+    fakers.seed_instance(SEED)
+    names = [(fakers[each].first_name(), fakers[each].last_name()) for each in LOCALES for _ in range(POOL)]
+    people = [Person(*chance.choice(names), f"person{number}.{run}@example.com") for number in range(count)]
     for number in range(changes):
         people[number * count // changes % count].later_emails.append(f"moved{number}.{run}@example.com")
     return people
-
-
-def _names(locale: str) -> tuple[list[str], list[str]]:
-    faker = Faker(locale)
-    faker.seed_instance(SEED)
-    return [faker.first_name() for _ in range(POOL)], [faker.last_name() for _ in range(POOL)]

@@ -19,6 +19,9 @@ WITHIN = 60.0
 """Seconds for all workers to be there, and for all to be handled."""
 
 
+together: Any
+
+
 class Rates(NamedTuple):
     """Commands a second; and the share of the time of handling for which a worker holds the log's lock."""
 
@@ -35,19 +38,20 @@ def handle(folder: Path, urls: Mapping[str, str], count: int, workers: int) -> R
     ours.accept_mixed(settings, count)
     accepting = time.monotonic() - began
     spawn = multiprocessing.get_context("spawn")
-    together, queue = spawn.Barrier(workers), spawn.Queue()
-    processes = [spawn.Process(target=_work, args=(settings, together, queue), daemon=True) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    begins, ends, locks = zip(*(queue.get(timeout=WITHIN) for _ in processes), strict=True)
-    for process in processes:
-        process.join()
+    with spawn.Pool(workers, _meet, [spawn.Barrier(workers)]) as pool:
+        worked = pool.map_async(_work, [settings] * workers, chunksize=1).get(WITHIN)
+    begins, ends, locks = zip(*worked, strict=True)
     ours.check_handled(settings, count)
     handling = max(ends) - min(begins)
     return Rates(count / accepting, count / handling, sum(locks) / handling, ours.project(settings))
 
 
-def _work(settings: Settings, together: Any, queue: Any) -> None:
+def _meet(barrier: Any) -> None:
+    global together  # noqa: PLW0603 a process of a pool gets a barrier only when it starts
+    together = barrier
+
+
+def _work(settings: Settings) -> tuple[float, float, float]:
     """Handle until nothing is left, and tell when it began and ended, and for how long it held the log's lock.
 
     Times are `time.monotonic`'s, which processes have in common.
@@ -61,7 +65,7 @@ def _work(settings: Settings, together: Any, queue: Any) -> None:
     began = time.monotonic()
     while _handle(handler):
         pass
-    queue.put((began, time.monotonic(), sum(locked)))
+    return began, time.monotonic(), sum(locked)
 
 
 def _handle(handler: CommandHandler) -> bool:
