@@ -22,7 +22,7 @@ from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
 from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, unique_keys
-from shared.stores.event_store import PAGE, pages
+from shared.stores.event_store import pages
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
@@ -47,7 +47,7 @@ def _check_empty(*ends: int) -> None:
 def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
     """Returns the last position. What the store would refuse is told by the event."""
     position = 0
-    for page in pages(events, PAGE):
+    for page in pages(events):
         versions = event_store.heads(log, {event.stream for event in page}).versions
         for event in page:
             if event.position != position + 1:
@@ -62,7 +62,7 @@ def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
 def _keep_keys(log: Connection) -> dict[str, int]:
     """Returns the highest number of each category."""
     numbers: dict[str, int] = defaultdict(int)
-    for page in pages(folded(log, AGGREGATES), PAGE):
+    for page in pages(folded(log, AGGREGATES)):
         for each in page:
             numbers[each.category] = max(numbers[each.category], each.number)
         _check_free(log, page)

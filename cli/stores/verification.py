@@ -18,7 +18,7 @@ from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
 from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, unique_keys
-from shared.stores.event_store import PAGE, pages
+from shared.stores.event_store import PAGE_SIZE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
@@ -90,7 +90,7 @@ def _commands(stores: Stores) -> Iterator[int]:
     if handled > accepted:
         raise Wrong(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
     last, seq = event_store.last_position(stores.log), 0
-    while page := inbox.read_after(stores.inbox, seq, limit=PAGE):
+    while page := inbox.read_after(stores.inbox, seq, limit=PAGE_SIZE):
         for each in page:
             if each.seq != seq + 1:
                 raise Wrong(f"the inbox: command {each.seq} follows {seq}")
@@ -115,7 +115,7 @@ def _check_outcomes(log: Connection, seqs: Sequence[int], last: int) -> None:
 
 def _positions(log: Connection) -> Iterator[int]:
     position = 0
-    for page in pages(event_store.read_between(log, after=0, upto=event_store.last_position(log)), PAGE):
+    for page in pages(event_store.read_between(log, after=0, upto=event_store.last_position(log))):
         for each in page:
             if each.position != position + 1:
                 raise Wrong(f"the log: event {each.position} follows {position}")
@@ -128,7 +128,7 @@ def _causes(stores: Stores) -> Iterator[int]:
     events = event_store.read_between(stores.log, after=0, upto=event_store.last_position(stores.log))
     caused = ((cause, list(its)) for cause, its in groupby(events, key=_cause))
     imported = True
-    for page in pages(caused, PAGE):
+    for page in pages(caused):
         known = inbox.find_all(stores.inbox, [cause for cause, _ in page])
         ended = outcomes.find(stores.log, [each.seq for each in known.values()])
         for cause, its in page:
@@ -162,7 +162,7 @@ def _cause(event: RecordedEvent) -> str:
 
 def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
     held = 0
-    for page in pages(folded(log, aggregates), PAGE):
+    for page in pages(folded(log, aggregates)):
         holders = unique_keys.holders(log, (key for each in page for key in each.keys))
         for each in page:
             for key, its in each.keys.items():

@@ -57,7 +57,7 @@ events = Table(
 LOCK = "event_store"
 """The lock at which its writers take turns."""
 
-PAGE = 2000
+PAGE_SIZE = 2000
 """Events that are read at once when the whole log is read."""
 
 
@@ -163,7 +163,7 @@ def read_all(
 
 def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[RecordedEvent]:
     """Events with `after < position <= upto` in order of position, read a page at a time."""
-    while after < upto and (page := read_all(connection, after=after, limit=min(PAGE, upto - after))):
+    while after < upto and (page := read_all(connection, after=after, limit=min(PAGE_SIZE, upto - after))):
         yield from page
         after = page[-1].position
 
@@ -171,7 +171,7 @@ def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[R
 def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
     """The whole log, stream by stream, each in order of version; read a page at a time."""
     stream, version = "", 0
-    while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE)):
+    while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE_SIZE)):
         yield from page
         stream, version = page[-1].stream, page[-1].version
 
@@ -265,7 +265,7 @@ def _read_all(given: frozenset[str]) -> Select[Any]:
     return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)
 
 
-def pages(items: Iterable[T], size: int = PAGE) -> Iterator[list[T]]:
+def pages(items: Iterable[T], size: int = PAGE_SIZE) -> Iterator[list[T]]:
     """Lists of `size` items; the last one may be shorter."""
     left = iter(items)
     while page := list(islice(left, size)):

@@ -11,7 +11,7 @@ from shared.domain.users.read_models.users import User, changes, users
 from shared.messages import RecordedEvent
 from shared.projection import Bar, Projection, metadata
 
-PAGE = 2000
+PAGE_SIZE = 2000
 """Rows whose keys are made anew at once."""
 
 table = Table(
@@ -45,7 +45,7 @@ def rekey(connection: Connection, bar: Bar) -> None:
     last = connection.scalar(select(func.max(table.c.user_id))) or 0
     after = 0
     with bar("keys of addresses made anew") as show:
-        while page := fetch(connection, _page, after=after, limit=PAGE):
+        while page := fetch(connection, _page, after=after, limit=PAGE_SIZE):
             anew = [(key(email), user_id) for user_id, email, old in page if key(email) != old]
             execute_rows(connection, _rekey, anew)
             after = page[-1][0]
