@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SecretsSettingsSource
 from sqlalchemy import make_url
 
+from shared.broker import address
 from shared.settings import Settings
 
 SOURCES = {"environment": EnvSettingsSource, ".env": DotEnvSettingsSource, "secret file": SecretsSettingsSource}
@@ -46,7 +47,7 @@ def masked(value: Any) -> Any:
 def _effective(settings: Settings) -> dict[str, str]:
     """What unset URLs come to."""
     return {
-        "redis_url": settings.redis,
+        "redis_url": address.url_of(settings),
         "inbox_url": settings.inbox,
         "event_store_url": settings.event_store,
         "read_model_url": settings.read_model,

@@ -1,22 +1,16 @@
 """The settings of the service, all of them: environment variables, or lines of a `.env` file."""
 
-import hashlib
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
-
-UNIX_SOCKET_PATH_MAX = 100  # the kernels' limit is 104 (macOS) or 108 (Linux) bytes
 
 
 class Settings(BaseSettings):
@@ -154,46 +148,6 @@ class Settings(BaseSettings):
     def api(self) -> str:
         """The URL of the API."""
         return f"http://{f'[{self.api_host}]' if ':' in self.api_host else self.api_host}:{self.api_port}"
-
-    @property
-    def redis_socket(self) -> Path:
-        """The socket of the embedded server: in the data dir or, if its path is too long, in a temporary folder."""
-        path = self.data_dir / "valkey.sock"
-        if len(bytes(path)) <= UNIX_SOCKET_PATH_MAX:
-            return path
-        digest = hashlib.sha256(bytes(self.data_dir)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"cqrs-{digest}" / "valkey.sock"
-
-    @property
-    def redis(self) -> str:
-        """The URL of Redis. Raises OSError if another user may listen there."""
-        if not self.redis_url and (folder := self.redis_socket.parent) != self.data_dir:
-            check_socket_folder(folder, self.data_dir)
-        return self.redis_url or f"redis+socket://{quote(str(self.redis_socket))}"
-
-    @property
-    def installed_as(self) -> str:
-        """The name of this installation: the same for all roles, even if each is a user of its own in the database."""
-        return self.installation or hashlib.sha256(_place(self.event_store).encode()).hexdigest()[:12]
-
-
-def _place(url: str) -> str:
-    """A store's URL without user, password and options."""
-    if url.startswith("sqlite:"):
-        return url
-    parsed = make_url(url)
-    hosts = parsed.normalized_query.get("host") or (parsed.host or "localhost",)
-    ports = parsed.normalized_query.get("port") or (str(parsed.port or 5432),)
-    return f"{','.join(hosts)}:{','.join(ports)}/{parsed.database or parsed.username}"
-
-
-def check_socket_folder(folder: Path, data_dir: Path) -> None:
-    """Raises OSError unless the folder, whose name can be guessed, is this user's or the data dir's owner's alone."""
-    with suppress(FileNotFoundError):
-        its = folder.lstat()
-        owners = {os.geteuid(), *(each.stat().st_uid for each in [data_dir] if each.exists())}
-        if not stat.S_ISDIR(its.st_mode) or its.st_uid not in owners or its.st_mode & 0o077:
-            raise PermissionError(f"{folder}, where the embedded Valkey is to listen, is open to others")
 
 
 def _check(parse: Callable[[str], object], url: str) -> None:

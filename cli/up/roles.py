@@ -24,10 +24,10 @@ from cli.stores.init import contested, init, places
 from cli.stores.private import is_ours
 from cli.up.screen import Screen
 from cli.up.supervisor import Role, run
-from shared.broker import bus
+from shared.broker import address, bus
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
-from shared.settings import Settings, check_socket_folder
+from shared.settings import Settings
 from shared.telemetry import metric_files
 
 LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
@@ -118,13 +118,13 @@ def _is_alive(process: int) -> bool:
 @contextlib.contextmanager
 def _socket_folder(settings: Settings) -> Iterator[None]:
     """Raises OSError if it is somebody else's."""
-    folder = settings.redis_socket.parent
+    folder = address.socket_of(settings).parent
     if settings.redis_url or folder == settings.data_dir:
         yield
         return
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    check_socket_folder(folder, settings.data_dir)
+    address.check_folder(folder, settings.data_dir)
     try:
         yield
     finally:
@@ -140,7 +140,7 @@ def _valkey(settings: Settings) -> list[str]:
         raise Refused("the embedded Valkey isn't installed here: set CQRS_REDIS_URL") from None
     folder = settings.data_dir / "valkey"
     folder.mkdir(exist_ok=True)
-    listen = ["--port", "0", "--unixsocket", str(settings.redis_socket), "--unixsocketperm", "700"]
+    listen = ["--port", "0", "--unixsocket", str(address.socket_of(settings)), "--unixsocketperm", "700"]
     keep = ["--dir", str(folder), "--appendonly", "yes", "--save", "", "--logfile", "valkey.log"]
     return [str(get_binary_path()), *listen, *keep]
 

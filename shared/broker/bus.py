@@ -17,6 +17,7 @@ from kombu.utils.json import dumps, loads
 from redis import RedisError
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
+from shared.broker import address
 from shared.broker.remote import ReadOnlyControl
 from shared.broker.transport import Transport
 from shared.errors.reasons import origin, reason_of
@@ -84,7 +85,7 @@ class _AMQP(AMQP):  # type: ignore[misc]
 
 def celery(settings: Settings, *, socket_timeout: float) -> Celery:
     """The Celery app. `socket_timeout` (s) bounds every wait for a broker that hangs; a consumer's must be over 1 s."""
-    app = Celery("cqrs", amqp=_AMQP, control=ReadOnlyControl, broker=settings.redis, set_as_current=False)
+    app = Celery("cqrs", amqp=_AMQP, control=ReadOnlyControl, broker=address.url_of(settings), set_as_current=False)
     app.conf.update(
         _TASKS,
         accept_content=["json"],
@@ -103,7 +104,7 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
             "socket_connect_timeout": socket_timeout,
             "max_retries": 0,
             "health_check_interval": STALE_SECONDS,
-            "global_keyprefix": f"cqrs:{settings.installed_as}:",
+            "global_keyprefix": f"cqrs:{address.namespace_of(settings)}:",
         },
     )
     return app

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.up import roles
+from shared.broker.address import socket_of
 from shared.settings import Settings
 from tests.support.command_line import cqrs
 from tests.support.service import Service
@@ -106,7 +107,7 @@ def test_strange_names_where_metrics_are_kept_stop_nobody_and_stay(
 def test_a_socket_s_folder_that_is_somebody_else_s_is_refused(tmp_path: Path, squatter: str) -> None:
     settings = Settings(data_dir=tmp_path / LONG, _env_file=None)
     cqrs(settings, "init")
-    folder = settings.redis_socket.parent
+    folder = socket_of(settings).parent
     try:
         match squatter:
             case "folder":
@@ -126,7 +127,7 @@ def test_a_socket_s_folder_that_is_somebody_else_s_is_refused(tmp_path: Path, sq
 def test_the_folder_of_a_socket_goes_with_the_service(service: Callable[..., Service], tmp_path: Path) -> None:
     data_dir = tmp_path / LONG
     running = service(CQRS_DATA_DIR=str(data_dir)).ready()
-    folder = Settings(data_dir=data_dir, _env_file=None).redis_socket.parent
+    folder = socket_of(Settings(data_dir=data_dir, _env_file=None)).parent
     assert open_to_others(folder) == set()
     assert running.stop() == 0
     assert not folder.exists()

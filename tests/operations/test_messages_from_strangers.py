@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from shared.broker import bus, remote
+from shared.broker import address, bus, remote
 from shared.settings import Settings
 from tests.support.service import Service, eventually
 from tests.support.trouble import goes_all_the_way
@@ -116,7 +116,9 @@ def test_a_broadcast_that_is_none_ends_no_worker(shared_service: Service, app: C
 
 def test_two_installations_on_one_redis_see_only_their_own(shared_service: Service, tmp_path: Path) -> None:
     settings = Settings(data_dir=shared_service.data_dir, _env_file=None)
-    other = bus.celery(Settings(data_dir=tmp_path, redis_url=settings.redis, _env_file=None), socket_timeout=5)
+    other = bus.celery(
+        Settings(data_dir=tmp_path, redis_url=address.url_of(settings), _env_file=None), socket_timeout=5
+    )
     bus.wake(other, bus.HANDLE_COMMANDS)
     assert bus.waiting(other) == {bus.COMMANDS: 1, bus.PROJECTIONS: 0}, "nobody takes it"
     assert bus.alive(other, within=1) == {}
@@ -133,8 +135,7 @@ def test_two_installations_on_one_redis_see_only_their_own(shared_service: Servi
     ],
 )
 def test_an_installation_is_where_its_event_store_is_whoever_asks(one: str, other: str, *, same: bool) -> None:
-    names = {Settings(event_store_url=url, _env_file=None).installed_as for url in (one, other)}
+    names = {address.namespace_of(Settings(event_store_url=url, _env_file=None)) for url in (one, other)}
     assert (len(names) == 1) == same
-    assert {Settings(event_store_url=url, installation="x", _env_file=None).installed_as for url in (one, other)} == {
-        "x"
-    }
+    named = [Settings(event_store_url=url, installation="x", _env_file=None) for url in (one, other)]
+    assert set(map(address.namespace_of, named)) == {"x"}

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import psutil
 from redis import Redis
 
+from shared.broker import address
 from shared.settings import Settings
 from tests.support.postgresql import Postgres
 from tests.support.service import Service, eventually
@@ -105,7 +106,7 @@ def strike(processes: list[psutil.Process], fault: Fault, settings: Settings, se
             for process in processes:
                 process.suspend()
         case "flush":
-            with Redis(unix_socket_path=str(settings.redis_socket), socket_timeout=5) as redis:
+            with Redis(unix_socket_path=str(address.socket_of(settings)), socket_timeout=5) as redis:
                 redis.flushall()
         case "crash" if server:
             server.stop(at_once=True)
