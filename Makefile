@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# A file's tests run in one process, so that they can share a service; there are more processes than cores, since
+# many tests wait. Without compiled modules kept, each process of each service would compile the project again.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
-# More processes than cores: many tests wait. A file is one process's, so that its tests can share a service.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 
 help: ## This list
@@ -18,7 +20,7 @@ test: .venv/dev ## Run the tests, in 5 minutes
 	@.venv/bin/python $(PYTEST) -m "not long" tests/faults tests/operations tests/api tests/project $(FAST)
 
 test-fast: .venv/dev ## Run those that start no process and no server, in 20 seconds
-	@.venv/bin/python $(PYTEST) -m "not postgresql and not processes" $(FAST)
+	@.venv/bin/python $(PYTEST) -n auto --maxprocesses 4 -m "not postgresql and not processes" $(FAST)
 
 test-faults: .venv/dev ## Run those under faults, with all the time that faults may take, in 10 minutes
 	@LONG=1 .venv/bin/python $(PYTEST) tests/faults

@@ -122,9 +122,9 @@ def test_what_the_rule_and_the_projection_raised_is_told_without_what_was_in_it(
     get = planted.running.http.get
     eventually(lambda: get(planted.failed).json()["status"] == "failed", within=60)
     detail = get(planted.failed).json()["problem"]["detail"]
-    assert detail.startswith("Gave up after 3 tries. ValueError in decide, poison/sitecustomize.py:")
+    assert detail.startswith("Gave up after 3 tries. ValueError in decide, tests/support/poison/sitecustomize.py:")
     stopped = eventually(lambda: get("/readyz").json()["projections"]["users"]["stopped"])
-    assert stopped["error"].startswith("LookupError in project, poison/sitecustomize.py:")
+    assert stopped["error"].startswith("LookupError in project, tests/support/poison/sitecustomize.py:")
     health = get("/readyz").text + get("/livez").text + get("/metrics").text
     assert not [word for word in (CANARY, PASSWORD) if word in health]
 

@@ -110,7 +110,7 @@ class Stack:
         self._open = ExitStack()
         self._patch = self._open.enter_context(pytest.MonkeyPatch.context())
         self._patch.setattr(bus, "wake", lambda *_: None)
-        self._patch.setattr(service, "MIN_POSITION_WAIT", 0.001)
+        self._patch.setattr(service, "MIN_POSITION_TIMEOUT", 0.001)
         self._patch.setattr(handler, "AGGREGATES", {"user": replace(decider.users, decide=decide_with_a_bug)})
         self._patch.setattr(tuning, "collect_less", lambda: None)  # this process is not one that serves
         settings = empty(Path(self._open.enter_context(TemporaryDirectory())))

@@ -21,6 +21,7 @@ def config(folder: Path, **environment: str) -> dict[str, Any]:
     return shown
 
 
+@pytest.mark.processes
 def test_each_setting_tells_where_it_came_from_and_the_first_source_wins(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "cqrs_redis_url").write_text("redis://workers:hunter2@redis:6379/0\n")

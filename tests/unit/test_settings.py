@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shared.settings import Settings
 from tests.support.service import clean_environment
 
 ASK = "from shared.settings import Settings; print(Settings().redis_url)"
 
 
+@pytest.mark.processes
 def test_a_setting_may_stand_in_a_file_and_one_in_the_environment_comes_first(tmp_path: Path) -> None:
     (tmp_path / "cqrs_redis_url").write_text("redis://api:secret@redis:6379/0\n")
     assert redis_url(CQRS_SECRETS_DIR=str(tmp_path)) == "redis://api:secret@redis:6379/0\n"
@@ -18,6 +21,7 @@ def test_a_setting_may_stand_in_a_file_and_one_in_the_environment_comes_first(tm
     assert redis_url() == "\n"
 
 
+@pytest.mark.processes
 def test_a_setting_that_is_not_right_is_refused_without_being_shown(tmp_path: Path) -> None:
     for name, url in (
         ("redis_url", "redis://api:secret@redis:port/0"),
