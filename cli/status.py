@@ -176,7 +176,7 @@ def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
         alive = bus.alive(bus.celery(settings, socket_timeout=WITHIN + 1), within=WITHIN)
     except bus.BrokerDown as error:
         unasked = bus.in_words(error)
-    queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS, "beat": bus.BEAT}
+    queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS}
     return {role: alive.get(queue, []) for role, queue in queues.items()}, unasked
 
 

@@ -51,7 +51,7 @@ put_redis api "$api" api
 put_redis workers "$workers" workers command-worker projection-worker owner
 put "$(sed -e '/^#/d' -e "s/@api@/$(digest "$api")/" -e "s/@workers@/$(digest "$workers")/" /users.acl)" redis/users.acl
 
-put_stores workers # beat, which needs none of them; without PostgreSQL all workers
+put_stores workers # all of them where PostgreSQL isn't used: they need no URL of a store
 if [ -d /for/postgres ]; then
   command=$(password command-worker)
   projection=$(password projection-worker)

@@ -64,9 +64,9 @@ class Settings(BaseSettings):
     """Hosts that requests may name, besides this machine. If unset, an API that other machines reach takes any."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
-    """The port at which a worker or beat shows its metrics; the API shows them at `/metrics`."""
+    """The port at which a worker shows its metrics; the API shows them at `/metrics`."""
     alive_file: Path | None = None
-    """A file that a worker or beat touches every few seconds, for a health check to look at."""
+    """A file that a worker touches every few seconds, for a health check to look at."""
 
     log_format: Literal["console", "json"] = "console"
     """The form of log lines: for people, or for machines."""

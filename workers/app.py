@@ -1,11 +1,11 @@
 """The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
 import time
+from collections.abc import Callable
 from functools import cache
-from socket import gethostname
 from typing import Any
 
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
+from celery.signals import celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 from sqlalchemy.exc import DBAPIError
 
 from shared import tuning
@@ -24,21 +24,22 @@ from workers.handling.handler import TAKEN_REST_SECONDS, CommandHandler
 from workers.poison.watch import Watch
 from workers.projecting.runner import ProjectionThreads
 
-WAKE_EVERY = 2.0
-"""Seconds after which a lost message is made up for, and commands set aside are tried again."""
+RETRY_EVERY = 2.0
+"""Seconds after which commands set aside are tried again."""
+
+WITHOUT_BROKER_SECONDS = 1.0
+"""How long a worker works at a time while the broker is away, before it tries to reach the broker again."""
 
 SOCKET_TIMEOUT = 3.0
 """Seconds that Redis has to answer."""
 
 settings = refusal.settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
-app.conf.beat_scheduler = "workers.beat:Beat"
-app.conf.role = f"beat@{gethostname()}"  # unless it is a worker
-bootsteps.add_to(app, settings.alive_file)
+app.conf.role = "celery"  # a worker takes its own name
 
 projections = ProjectionThreads(settings)
 
-wake = bus.Waker(app).wake
+waker = bus.Waker(app)
 
 log = logs.logger()
 
@@ -69,12 +70,11 @@ class Pace:
         return True
 
 
-retrying = Pace(WAKE_EVERY)  # beat's messages are not the only ones
+retrying = Pace(RETRY_EVERY)
 
 
-@app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
-def handle_commands() -> None:
-    """Handle a chunk of commands, and wake for what is left."""
+def handle(wake: Callable[[str], None]) -> bool:
+    """Handle a chunk of commands, and wake the workers for what follows; returns whether more commands wait."""
     # Whoever has the log looks again after its turn, so that one who comes meanwhile need not wait: workers in a queue
     # for the log would handle what comes in smaller pieces, of which each costs the same, and all would be slower.
     try:
@@ -84,12 +84,20 @@ def handle_commands() -> None:
             wake(bus.CATCH_UP)
         if handler().is_behind():
             wake(bus.HANDLE_COMMANDS)
+            return True
     except Taken:
         time.sleep(TAKEN_REST_SECONDS)
     except (DBAPIError, OSError) as error:
-        log.warning("commands wait for the next beat", error=reason_of(error))
+        log.warning("commands wait for the next look", error=reason_of(error))
     except Exception:  # Celery's own lines would have its message
-        log.exception("commands wait for the next beat")
+        log.exception("commands wait for the next look")
+    return False
+
+
+@app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
+def handle_commands() -> None:
+    """Handle a chunk of commands."""
+    handle(waker.wake)
 
 
 @app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
@@ -98,16 +106,35 @@ def catch_up() -> None:
     projections.wake()
 
 
+def wake_at_once(task: str) -> None:
+    """Wake, unless the broker was away when it was last tried: where Redis hangs, each try takes seconds."""
+    if not waker.down:
+        waker.wake(task)
+
+
+def look() -> bool:
+    """Show that this worker is alive, and do what a message would have it do; returns whether there is more."""
+    queues = app.amqp.queues.consume_from
+    bootsteps.show_alive(settings.alive_file, queues)
+    if bus.PROJECTIONS in queues:
+        projections.wake()
+    return bus.COMMANDS in queues and handle(wake_at_once)
+
+
+def look_without_broker() -> None:
+    """Work on while no message can come or go."""
+    waker.down = True
+    until = time.monotonic() + WITHOUT_BROKER_SECONDS
+    while look() and time.monotonic() < until:
+        pass
+
+
 @worker_init.connect  # type: ignore[untyped-decorator]
-def check_schema(**_: Any) -> None:
+def start(**_: Any) -> None:
     check.check(settings, EVENTS)
     tracing.set_up(app.conf.role)
-
-
-@beat_init.connect  # type: ignore[untyped-decorator]
-@worker_init.connect  # type: ignore[untyped-decorator]
-def serve_metrics(**_: Any) -> None:
     reporting.serve_metrics(settings)
+    bus.work_between_tries(look_without_broker)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
@@ -129,3 +156,6 @@ def take_name(sender: str, **_: Any) -> None:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def log_in_one_format(**_: Any) -> None:
     logs.set_up(app.conf.role, settings)
+
+
+bootsteps.add_to(app, look)

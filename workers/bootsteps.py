@@ -1,7 +1,6 @@
-"""Steps that Celery runs when a worker's consumer starts: signs of life, and task events for who asks for them."""
+"""Steps that Celery runs when a worker's consumer starts: looks for work, and task events for who asks for them."""
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from kombu.common import ignore_errors
 from shared.broker import bus
 from shared.telemetry import metrics
 
-SHOW_EVERY = 2.0
-"""Seconds between two signs of life."""
+LOOK_EVERY = 2.0
+"""Seconds after which a worker looks for work by itself: a message that gets lost costs so much time at most."""
 
 ROLES = {bus.COMMANDS: "command-worker", bus.PROJECTIONS: "projection-worker"}
 """The role of a worker, by the queue that it takes messages from."""
@@ -24,16 +23,15 @@ class AfterTasks(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
 
-def add_to(app: Celery, alive_file: Path | None) -> None:
+def add_to(app: Celery, look: Callable[[], object]) -> None:
     """Add the steps to the consumers of an app's workers."""
 
-    class Alive(AfterTasks):
-        """Shows from the loop that runs a worker's tasks that it is alive: when they hang, so does this."""
+    class Look(AfterTasks):
+        """Looks for work, from the loop that runs a worker's tasks."""
 
         def start(self, consumer: Any) -> None:
-            once = partial(show_alive, alive_file, [ROLES.get(queue, queue) for queue in app.amqp.queues.consume_from])
-            once()
-            consumer.timer.call_repeatedly(SHOW_EVERY, once)
+            look()
+            consumer.timer.call_repeatedly(LOOK_EVERY, look)
 
     class EventsOnDemand(AfterTasks):
         """Sends task events once somebody like Flower asks for them: Celery's own workers always do, or never can."""
@@ -57,12 +55,12 @@ def add_to(app: Celery, alive_file: Path | None) -> None:
                 ignore_errors(consumer, self.dispatcher.connection.close)
                 self.dispatcher = consumer.event_dispatcher = None
 
-    app.steps["consumer"].update({Alive, EventsOnDemand})
+    app.steps["consumer"].update({Look, EventsOnDemand})
 
 
-def show_alive(file: Path | None, roles: Iterable[str]) -> None:
-    """Touch the file, if there is one, and set the metric of each role to the present time."""
+def show_alive(file: Path | None, queues: Iterable[str]) -> None:
+    """Touch the file, if there is one, and set the metric of the worker's roles to the present time."""
     if file:
         file.touch()
-    for role in roles:
-        metrics.SEEN.labels(role).set_to_current_time()
+    for queue in queues:
+        metrics.SEEN.labels(ROLES.get(queue, queue)).set_to_current_time()

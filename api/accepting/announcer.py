@@ -14,7 +14,7 @@ log = logs.logger()
 class Announcer:
     """Wakes the workers: one message in flight, the next stands for all that was accepted meanwhile.
 
-    What can't be sent is dropped: beat wakes them every few seconds.
+    What can't be sent is dropped: workers look by themselves every few seconds.
     """
 
     def __init__(self, app: Celery) -> None:

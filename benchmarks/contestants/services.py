@@ -24,7 +24,7 @@ ROLES = {
     "projection worker": "projection-worker",
     "PostgreSQL": "postgres",
     "Valkey": "valkey-server",
-    "beat, supervisor": "",
+    "supervisor": "",
 }
 """Words of their command lines. The last has what no other has."""
 

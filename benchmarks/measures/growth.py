@@ -33,7 +33,7 @@ ROUNDS = 3
 JOURNEY = 10_000
 """Commands by which throughput is measured."""
 
-ROLES = {"api": "api$", "command-worker": "command-worker", "projection-worker": "projection-worker", "beat": "beat$"}
+ROLES = {"api": "api$", "command-worker": "command-worker", "projection-worker": "projection-worker"}
 """Words of their command lines."""
 
 CONNECTIONS = 1, 16, 64, 256
@@ -48,7 +48,7 @@ MEASURES = (
     Measure("first touch", "… the first after a start", "ms", low=True),
     Measure("journey", "accepted → handled → visible, a log of 5 million", "/s", (Bound(0.85, over="10,000"),)),
     *(Measure(page, f"GET {page}", "ms", (Bound(1.25, over="10,000"),), low=True) for page in PAGES),
-    *(Measure(f"start {role}", f"start of {role}", "s", (Bound(2),), low=True) for role in ROLES if role != "beat"),
+    *(Measure(f"start {role}", f"start of {role}", "s", (Bound(2),), low=True) for role in ROLES),
     *(
         Measure(f"memory {role}", f"{role} after a million", "MB", (Bound(1.1, over="100,000"),), True)
         for role in ROLES
@@ -130,7 +130,7 @@ async def _serve_log(where: Path) -> AsyncIterator[tuple[str, float]]:
 async def _starts(service: Ours) -> dict[str, float]:
     """Seconds from each role's start until it has done something: answered, handled, projected."""
     answered = time.perf_counter()
-    await service.ready()  # before Redis is there, no worker is woken until the next beat
+    await service.ready()
     email = invent(1)[0].email
     body = b'{"first_name": "A", "last_name": "B", "email": "%s"}' % email.encode()
     path = (await service.connections.request("POST", "/users/", body)).headers["location"]

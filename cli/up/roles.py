@@ -43,10 +43,10 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
         _check_port(settings)
         if settings.redis_url and (trouble := bus.trouble(bus.celery(settings, socket_timeout=2))):
             where = maybe_sanitize_url(settings.redis_url)
-            told = f"no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does"
+            why = f"no Redis answers at CQRS_REDIS_URL, {where}"
             if trouble != "down":
-                told = f"Redis at CQRS_REDIS_URL, {where}, takes no message ({trouble}): commands wait until it does"
-            screen.say(line(settings, told))
+                why = f"Redis at CQRS_REDIS_URL, {where}, takes no message ({trouble})"
+            screen.say(line(settings, f"{why}: until it does, commands wait for seconds"))
         for pair in contested(settings):
             screen.say(line(settings, pair))
         stages = _stages(settings, counts, screen, command_workers, projection_workers)
@@ -86,7 +86,6 @@ def _stages(
 
     return [
         [role("api", [*python, "api"])],
-        [role("beat", [*celery, "beat"])],
         [worker(f"command-worker-{n}", bus.COMMANDS) for n in range(1, command_workers + 1)],
         [worker(f"projection-worker-{n}", bus.PROJECTIONS) for n in range(1, projection_workers + 1)],
         [] if settings.redis_url else [role("valkey", _valkey(settings))],

@@ -1,10 +1,9 @@
 """The bus: wakes workers by Celery over Redis. A message only says that there is work; the work stands in a store."""
 
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Callable
 from functools import cache
-from socket import gethostname
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from celery import Celery
@@ -26,9 +25,6 @@ from shared.telemetry import logs
 
 COMMANDS = "commands"
 PROJECTIONS = "projections"
-
-BEAT = "beat"
-"""The key in Redis that beat sets again and again; it lasts a few seconds longer than beat does."""
 
 HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
@@ -62,11 +58,23 @@ class _Transport(Transport):
 class _Connection(Connection):
     """Celery waits up to 30 s between its tries to reach a lost broker, and has no setting for it."""
 
+    between_tries: ClassVar[Callable[[], None] | None] = None
+    """What a worker does meanwhile."""
+
     def get_transport_cls(self) -> Any:
         known = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return _Transport if known is redis.Transport else known
 
-    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def ensure_connection(self, *args: Any, callback: Callable[[], None] | None = None, **kwargs: Any) -> Any:
+        """`callback` is the worker's, and may raise an exception that ends it."""
+
+        def between_tries() -> None:
+            if callback:
+                callback()
+                if work := _Connection.between_tries:
+                    work()
+
+        kwargs["callback"] = between_tries
         return super().ensure_connection(*args, interval_start=0.2, interval_step=0.2, interval_max=1, **kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -97,8 +105,9 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # else a worker ends when Redis is out of memory
         broker_transport_options={
-            # A lost message is made up for by beat, a lost acknowledgement by nothing: each that times out takes one
-            # from the messages that a worker may hold (as many as there are cores), until it takes no more.
+            # A lost message is made up for, since workers look by themselves, a lost acknowledgement by nothing: each
+            # that times out takes one from the messages that a worker may hold (as many as there are cores), until it
+            # takes no more.
             "ack_emulation": False,
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": socket_timeout,
@@ -108,6 +117,11 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
         },
     )
     return app
+
+
+def work_between_tries(work: Callable[[], None]) -> None:
+    """Have this process, a worker, call `work` after each try to reach a broker that is away, so every second or so."""
+    _Connection.between_tries = staticmethod(work)
 
 
 def wake(app: Celery, task: str) -> None:
@@ -130,18 +144,18 @@ class Waker:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._down = False
+        self.down = False
 
     def wake(self, task: str) -> None:
-        """Send the task. A message that can't be sent is dropped: beat sends the next."""
+        """A message that can't be sent is dropped: workers look by themselves, too."""
         try:
             wake(self._app, task)
         except BrokerDown as error:
-            if not self._down:
+            if not self.down:
                 log.warning("no message can be sent, work waits", error=reason_of(error))
-            self._down = True
+            self.down = True
         else:
-            self._down = False
+            self.down = False
 
 
 def trouble(app: Celery) -> str:
@@ -161,24 +175,14 @@ def in_words(error: BaseException) -> str:
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
-    """Beat, and by queue the workers that take from it and answer within so many seconds. Raises BrokerDown."""
+    """The workers that answer within so many seconds, by the queue they take from. Raises BrokerDown."""
     found: dict[str, list[str]] = defaultdict(list)
     with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
-        channel: Any = connection.default_channel
-        with suppress(ResponseError):  # of another type: beat will replace it
-            if beat := channel.client.get(key(app, BEAT)):
-                found[BEAT].append(beat.decode(errors="replace"))
         workers = app.control.inspect(timeout=within, connection=connection).active_queues()
     for worker, queues in sorted((workers or {}).items()):
         for queue in queues:
             found[queue["name"]].append(worker)
     return found
-
-
-def show_beat(app: Celery, *, lasts: float) -> None:
-    """Set the key that says for so many seconds that beat is alive. Raises BrokerDown."""
-    with app.producer_pool.acquire(block=True) as producer:
-        producer.channel.client.set(BEAT, f"beat@{gethostname()}", px=int(lasts * 1000))
 
 
 def waiting(app: Celery) -> dict[str, int]:

@@ -95,8 +95,5 @@ PROJECTING = Histogram(
 )
 BUSY = Histogram("cqrs_sqlite_busy_seconds", "Waits of a writer for another's transaction", ["store"], buckets=SECONDS)
 SEEN = Gauge(
-    "cqrs_role_seen_timestamp_seconds",
-    "When a worker or beat last showed that it is alive",
-    ["role"],
-    multiprocess_mode="max",
+    "cqrs_role_seen_timestamp_seconds", "When a worker last showed that it is alive", ["role"], multiprocess_mode="max"
 )

@@ -204,14 +204,14 @@ def networks_are_apart(stack: Stack) -> None:
 
     assert json.loads(docker("network", "inspect", f"{stack.project}_back").stdout)[0]["Internal"]
     assert networks("api") == {"front", "back"}
-    assert networks("redis") == networks("command-worker") == networks("beat") == {"back"}
+    assert networks("redis") == networks("command-worker") == {"back"}
     if stack.entrance == "proxy":
         assert (networks("proxy"), networks("postgres")) == ({"front"}, {"back"})
 
 
 def whose_they_are(stack: Stack) -> dict[str, str]:
     """The passwords by whose they are; each role's secrets hold no other's, and Redis itself has only digests."""
-    roles = ("api", "command-worker", "projection-worker", "beat", "redis")
+    roles = ("api", "command-worker", "projection-worker", "redis")
     held = {role: stack.inside(role, "sh", "-c", "cat /run/secrets/*") for role in roles}
     passwords = {
         user: password
@@ -219,7 +219,7 @@ def whose_they_are(stack: Stack) -> dict[str, str]:
         for user, password in re.findall(r"(?:redis|postgresql\+psycopg)://(.*?):(.*?)@", text)
     }
     of = {user: {role for role, text in held.items() if each in text} for user, each in passwords.items()}
-    whose = {"api": {"api"}, "workers": {"command-worker", "projection-worker", "beat"}}
+    whose = {"api": {"api"}, "workers": {"command-worker", "projection-worker"}}
     if stack.entrance == "proxy":
         users = {f"cqrs_{role.replace('-', '_')}": {role} for role in ("api", "command-worker", "projection-worker")}
         whose |= users

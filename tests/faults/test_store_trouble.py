@@ -67,7 +67,7 @@ def file_of(folder: Path, store: str) -> Path:
 @contextmanager
 def resumes(running: Service, *restarted: str) -> Iterator[list[httpx.Response]]:
     """After the block, all that was answered 202 in it is visible, and only the roles named are other processes."""
-    others = [role for role in (*WRITERS.values(), "beat") if role not in restarted]
+    others = [role for role in WRITERS.values() if role not in restarted]
     before = running.pids(*others)
     answers: list[httpx.Response] = []
     yield answers

@@ -24,7 +24,7 @@ def test_what_waits_is_counted_with_the_age_of_the_oldest(stores: Stores) -> Non
     status = told(stores.settings, "status", "--api", f"http://127.0.0.1:{free_port()}", code=1, **DOWN)
     assert (status["commands"]["accepted"], status["commands"]["waiting"]) == (3, 3)
     assert 0 < status["commands"]["oldest_seconds"] < 60
-    assert status["roles"] == {"api": [], "command-worker": [], "projection-worker": [], "beat": []}
+    assert status["roles"] == {"api": [], "command-worker": [], "projection-worker": []}
     stores.handler.handle()
     status = told(stores.settings, "status", "--api", f"http://127.0.0.1:{free_port()}", code=1, **DOWN)
     assert (status["commands"]["waiting"], status["commands"]["oldest_seconds"]) == (0, None)
@@ -60,18 +60,12 @@ def test_roles_are_alive_as_long_as_they_answer(running: Service) -> None:
     roles = status(running)["roles"]
     assert roles["api"] == [running.url]
     assert [name.partition("@")[0] for name in roles["command-worker"]] == ["command-worker-1", "command-worker-2"]
-    assert (len(roles["projection-worker"]), len(roles["beat"])) == (1, 1)
+    assert len(roles["projection-worker"]) == 1
     with frozen(running, "projection-worker"):
         said = cqrs(running.settings, "status", "--api", running.url, "--json", code=1)
         assert json.loads(said)["roles"]["projection-worker"] == []
         assert "none answers" in cqrs(running.settings, "status", "--api", running.url, code=1)
     eventually(lambda: status(running)["well"], within=30)
-
-
-def test_beat_that_is_gone_is_missed_within_seconds(running: Service) -> None:
-    eventually(lambda: status(running)["roles"]["beat"], within=30)
-    with frozen(running, "beat"):
-        eventually(lambda: not status(running)["roles"]["beat"], within=30)
 
 
 def test_watching_goes_on_until_it_is_interrupted(running: Service) -> None:

@@ -72,6 +72,6 @@ def test_p1_the_clock_may_be_set_back_an_hour_and_forth(
     for set_clock, hours in ((flag.touch, 1), (flag.unlink, 0)):
         set_clock()
         assert hours_behind(running) == hours
-        [command] = accept(stores, create(new_email()))  # of which no message tells: only beat brings it on
+        [command] = accept(stores, create(new_email()))  # of which no message tells: the worker looks by itself
         eventually(partial(is_visible, running, int(command.stream.removeprefix("user-"))))
     assert running.pids() == roles

@@ -10,9 +10,11 @@ from celery import Celery
 from shared.broker import bus
 from shared.settings import Settings
 from tests.support.service import Service
+from tests.support.stores import JOHN
+from tests.support.trouble import new_email
 
-BEATS = 3.0
-"""Seconds in which beat wakes every worker."""
+LISTENS = 3.0
+"""Seconds. A command is sent in the first of them."""
 
 
 @pytest.fixture
@@ -22,18 +24,19 @@ def app(shared_service: Service) -> Iterator[Celery]:
     app.control.disable_events()
 
 
-def heard(app: Celery) -> set[tuple[str, str]]:
-    """Which worker told of which task."""
+def heard(app: Celery, running: Service) -> set[tuple[str, str]]:
+    """Which worker told of which task, while a command goes all the way."""
     told: list[dict[str, Any]] = []
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": told.append})
-        Timer(BEATS, setattr, (receiver, "should_stop", True)).start()
+        Timer(1, running.http.post, ("/users/",), {"json": {**JOHN, "email": new_email()}}).start()
+        Timer(LISTENS, setattr, (receiver, "should_stop", True)).start()
         receiver.capture(wakeup=False)
     names = {each["uuid"]: each["name"] for each in told if each["type"] == "task-received"}
     return {(each["hostname"].partition("@")[0], names[each["uuid"]]) for each in told if each.get("uuid") in names}
 
 
-def test_workers_tell_of_their_tasks_once_they_are_asked_to(app: Celery) -> None:
-    assert heard(app) == set()
+def test_workers_tell_of_their_tasks_once_they_are_asked_to(app: Celery, shared_service: Service) -> None:
+    assert heard(app, shared_service) == set()
     app.control.enable_events()
-    assert heard(app) == {("command-worker-1", "handle_commands"), ("projection-worker-1", "catch_up")}
+    assert heard(app, shared_service) == {("command-worker-1", "handle_commands"), ("projection-worker-1", "catch_up")}

@@ -24,7 +24,6 @@ ROLES = {
     "api": ["api"],
     "command worker": [*CELERY, "worker", "-Q", "commands", "-n", "commands@%h", *ALONE],
     "projection worker": [*CELERY, "worker", "-Q", "projections", "-n", "projections@%h", *ALONE],
-    "beat": [*CELERY, "beat"],
 }
 
 STOPS_WITHIN = 10

@@ -96,22 +96,16 @@ def test_the_readme_s_example_is_answered_as_it_says(running: Service) -> None:
 
 
 def test_messages_alone_bring_a_command_all_the_way(running: Service) -> None:
-    beat = running.role("beat")
-    assert beat
-    beat.suspend()
-    try:
-        for _ in range(5):
-            answer = running.http.post("/users/", json={**JOHN, "email": new_email()}, headers=WAIT)
-            assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=5")
-            assert answer.elapsed.total_seconds() < 1
-    finally:
-        beat.resume()
+    for _ in range(5):
+        answer = running.http.post("/users/", json={**JOHN, "email": new_email()}, headers=WAIT)
+        assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=5")
+        assert answer.elapsed.total_seconds() < 1
 
 
 def test_p1_each_role_killed_in_turn_costs_seconds_and_nothing_else(running: Service) -> None:
     before, locations = last(running), []
     users = len(running.http.get("/users/").json())
-    for role in ("command-worker", "projection-worker", "beat", "api", "valkey"):
+    for role in ("command-worker", "projection-worker", "api", "valkey"):
         locations += [post(running) for _ in range(10)]
         running.kill(role)
         eventually(lambda: running.answers("/livez"))

@@ -100,7 +100,7 @@ def test_the_api_shows_all_processes_of_a_machine_and_what_is_counted_stays_when
     assert files(running) == before, "they would grow with each kill"
     post(5)
     eventually(partial(all_is_counted, 25))
-    for role in ("command-worker", "projection-worker", "beat"):
+    for role in ("command-worker", "projection-worker"):
         assert time.time() - value(shown(), "cqrs_role_seen_timestamp_seconds", role=role) < 30
 
 
@@ -148,11 +148,10 @@ def test_p8_without_room_for_any_file_a_process_counts_for_itself(tmp_path: Path
     assert counted(tmp_path, 0).stderr.count("no room for metrics") == 1
 
 
-@pytest.mark.parametrize("words", [["worker", "-Q", "commands"], ["beat"]])
-def test_a_worker_and_beat_show_theirs_at_a_port_that_they_are_given(words: list[str], stores: Stores) -> None:
+def test_a_worker_shows_its_metrics_at_a_port_that_it_is_given(stores: Stores) -> None:
     port = free_port()
     own = environment(stores.settings) | {"CQRS_METRICS_PORT": str(port), "CQRS_REDIS_URL": "redis://127.0.0.1:1/0"}
-    process = start(["celery", "-A", "workers.app", *words], stores.settings.data_dir, own)
+    process = start(["celery", "-A", "workers.app", "worker", "-Q", "commands"], stores.settings.data_dir, own)
     try:
         text = eventually(partial(text_at, f"http://127.0.0.1:{port}/metrics"), within=30)
     finally:

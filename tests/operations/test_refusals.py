@@ -17,7 +17,6 @@ CELERY = ["celery", "--quiet", "--app", "workers.app"]
 ROLES = {
     "api": ["api"],
     "uvicorn": ["uvicorn", "api.main:app", "--log-level", "warning"],
-    "beat": [*CELERY, "beat"],
     "command worker": [*CELERY, "worker", "-Q", "commands"],
     "projection worker": [*CELERY, "worker", "-Q", "projections"],
 }

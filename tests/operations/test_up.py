@@ -84,8 +84,8 @@ def test_a_second_one_on_the_same_data_dir_is_refused(running: Service, folder: 
 
 def test_a_role_that_dies_is_started_again_with_a_growing_delay(running: Service) -> None:
     for _ in range(3):
-        running.kill("beat")
-        eventually(lambda: running.role("beat"))
+        running.kill("projection-worker")
+        eventually(lambda: running.role("projection-worker"))
     lines = [line for line in running.log.read_text().splitlines() if "starts again in" in line]
     delays = [float(line.split(" in ")[1].removesuffix(" s")) for line in lines]
     assert delays == sorted(set(delays))
@@ -155,7 +155,7 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_f
     eventually(lambda: "cqrs is up" in running.log.read_text(), within=30)
     said = running.log.read_text()
     where = "redis://:**@127.0.0.1:1/0"
-    assert f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: commands wait until one does\n" in said
+    assert f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: until it does, commands wait for seconds\n" in said
     assert "secret" not in said
     assert running.http.get("/readyz").json()["status"] == "degraded"
 

@@ -28,7 +28,7 @@ def handle(stores: Stores) -> int:
 
 
 def sweep(stores: Stores) -> None:
-    """What beat brings about."""
+    """What a worker does that looks by itself."""
     stores.handler.retry()
     while handle(stores):
         pass

@@ -1,4 +1,4 @@
-"""A service on three hosts: one with PostgreSQL, Valkey, beat and an API, two with workers."""
+"""A service on three hosts: one with PostgreSQL, Valkey and an API, two with workers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -79,7 +79,6 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         worker = "celery", "-A", "workers.app", "worker", *TALK
         roles = {
             "api": role(stores, "api", CQRS_API_HOST=stores.address, CQRS_API_PORT=str(ports[0])),
-            "beat": role(stores, "celery", "-A", "workers.app", "beat"),
             "commands on a": role(a, *worker, "-Q", "commands", "-n", "commands@a"),
             "projections on a": role(a, *worker, "-Q", "projections", "-n", "projections@a"),
             "api on a": role(a, "api", CQRS_API_PORT=str(ports[1])),

@@ -42,7 +42,7 @@ class Service:
     def ready(self) -> "Service":
         """Wait until a command would go all the way."""
         eventually(lambda: self.answers("/livez"), within=90)
-        for name in ("command-worker", "projection-worker", "beat"):
+        for name in ("command-worker", "projection-worker"):
             eventually(partial(self.role, name))
         eventually(lambda: self.answers("/readyz"), within=30)
         return self
@@ -62,7 +62,7 @@ class Service:
 
     def pids(self, *names: str) -> list[int]:
         """Of these roles; of all but Redis, unless some are named."""
-        roles = [self.role(name) for name in names or ("api", "command-worker", "projection-worker", "beat")]
+        roles = [self.role(name) for name in names or ("api", "command-worker", "projection-worker")]
         return [role.pid if role else 0 for role in roles]
 
     def kill(self, name: str) -> None:

@@ -29,7 +29,7 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
     try:
         return catch_up(store, read_model, which)
     except BaseException as error:
-        log.warning("a projection waits for the next beat", projection=which.name, error=reason_of(error))
+        log.warning("a projection waits for the next look", projection=which.name, error=reason_of(error))
         return False
 
 

@@ -15,7 +15,7 @@ from tests.support.service import Service, eventually
 
 COMMAND_WORKERS = 3
 WORKERS = (*(f"command-worker-{number}" for number in range(1, COMMAND_WORKERS + 1)), "projection-worker-1")
-ROLES = ("api", *WORKERS, "beat", "valkey")
+ROLES = ("api", *WORKERS, "valkey")
 
 Engine = Literal["sqlite", "postgresql"]
 
