@@ -1,4 +1,4 @@
-"""`cqrs commands`: what became of commands, and another chance for one that failed."""
+"""`cqrs commands`: shows what became of commands, and retries one that failed."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside
 from shared.stores.inbox import Accepted
 
-app = typer.Typer(no_args_is_help=True, help="What became of commands.")
+app = typer.Typer(no_args_is_help=True, help="Show what became of commands; retry one that failed.")
 
-CommandId = Annotated[str, typer.Argument(help="As the 202 told it", metavar="ID")]
+CommandId = Annotated[str, typer.Argument(help="The id in the answer to the request", metavar="ID")]
 
 
 @app.command("list", epilog=example("cqrs commands list --failed"))
 @in_one_line
 def list_(
-    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only commands that failed")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The latest commands, the last one first."""
+    """List the latest commands, the last one first."""
     settings = Settings()
     with engines.reading(settings.event_store) as connection:
         seqs = outcomes.failed(connection, limit=limit) if failed else None
@@ -45,7 +45,7 @@ def list_(
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 @in_one_line
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """One command, with its data and what became of it, as JSON in any case."""
+    """Show one command, with its data and what became of it, as JSON."""
     settings = Settings()
     [shown] = _shown(settings, [_find(settings, command_id)])
     show_json(shown)
@@ -54,17 +54,17 @@ def show(command_id: CommandId, as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs commands retry 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 @in_one_line
 def retry(command_id: CommandId) -> None:
-    """Have a command that failed handled once more, as if it had been accepted now."""
+    """Have a command that failed handled again, as if it had been accepted now."""
     settings = Settings()
     command = _find(settings, command_id)
     with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
             raise Refused(
-                f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only what failed is retried"
+                f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only a failed command is retried"
             )
         outcomes.begin_again(connection, command)
-    say(f"cqrs: {command.type} on {command.stream} is taken up again within seconds")
+    say(f"cqrs: {command.type} on {command.stream} is handled again within seconds")
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:
@@ -100,12 +100,12 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
 
 
 def _why(shown: dict[str, Any]) -> str:
-    """In one line."""
+    """Why the command has no success, in one line."""
     why = ""
     if shown["problem"]:
         why = shown["problem"]["detail"]
     elif shown["tries"]:
         why = f"tried {shown['tries']} times: {shown['error']}"
     elif shown["tries"] == 0:
-        why = "waits to be taken up again"
+        why = "waits to be handled again"
     return " ".join(why.split())

@@ -1,4 +1,4 @@
-"""`cqrs config`: every setting, its value, and where it came from."""
+"""`cqrs config`: every setting, its value, and where it comes from."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from shared.broker import address
 from shared.settings import Settings
 
 SOURCES = {"environment": EnvSettingsSource, ".env": DotEnvSettingsSource, "secret file": SecretsSettingsSource}
-"""The first that has a setting wins."""
+"""Where settings may come from. The first that has a setting wins."""
 
 SECRETS_DIR = "CQRS_SECRETS_DIR"
 
@@ -20,7 +20,7 @@ HIDDEN = "***"
 
 
 def config(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Each setting's `value`, without passwords, and where it is `from`."""
+    """Each setting by its variable: its `value`, without passwords, and where it is `from`."""
     found = {where: source(Settings)() for where, source in SOURCES.items()}
     shown = {
         f"CQRS_{name.upper()}": {"value": masked(_plain(value)), "from": _source(name, found)}
@@ -31,21 +31,21 @@ def config(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def masked(value: Any) -> Any:
-    """A server's URL without its passwords; what is none, as it is."""
+    """A URL without its passwords; a value that is no URL of a server, as it is."""
     if not isinstance(value, str) or value.startswith("sqlite:") or "://" not in value:
         return value
     try:
         url = make_url(value)
     except ValueError:
         return HIDDEN
-    if "@" in f"{url.host}{url.database}":  # of a password that has one
+    if "@" in f"{url.host}{url.database}":  # of a password that has an @
         return f"{url.drivername}://{HIDDEN}"
     passwords = {name: HIDDEN for name in url.query if "pass" in name.lower()}
     return url.update_query_dict(passwords).render_as_string().replace(quote(HIDDEN), HIDDEN)
 
 
 def _effective(settings: Settings) -> dict[str, str]:
-    """What unset URLs come to."""
+    """The URLs in effect, also where the settings have none."""
     return {
         "redis_url": address.url_of(settings),
         "inbox_url": settings.inbox,
@@ -59,4 +59,4 @@ def _plain(value: Any) -> Any:
 
 
 def _source(name: str, found: Mapping[str, Mapping[str, Any]]) -> str:
-    return next((where for where, its in found.items() if name in its), "default")
+    return next((where for where, has in found.items() if name in has), "default")

@@ -1,4 +1,4 @@
-"""What is wrong with the surroundings is told in one line, and exit code 1."""
+"""Errors of commands: one line on stderr and exit code 1 for what is wrong with the surroundings."""
 
 import os
 import signal
@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cli.events.cloud_events import Damaged
 from cli.output import complain
 from cli.stores.private import private
 from shared.errors.reasons import reason_of
@@ -29,11 +28,15 @@ P = ParamSpec("P")
 
 
 class Refused(Exception):
-    """It can't be done, and why, in one line."""
+    """The command can't be done. The message says why, in one line."""
+
+
+class Damaged(Exception):
+    """An import's lines aren't what was exported. The message says why, in one line."""
 
 
 class Group(TyperGroup):
-    """What is wrong with a command line is told without what steers a terminal."""
+    """Typer's commands; an error of the command line is shown without anything that steers a terminal."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _visible():
@@ -48,19 +51,21 @@ class Group(TyperGroup):
 def _visible() -> Iterator[None]:
     try:
         yield
-    except TyperException as error:  # its lines are Typer's, which spells out C0 and C1 alone
+    except TyperException as error:  # Typer spells out C0 and C1 alone
         error.message = "\n".join(map(visible, error.message.split("\n")))
         raise
 
 
 def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
+    """Have a command end with one line on stderr and exit code 1 for all errors but bugs. Its files are private."""
+
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             with private():
                 _flushed(command, *args, **kwargs)
         except BrokenPipeError:
-            end_as_others_do()
+            end_by_sigpipe()
         except ValidationError as error:
             message = wrong_setting(error)
         except DBAPIError as error:
@@ -79,9 +84,9 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
-def end_as_others_do() -> NoReturn:
-    """Whoever read the output has enough: by the signal that ends `cat` and `grep` then, without a word."""
-    with suppress(OSError):  # what is left of it must not be tried once more at the end
+def end_by_sigpipe() -> NoReturn:
+    """End as `cat` and `grep` do when the reader of their output is gone: by SIGPIPE, without a word."""
+    with suppress(OSError):  # Python would try to write the rest at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
@@ -89,7 +94,7 @@ def end_as_others_do() -> NoReturn:
 
 
 def _flushed(command: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """What is written at the very end would fail where nobody can tell of it."""
+    """Run a command and flush its output, so that an error of writing is caught here and not at Python's end."""
     try:
         command(*args, **kwargs)
     finally:

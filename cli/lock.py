@@ -1,4 +1,4 @@
-"""One at a time for each data dir: who runs the service there, or replaces what is in it."""
+"""The lock of a data dir: one process at a time runs the service there, or replaces its stores."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 @contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Hold the data dir's lock. The kernel lets go of it however this process ends."""
+    """Hold the data dir's lock. Raises Refused. The kernel frees it however this process ends."""
     with (settings.data_dir / "up.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,13 +16,15 @@ from cli.projections import group as projections
 from cli.stores import backup as backup_
 from cli.stores import init as init_
 from cli.stores import restore as restore_
-from cli.stores import verify as verify_
+from cli.stores import verification
 from cli.up import roles as up_
 from shared.errors.tracebacks import traceback_of
 from shared.settings import Settings
 
 
 class App(typer.Typer):
+    """The command, whose output holds no character that it can't encode, and whose tracebacks hold no values."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         print_anything()
         try:
@@ -52,11 +54,11 @@ def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
 @in_one_line
 def init(
     check: Annotated[
-        bool, typer.Option("--check", help="Only look at schemas and events; exit code 1 if something is wrong")
+        bool, typer.Option("--check", help="Only check schemas and events; exit code 1 if something is wrong")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the data dir and the tables of the three stores, or bring them to what this version needs."""
+    """Make the data dir and the three stores, or bring them to what this version needs."""
     settings = Settings()
     wrong = init_.check(settings) if check else []
     if not check:
@@ -75,11 +77,11 @@ def init(
 @app.command(epilog=example("cqrs status --watch"))
 @in_one_line
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Until Ctrl-C")] = False,
-    api: Annotated[str, typer.Option(help="Where the API is; by default as the settings say", metavar="URL")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C")] = False,
+    api: Annotated[str, typer.Option(help="Where the API is, if not where the settings say", metavar="URL")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Who is alive, what waits, how far each projection is. Exit code 1 if a role or a projection is not."""
+    """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands."""
     settings = Settings()
     api = status_.checked(api) if api else settings.api
     if watch:
@@ -96,7 +98,7 @@ def status(
 @app.command(epilog=example("cqrs config --json"))
 @in_one_line
 def config(as_json: AsJson = False) -> None:
-    """Every setting, its value, and where it came from: environment, .env, a secret file, or the default."""
+    """Show every setting, its value, and where it comes from: environment, .env, a secret file, or the default."""
     shown = config_.config(Settings())
     if as_json:
         show_json(shown)
@@ -110,19 +112,19 @@ def config(as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs verify"))
 @in_one_line
 def verify(as_json: AsJson = False) -> None:
-    """Hold the stores against each other and read models against a replay. Exit code 1 at the first thing wrong."""
+    """Check the stores against each other, and read models against a replay of the log. Exit code 1 if one is wrong."""
     if not as_json:
-        verify_.verify(Settings())
+        verification.verify(Settings())
         return
-    verdict = verify_.verdict(Settings())
+    verdict = verification.verdict(Settings())
     show_json(verdict)
     raise typer.Exit(0 if verdict["well"] else 1)
 
 
 @app.command(epilog=example("cqrs backup /backups/monday"))
 @in_one_line
-def backup(folder: Annotated[Path, typer.Argument(help="To be made")], as_json: AsJson = False) -> None:
-    """Copy all stores as they are at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
+def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json: AsJson = False) -> None:
+    """Copy all stores at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
     taken = backup_.backup(Settings(), folder)
     if as_json:
         show_json(taken)
@@ -132,8 +134,8 @@ def backup(folder: Annotated[Path, typer.Argument(help="To be made")], as_json: 
 
 @app.command(epilog=example("cqrs restore /backups/monday"))
 @in_one_line
-def restore(folder: Annotated[Path, typer.Argument(help="As `cqrs backup` made it")], as_json: AsJson = False) -> None:
-    """Put a backup in the place of the stores, once `cqrs verify` finds it whole. The service must be stopped."""
+def restore(folder: Annotated[Path, typer.Argument(help="A backup")], as_json: AsJson = False) -> None:
+    """Put a backup in the place of the stores, once it is verified. The service must be stopped."""
     taken = restore_.restore(Settings(), folder)
     if as_json:
         show_json(taken)

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -24,45 +24,49 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON")]
 
 
 def print_anything() -> None:
-    """What an encoding lacks is written as its number: in ASCII an ü is a backslash and `xfc`."""
+    """Have stdout and stderr write a character that their encoding lacks as an escape, such as xfc for an ü."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> None:
-    """One line on stdout, whatever is in it."""
+    """Write one line to stdout, whatever is in it."""
     typer.echo(visible(line))
 
 
 def complain(line: str) -> None:
-    """What is wrong, in one line on stderr."""
+    """Write what is wrong to stderr, in one line."""
     typer.secho(f"cqrs: {visible(line)}", fg="red", err=True)
 
 
 def show_json(value: Any) -> None:
+    """Write a value to stdout as JSON, for reading."""
     typer.echo(visible_json(json.dumps(value, indent=2)))
 
 
 def show_line(value: Any) -> None:
-    """As one line, for what has no end."""
+    """Write a value to stdout as one line of JSON."""
     typer.echo(visible_json(json.dumps(value, separators=(",", ":"))))
 
 
 def line(settings: Settings, event: str, **more: str) -> str:
-    """What is told beside the lines of roles, in their format."""
+    """A line of this command's own among the log lines of roles, in their format."""
     if settings.log_format == "json":
         return logs.in_json(f"cqrs@{gethostname()}", "info", {"event": event, **more})
     return visible(" ".join([f"cqrs: {event}", *(f"{name}={value}" for name, value in more.items())]))
 
 
 class Rows(Table):
+    """A table whose cells are one line each."""
+
     def add(self, *cells: str) -> None:
-        """A row; a cell's text is one line of it, whatever is in it."""
+        """Add a row."""
         self.add_row(*map(visible, cells))
 
 
 def table(*columns: str) -> Rows:
+    """A table with these columns and no frame."""
     return Rows(*columns, box=None, pad_edge=False)
 
 
@@ -73,30 +77,27 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """No markup, no line broken."""
+    """The console on stdout: without markup, and no line is broken."""
     return _Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def example(line: str) -> str:
-    """For the end of a command's help."""
+    """A line for the end of a command's help."""
     return f"Example: {line}"
 
 
 def progress(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
-    """The items, with a bar on stderr of how many went by, how fast, and the time left; none where nobody looks."""
-    screen = Console(stderr=True)
-    columns = (_label(what), BarColumn(), TextColumn("{task.completed:,}"), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+    """Yield the items, while a bar shows how many went by, how fast, and the time left."""
+    with bar(what, TextColumn("{task.completed:,}"), Rate()) as show:
         for count, item in enumerate(items, 1):
             yield item
             if count % 1000 == 0:
-                bar.update(task, completed=count)
+                show(count, total)
 
 
 @contextmanager
-def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
-    """The same, for who tells how much is done of how much; with more columns, if any are given."""
+def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr, if that is a terminal; call what it yields with how much is done, and of how much."""
     screen = Console(stderr=True)
     columns = (_label(what), BarColumn(), TaskProgressColumn(), *columns, TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as shown:
@@ -105,10 +106,12 @@ def bar(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], No
 
 
 def _label(what: str) -> TextColumn:
-    """A file's name may have anything in it, braces too."""
+    """A column with this text; it may be a file's name, with anything in it, braces too."""
     return TextColumn(visible(what).replace("{", "{{").replace("}", "}}"), markup=False)
 
 
 class Rate(ProgressColumn):
+    """The speed, in steps a second."""
+
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f}/s")

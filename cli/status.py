@@ -1,4 +1,4 @@
-"""`cqrs status`: who works, what waits, and how far everything is."""
+"""`cqrs status`: roles alive, commands waiting, projections behind."""
 
 import os
 import signal
@@ -27,25 +27,25 @@ from shared.settings import Settings
 from shared.stores import backlog, checkpoints, outcomes
 from shared.stores.backlog import Backlog, Handled, Lags
 
-WITHIN = 1.0
-"""Seconds in which roles must answer; commands are counted meanwhile."""
+ANSWER_TIMEOUT = 1.0
+"""Seconds in which roles must answer; handled commands are counted meanwhile."""
 
 NOT_ASKED = "unknown: they are asked through Redis"
 
 
 def status(settings: Settings, api: str = "") -> dict[str, Any]:
-    """As it is shown; takes a second. `api` is where one listens, if not where the settings say."""
+    """The status, as a program reads it; takes a second. `api`: the URL of an API, if not the one in the settings."""
     before, started = _handled(settings), time.monotonic()
     dependencies = _dependencies(settings)
     answering, unasked = _workers(settings)
     if unasked and dependencies["redis"] == "ok":
         dependencies["redis"] = unasked
     roles = {"api": _api(api or settings.api), **answering}
-    time.sleep(max(0.0, started + WITHIN - time.monotonic()))
+    time.sleep(max(0.0, started + ANSWER_TIMEOUT - time.monotonic()))
     handled, seconds = _handled(settings) - before, time.monotonic() - started
     lags = projection_lags(settings)
     done, waiting = _backlog(settings)
-    if set(dependencies.values()) == {"ok"}:  # else it is known already why something waits
+    if set(dependencies.values()) == {"ok"}:  # else it is known why something waits
         dependencies["workers"] = backlog.overdue(waiting, lags.by_name) or "ok"
     return {
         "well": all(roles.values())
@@ -66,7 +66,7 @@ def status(settings: Settings, api: str = "") -> dict[str, Any]:
 
 
 def checked(api: str) -> str:
-    """Raises Refused if it is no URL of an API."""
+    """The URL, if an API may be there. Raises Refused."""
     with suppress(ValueError):
         where = urlsplit(api)
         of_an_api = where.scheme in {"http", "https"} and where.hostname and not where.username and where.port != 0
@@ -76,6 +76,7 @@ def checked(api: str) -> str:
 
 
 def shown(status: Mapping[str, Any]) -> RenderableType:
+    """The status as people read it."""
     commands, queues = status["commands"], status["queues"]
     causes = table("dependency", "state")
     for name, each in status["dependencies"].items():
@@ -97,8 +98,8 @@ def shown(status: Mapping[str, Any]) -> RenderableType:
 
 
 def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
-    """Show it over and over until Ctrl-C; in a terminal in one place, else one after another."""
-    # Another thread asks, and this one waits for the signal: amid a talk to Redis it would become an error.
+    """Show the status again and again until Ctrl-C, in a terminal in one place."""
+    # Another thread asks, while this one waits for the signal: in a call to Redis the signal would become an error.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     failed: list[Exception] = []
     screen = console()
@@ -124,19 +125,19 @@ def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
         signal.sigwait({signal.SIGINT})
     if failed:
         raise failed[0]
-    os._exit(0)  # Python would wait for what the other thread is saying, or abort
+    os._exit(0)  # Python would wait for the other thread, or abort
 
 
 def _shown_or_why(settings: Settings, api: str) -> RenderableType:
     try:
         return shown(status(settings, api))
     except DBAPIError as error:
-        time.sleep(WITHIN)
+        time.sleep(ANSWER_TIMEOUT)
         return f"a store can't be used: {reason_of(error)}"
 
 
 def state(progress: Mapping[str, Any]) -> str:
-    """Of a projection."""
+    """The state of a projection in words."""
     if progress["paused"]:
         return "paused"
     stopped = progress["stopped"]
@@ -150,30 +151,30 @@ def _since(seconds: float | None) -> str:
 def _api(url: str) -> list[str]:
     where = urlsplit(url)
     kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
-    with suppress(OSError, HTTPException), closing(kind(where.netloc, timeout=WITHIN)) as connection:
+    with suppress(OSError, HTTPException), closing(kind(where.netloc, timeout=ANSWER_TIMEOUT)) as connection:
         connection.request("GET", f"{where.path.rstrip('/')}/livez")
         return [url] if connection.getresponse().status == 200 else []
     return []
 
 
 def _dependencies(settings: Settings) -> dict[str, str]:
-    """Each store and Redis: `ok`, or why it can't be written."""
+    """Each store and Redis, with `ok` or why it can't be written."""
     with closing(Probes(locks(settings))) as probes:
         troubles = probes.troubles()
-    told = {name: f"can't be written: {why}" for name, why in troubles.items()}
-    redis = bus.trouble(bus.celery(settings, socket_timeout=WITHIN))
-    return {name: told.get(name, "ok") for name in ("inbox", "event_store", "read_model")} | {"redis": redis or "ok"}
+    states = {name: f"can't be written: {why}" for name, why in troubles.items()}
+    redis = bus.trouble(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT))
+    return {name: states.get(name, "ok") for name in ("inbox", "event_store", "read_model")} | {"redis": redis or "ok"}
 
 
 def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
-    """Those that answer, by role, and why they can't be asked, if they can't.
+    """The workers that answer, by role, and why none can be asked, if so.
 
     A worker answers from the loop that runs its tasks: a frozen one doesn't.
     """
     alive: dict[str, list[str]] = {}
     unasked = ""
     try:
-        alive = bus.alive(bus.celery(settings, socket_timeout=WITHIN + 1), within=WITHIN)
+        alive = bus.alive(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT + 1), within=ANSWER_TIMEOUT)
     except bus.BrokerDown as error:
         unasked = bus.in_words(error)
     queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS}
@@ -181,9 +182,9 @@ def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
 
 
 def _queues(settings: Settings) -> dict[str, int]:
-    """Empty if the broker doesn't answer."""
+    """Messages by queue; empty if the broker doesn't answer."""
     with suppress(*bus.BrokerDown):
-        return bus.waiting(bus.celery(settings, socket_timeout=WITHIN))
+        return bus.waiting(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT))
     return {}
 
 

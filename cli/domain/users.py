@@ -1,4 +1,4 @@
-"""`cqrs users`: a user as the log has it, now or as it was."""
+"""`cqrs users`: a user by the log, now or at an earlier time."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,15 +17,15 @@ from shared.domain.users.read_models.users import User
 from shared.settings import Settings
 from shared.stores import event_store
 
-app = typer.Typer(no_args_is_help=True, help="Users, by the log.")
+app = typer.Typer(no_args_is_help=True, help="Users, as the log has them.")
 
-Version = Annotated[int | None, typer.Option(min=1, help="As it was at this version")]
-At = Annotated[str | None, typer.Option(help="As it was at this time, RFC 3339; UTC if it has no offset")]
+Version = Annotated[int | None, typer.Option(min=1, help="Show the user at this version")]
+At = Annotated[str | None, typer.Option(help="Show the user at this time, as in RFC 3339; UTC without an offset")]
 
 
 @app.callback()
 def users() -> None:
-    """A group, although it has one command yet."""
+    """Makes a group of it, although it has one command."""
 
 
 @app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
@@ -36,9 +36,9 @@ def show(
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """A user as it is, or as it was."""
+    """Show a user now, or at an earlier version or time."""
     if version and at:
-        raise Refused("--version and --at: it is one or the other")
+        raise Refused("give --version or --at, not both")
     with engines.reading(Settings().event_store) as connection:
         user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
     if as_json:
@@ -69,5 +69,5 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(f"--at: {text} is no time as 2026-01-31T12:00:00Z is one") from None
+        raise Refused(f"--at: {text} is no time such as 2026-01-31T12:00:00Z") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

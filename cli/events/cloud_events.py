@@ -1,7 +1,7 @@
-"""The log as JSON lines: each event as a CloudEvent 1.0, then one that says how many they were, and their digest.
+"""The log as JSON lines: a CloudEvent 1.0 for each event, then one with the number of events and their digest.
 
-`dataschema` tells the schema version. What CloudEvents has no name for are extensions: `streamversion`, and `metadata`,
-which is JSON in a string.
+`dataschema` holds the schema version. Two extensions hold what CloudEvents has no name for: `streamversion`, and
+`metadata`, which is JSON in a string.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
+from cli.errors import Damaged
 from shared.clock import now, written
 from shared.errors.visible import visible_json
 from shared.messages import RecordedEvent
@@ -27,15 +28,11 @@ SOURCE = "/events/"
 END = "LogExported"
 
 LONGEST = 2**20
-"""Bytes that a line may have."""
-
-
-class Damaged(Exception):
-    """These lines aren't what was exported; its message is one line."""
+"""Bytes that a line may have, without its end."""
 
 
 def lines(connection: Connection) -> Iterator[bytes]:
-    """The whole log as it is now, and the end."""
+    """The lines of the whole log as it is now, and the last line."""
     digest, count = hashlib.sha256(), 0
     last = event_store.last_position(connection)
     for event in event_store.read_between(connection, after=0, upto=last):
@@ -47,7 +44,7 @@ def lines(connection: Connection) -> Iterator[bytes]:
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Raises Damaged at one that is too long, of which no more is read than a line may have."""
+    """The lines of a file. Raises Damaged at one that is too long, and reads no more of it than a line may have."""
     number = 0
     while line := file.readline(LONGEST + 1):
         number += 1
@@ -57,7 +54,7 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
-    """What the lines hold. Raises Damaged, at the end too: then none of them may be used."""
+    """The events of exported lines. Raises Damaged, perhaps only at the end: then none of the events may be used."""
     digest, count = hashlib.sha256(), 0
     ended = False
     for number, line in enumerate(exported, 1):
@@ -122,7 +119,7 @@ def _event(number: int, found: dict[str, Any]) -> RecordedEvent:
 
 
 def _read(number: int, found: dict[str, Any], name: str, read: Callable[[Any], T]) -> T:
-    """An attribute. If it isn't right, its name is told, and not its value."""
+    """An attribute of a line. Raises Damaged if it isn't right, which has the attribute's name and not its value."""
     try:
         return read(found.get(name))
     except (AttributeError, TypeError, ValueError):
@@ -131,7 +128,7 @@ def _read(number: int, found: dict[str, Any], name: str, read: Callable[[Any], T
 
 
 def _number(digits: str) -> int:
-    """As it is written here: in one way, and with others to come after it."""
+    """A number in digits: written in one way, and not the last that JSON's readers can tell apart."""
     number = int(digits)
     if str(number) != digits or not 0 < number < 2**53:
         raise ValueError(digits)
@@ -144,7 +141,7 @@ def _stream(name: str) -> str:
 
 
 def _data(data: Any) -> str:
-    """With numbers as JSON has them: what is beyond the largest has become an infinity by now."""
+    """JSON, as it is stored. Raises ValueError for a number beyond the largest, which is an infinity by now."""
     if not isinstance(data, dict):
         raise TypeError(type(data))
     written = to_json(data)
@@ -161,7 +158,7 @@ def _metadata(metadata: str) -> str:
 
 
 def _time(time: str) -> str:
-    """Times are compared as text."""
+    """A time as it is stored: times are compared as text, so there is one way to write each."""
     if not time.endswith("Z") or written(datetime.fromisoformat(time)) != time:
         raise ValueError(time)
     return time
@@ -173,7 +170,7 @@ def _schema(type: str, version: object) -> str:
 
 
 def _schema_version(type: str, schema: str | None) -> int:
-    """Before there were any, all were of the first."""
+    """The schema version of an event: 1 for exports from before there were any."""
     name, _, version = (_schema(type, 1) if schema is None else schema).rpartition(":")
     if f"{name}:" != _schema(type, "") or not re.fullmatch("[1-9][0-9]{0,8}", version):
         raise ValueError(schema)

@@ -1,4 +1,4 @@
-"""`cqrs events`: the log, to look at, to take away and to bring back."""
+"""`cqrs events`: shows, exports and imports the log."""
 
 import sys
 import time
@@ -14,25 +14,25 @@ from shared.database import engines
 from shared.settings import Settings
 from shared.stores import event_store
 
-LOOK_EVERY = 0.2
-"""Seconds between looks for new events."""
+FOLLOW_EVERY = 0.2
+"""Seconds between two looks for new events."""
 
-app = typer.Typer(no_args_is_help=True, help="The log.")
+app = typer.Typer(no_args_is_help=True, help="Show, export and import the log.")
 
-Types = Annotated[list[str] | None, typer.Option("--type", help="Only this type; may be given again")]
-Stream = Annotated[str | None, typer.Option(help="Only this stream: user-1, say")]
+Types = Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated")]
+Stream = Annotated[str | None, typer.Option(help="Only events of this stream, such as user-1")]
 
 
 @app.command(epilog=example("cqrs events tail --follow --stream user-1"))
 @in_one_line
 def tail(
     count: Annotated[int, typer.Option("--count", "-n", min=0, max=1000)] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C")] = False,
     type_: Types = None,
     stream: Stream = None,
     as_json: AsJson = False,
 ) -> None:
-    """The last events, one a line, the latest last."""
+    """Show the last events, one a line, the latest last."""
     show = show_line if as_json else _show
     with engines.reading(Settings().event_store) as connection, suppress(KeyboardInterrupt):
         last = event_store.last_position(connection)
@@ -43,13 +43,13 @@ def tail(
             for event in event_store.read_all(connection, after=last, types=type_, stream=stream, limit=1000):
                 show(event.shown())
                 last = event.position
-            time.sleep(LOOK_EVERY)
+            time.sleep(FOLLOW_EVERY)
 
 
 @app.command(epilog=example("cqrs events show 42"))
 @in_one_line
 def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = False) -> None:
-    """One event, by its position in the log; as JSON in any case."""
+    """Show the event at a position of the log, as JSON."""
     with engines.reading(Settings().event_store) as connection:
         found = event_store.read_all(connection, after=position - 1, limit=1)
     if not found or found[0].position != position:
@@ -60,7 +60,7 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
 @app.command(epilog=example("cqrs events export > log.jsonl"))
 @in_one_line
 def export() -> None:
-    """The whole log as JSON lines on stdout, each a CloudEvent 1.0; the last line has the number and the checksum."""
+    """Write the whole log to stdout as JSON lines, each a CloudEvent 1.0; the last has their number and checksum."""
     with engines.reading(Settings().event_store) as connection:
         lines = cloud_events.lines(connection)
         for line in progress(lines, "exported", total=event_store.last_position(connection) + 1):
@@ -70,10 +70,10 @@ def export() -> None:
 
 @app.command("import", epilog=example("cqrs events import log.jsonl"))
 @in_one_line
-def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="As exported; - is stdin")]) -> None:
-    """Bring an exported log into empty stores: the same positions, versions and times. All of it, or nothing."""
+def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export, or - for stdin")]) -> None:
+    """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing."""
     count = importing.import_(Settings(), progress(cloud_events.read_lines(file), "imported"))
-    say(f"cqrs: {count} events are in the log; read models follow as soon as the service runs")
+    say(f"cqrs: {count} events are in the log; the service fills the read models when it runs")
 
 
 def _show(event: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Bringing an exported log into empty stores.
+"""Importing an exported log into empty stores.
 
-The commands that led to it stay where they were: what is imported are the facts. New numbers go on behind it.
+The commands that led to its events stay where they were. New streams are numbered on from the highest imported.
 """
 
 from collections import defaultdict
@@ -10,8 +10,7 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.events import cloud_events
-from cli.projections.rebuild import alone_at
-from cli.projections.shadow import beside
+from cli.projections.shadow import shadow_of
 from cli.stores.init import init
 from shared.database import engines
 from shared.domain.aggregates import AGGREGATES
@@ -26,9 +25,9 @@ from shared.stores.event_store import pages
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
-    """All of it or nothing; returns the number of events. Raises Refused, Damaged or Wrong."""
+    """Import all the events or none; returns how many. Raises Refused, Damaged or Wrong."""
     init(settings)
-    _count_on(settings, {})  # whoever has commands need not wait to be told
+    _count_on(settings, {})  # refused at once if there are commands
     with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
         _check_empty(event_store.last_position(log), outcomes.settled_seq(log))
         count = _load(log, cloud_events.events(lines))
@@ -45,7 +44,7 @@ def _check_empty(*ends: int) -> None:
 
 
 def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
-    """Returns the last position. What the store would refuse is told by the event."""
+    """Load the events into the log; returns the last position. Raises Refused or WrongEvent, which name an event."""
     position = 0
     for page in pages(events):
         versions = event_store.heads(log, {event.stream for event in page}).versions
@@ -60,7 +59,7 @@ def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
 
 
 def _keep_keys(log: Connection) -> dict[str, int]:
-    """Returns the highest number of each category."""
+    """Keep the unique keys that streams hold; returns the highest stream number of each category."""
     numbers: dict[str, int] = defaultdict(int)
     for page in pages(folded(log, AGGREGATES)):
         for each in page:
@@ -73,30 +72,31 @@ def _keep_keys(log: Connection) -> dict[str, int]:
 def _check_free(log: Connection, page: Sequence[Folded]) -> None:
     holders = unique_keys.holders(log, (key for each in page for key in each.keys))
     for each in page:
-        for key, its in each.keys.items():
+        for key, held in each.keys.items():
             for stream in holders[key]:
                 other = fold(event_store.read_stream(log, stream), AGGREGATES).keys[key]
-                both = sorted([(other.since, stream), (its.since, each.stream)])
+                both = sorted([(other.since, stream), (held.since, each.stream)])
                 named = " and ".join(f"{stream} (event {position})" for position, stream in both)
                 raise Refused(f"this is no log: {named} hold the same {key.scope}")
             holders[key] = (each.stream,)
 
 
 def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:
-    """Beside the read model, on its own engine: what only one of them can't take is found, too."""
-    place = beside(read_model, which.name)
-    with alone_at(place, which.name):
+    """Apply the log to shadow tables, on the read model's own engine: it may refuse what others take."""
+    shadow = shadow_of(read_model, which.name)
+    with shadow.alone():
         try:
-            place.remove()
-            place.make(which.tables)
-            with engines.briefly(engines.writer(place.url, lock=place.url, durable=False)) as anew:
+            shadow.remove()
+            shadow.make(which.tables)
+            with engines.briefly(engines.writer(shadow.url, lock=shadow.url, durable=False)) as anew:
                 for _ in replay(log, anew, which, upto=upto):
                     pass
         finally:
-            place.remove()
+            shadow.remove()
 
 
 def _count_on(settings: Settings, numbers: Mapping[str, int]) -> None:
+    """Have the inbox number new streams from these numbers on. Raises Refused if it has commands."""
     with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
         _check_empty(inbox.last_seq(connection))
         inbox.count_from(connection, numbers)

@@ -11,31 +11,31 @@ from shared.schemas import projection_tables
 PAGE = 5000
 """Rows read at once."""
 
-
 NAMED = 1000
-"""Differing rows of a table that are named, of those that are counted."""
+"""Rows of a table that are named in a difference; the others are only counted."""
 
 
 class Difference(NamedTuple):
-    """A row by its primary key: as it was found and as it should be; None: it isn't there."""
+    """A row that differs, by its primary key: as it is and as the log has it. None: it isn't there."""
 
     key: tuple[Any, ...]
     found: tuple[Any, ...] | None
     expected: tuple[Any, ...] | None
 
-    def told(self, table: Table) -> str:
+    def in_words(self, table: Table) -> str:
+        """The difference in one line."""
         key = ", ".join(map(str, self.key))
-        return f"{table.name} {key}: is {_told(self.found)}, and by the log {_told(self.expected)}"
+        return f"{table.name} {key}: is {_row(self.found)}, and by the log {_row(self.expected)}"
 
 
-def _told(row: tuple[Any, ...] | None) -> str:
+def _row(row: tuple[Any, ...] | None) -> str:
     return "not there" if row is None else repr(row)
 
 
 def difference(found: Connection, expected: Connection, table: Table) -> dict[str, Any]:
-    """In columns, and in rows by the columns that both have: how many, and which. None: no key in common.
+    """How a table differs: its `columns`, how many `rows`, and the first of them, `named`.
 
-    A column's values are compared if its type is the same.
+    Rows are compared by the columns that both have with the same type; `rows` is None if those lack the primary key.
     """
     has, needs = projection_tables.types(found, table), projection_tables.types_of(table, found.dialect)
     columns = [f"+{name}" for name in needs if name not in has]
@@ -51,30 +51,30 @@ def difference(found: Connection, expected: Connection, table: Table) -> dict[st
         for each in differing:
             rows += 1
             if rows <= NAMED:
-                named.append(each.told(table))
+                named.append(each.in_words(table))
     return {"columns": columns, "rows": rows, "named": named}
 
 
 def differences(found: Connection, expected: Connection, table: Table) -> Generator[Difference, None, None]:
-    """Row by row in order of the key, on whichever engine each of the two is. To be closed: it may hold cursors."""
+    """The rows that differ, in order of their key; the two may be on different engines. Close it: it holds cursors."""
     ours, theirs = _rows(found, table), _rows(expected, table)
-    mine, its = next(ours, None), next(theirs, None)
-    while mine or its:
-        if its is None or (mine and mine[0] < its[0]):
+    mine, other = next(ours, None), next(theirs, None)
+    while mine or other:
+        if other is None or (mine and mine[0] < other[0]):
             assert mine
             yield Difference(mine[0], mine[1], None)
             mine = next(ours, None)
-        elif mine is None or its[0] < mine[0]:
-            yield Difference(its[0], None, its[1])
-            its = next(theirs, None)
+        elif mine is None or other[0] < mine[0]:
+            yield Difference(other[0], None, other[1])
+            other = next(theirs, None)
         else:
-            if mine[1] != its[1]:
-                yield Difference(mine[0], mine[1], its[1])
-            mine, its = next(ours, None), next(theirs, None)
+            if mine[1] != other[1]:
+                yield Difference(mine[0], mine[1], other[1])
+            mine, other = next(ours, None), next(theirs, None)
 
 
 def _rows(connection: Connection, table: Table) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Key and row. Text is in the order of its bytes, which is Python's order too."""
+    """Key and row of each row, in order of the key. Text is ordered by its bytes, as Python orders it."""
     keys = [table.columns.keys().index(column.name) for column in table.primary_key]
     by_bytes = "C" if connection.dialect.name == "postgresql" else "BINARY"
     order = [collate(each, by_bytes) if isinstance(each.type, String) else each for each in table.primary_key]

@@ -1,4 +1,4 @@
-"""`cqrs projections`: how far each one is and what stops it; making one anew, pausing one."""
+"""`cqrs projections`: shows how far projections are, and rebuilds, pauses and resumes one."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -15,15 +15,15 @@ from shared.projection import Projection
 from shared.settings import Settings
 from shared.stores import checkpoints
 
-app = typer.Typer(no_args_is_help=True, help="How far the projections are; making one anew, pausing one.")
+app = typer.Typer(no_args_is_help=True, help="Show how far projections are; rebuild, pause and resume one.")
 
-Name = Annotated[str, typer.Argument(help="Of the projection", autocompletion=lambda: list(PROJECTIONS))]
+Name = Annotated[str, typer.Argument(help="The projection", autocompletion=lambda: list(PROJECTIONS))]
 
 
 @app.command(epilog=example("cqrs projections status"))
 @in_one_line
 def status(as_json: AsJson = False) -> None:
-    """Position and lag of each projection, and what stops it, if anything does. Exit code 1 if one stands still."""
+    """Show each projection's position, lag, and what stops it. Exit code 1 if one stands still."""
     lags = projection_lags(Settings()).by_name
     progress = {name: lag.shown() for name, lag in lags.items()}
     if as_json:
@@ -40,12 +40,12 @@ def status(as_json: AsJson = False) -> None:
 @in_one_line
 def rebuild(
     name: Name,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 if they differ")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted one left")] = False,
-    pause: Annotated[bool, typer.Option("--pause", help="Paused from the switch on, until it is resumed")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 if the tables differ")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted rebuild ended")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Leave the projection paused after the switch")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a projection anew beside the one that serves, compare them, and switch in one transaction.
+    """Rebuild a projection's tables beside the live ones, compare the two, and switch in one transaction.
 
     Commands and queries go on meanwhile.
     """
@@ -53,7 +53,7 @@ def rebuild(
     if as_json:
         show_json(done)
     else:
-        for line in _told(done):
+        for line in _in_words(done):
             say(line)
     raise typer.Exit(1 if check and done["differ"] else 0)
 
@@ -61,14 +61,14 @@ def rebuild(
 @app.command(epilog=example("cqrs projections pause users"))
 @in_one_line
 def pause(name: Name, as_json: AsJson = False) -> None:
-    """Have a projection apply no more events, until it is resumed. Queries go on, and show what was."""
+    """Have a projection apply no more events until it is resumed. Queries go on, with what it has."""
     _pause(name, paused=True, as_json=as_json)
 
 
 @app.command(epilog=example("cqrs projections resume users"))
 @in_one_line
 def resume(name: Name, as_json: AsJson = False) -> None:
-    """Have a paused projection go on, within seconds."""
+    """Have a paused projection go on within seconds."""
     _pause(name, paused=False, as_json=as_json)
 
 
@@ -90,19 +90,19 @@ def _projection(name: str) -> Projection:
     return PROJECTIONS[name]
 
 
-def _told(done: dict[str, Any]) -> Iterator[str]:
+def _in_words(done: dict[str, Any]) -> Iterator[str]:
     name, switched = done["projection"], done["switched"]
-    for its, each in done["tables"].items():
+    for table_name, each in done["tables"].items():
         yield from each["named"]
-        rows = "its rows can't be compared" if each["rows"] is None else f"{each['rows']:,} rows differ"
-        yield " ".join(["cqrs:", f"{its} at event {done['position']:,}:", rows, *each["columns"]])
+        rows = "the rows can't be compared" if each["rows"] is None else f"{each['rows']:,} rows differ"
+        yield " ".join(["cqrs:", f"{table_name} at event {done['position']:,}:", rows, *each["columns"]])
     if switched:
         state_ = "paused" if switched["paused"] else "running"
         yield (
             f"cqrs: {name} is switched, at event {switched['position']:,}, and {state_}; "
-            f"made in {done['seconds']:.1f} s, {switched['locked']:.3f} s of it locked"
+            f"rebuilt in {done['seconds']:.1f} s, {switched['locked']:.3f} s of it locked"
         )
         if switched["paused"]:
             yield f"cqrs: once only workers of this version run: cqrs projections resume {name}"
         elif any(each["columns"] for each in done["tables"].values()):
-            yield "cqrs: workers of the version before leave new columns empty: rebuild again once they are gone"
+            yield "cqrs: workers of the version before leave new columns empty: rebuild again when they are gone"

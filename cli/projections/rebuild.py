@@ -1,4 +1,4 @@
-"""`cqrs projections rebuild`: a projection made anew beside the one that serves, compared with it, put in its place."""
+"""Rebuilding a projection: its shadow tables are filled from the log, compared with the live ones, and swapped in."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
-from cli.projections.shadow import Beside, beside, has_tables
+from cli.projections.shadow import Shadow, has_tables, shadow_of
 from shared.database import engines
-from shared.database.errors import Taken, is_busy, is_full
+from shared.database.errors import is_busy, is_full
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings
@@ -23,65 +23,59 @@ from shared.stores.checkpoints import Progress
 from workers.projecting import chunk
 from workers.projecting.chunk import LogIsShorter, advance
 
-PATIENCE = 60.0
-"""Seconds for which the switch is tried while others hold its locks."""
+SWITCH_TIMEOUT = 60.0
+"""Seconds for which the switch is tried while others hold the locks it needs."""
 
-REST = 1.0
-"""Seconds between tries."""
+SWITCH_EVERY = 1.0
+"""Seconds between tries to switch."""
 
 
 class Work(NamedTuple):
+    """What a rebuild works on."""
+
     which: Projection
     url: str
-    """Of the read model that serves."""
-    place: Beside
+    """The live read model's."""
+    shadow: Shadow
     log: Engine
     live: Engine
-    """Written to as the projection's worker does, when it is its turn."""
+    """Writes the live read model as the projection's worker does, and takes turns with it."""
     anew: Engine
+    """Writes the shadow."""
 
 
 def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool, pause: bool) -> dict[str, Any]:
-    """What it found and did. Raises Refused. Whatever ends it, what serves goes on, and what was made stays beside it.
+    """Rebuild a projection; returns what was found and done. Raises Refused.
 
-    `check`: nothing is switched and nothing stays. `pause`: the projection is paused from the switch on.
+    Whatever ends it, the live tables go on, and the shadow stays for `resume`. `check`: nothing is swapped, and no
+    shadow stays. `pause`: the projection is paused from the swap on.
     """
     began = time.monotonic()
-    place = beside(settings.read_model_of(which.name), which.name)
-    with alone_at(place, which.name):
+    shadow = shadow_of(settings.read_model_of(which.name), which.name)
+    with shadow.alone():
         stays = not check
         try:
-            with _begin(settings, which, place, resume=resume) as work:
+            with _begin(settings, which, shadow, resume=resume) as work:
                 first = _progress(work.anew, which).position
                 _come_near(work)
                 compared = _compare(work)
                 switched = None if check else _switch_in_time(work, pause=pause)
             stays = False
         except DBAPIError as error:
-            stays = stays and not is_full(error)  # what serves needs the room
+            stays = stays and not is_full(error)  # the live tables need the room
             raise
         except LogIsShorter as error:
             raise Refused(f"{error}: they aren't a pair") from None
         finally:
             if not stays:
-                place.remove()
+                shadow.remove()
     seconds = round(time.monotonic() - began, 3)
     return {"projection": which.name, "from": first, **compared, "switched": switched, "seconds": seconds}
 
 
 @contextmanager
-def alone_at(place: Beside, name: str) -> Iterator[None]:
-    with ExitStack() as opened:
-        try:
-            opened.enter_context(place.alone())
-        except Taken:
-            raise Refused(f"another process is rebuilding {name}") from None
-        yield
-
-
-@contextmanager
-def _begin(settings: Settings, which: Projection, place: Beside, *, resume: bool) -> Iterator[Work]:
-    """With the tables made, or as they were left."""
+def _begin(settings: Settings, which: Projection, shadow: Shadow, *, resume: bool) -> Iterator[Work]:
+    """Open all that a rebuild works on, with the shadow tables made, or as an interrupted rebuild left them."""
     url = settings.read_model_of(which.name)
     with ExitStack() as opened:
         live = opened.enter_context(engines.briefly(engines.writer(url, lock=which.name, durable=False)))
@@ -89,24 +83,24 @@ def _begin(settings: Settings, which: Projection, place: Beside, *, resume: bool
             if wrong := schema.compare(connection, "read_model"):
                 raise wrong
             progress = checkpoints.progress(connection, which.name)
-        if not (resume and _can_go_on(place, which, progress.position)):
-            place.remove()
-            place.make(which.tables)
+        if not (resume and _can_go_on(shadow, which, progress.position)):
+            shadow.remove()
+            shadow.make(which.tables)
         log = opened.enter_context(engines.briefly(engines.reader(settings.event_store)))
-        anew = opened.enter_context(engines.briefly(engines.writer(place.url, lock=place.url, durable=False)))
-        yield Work(which, url, place, log, live, anew)
+        anew = opened.enter_context(engines.briefly(engines.writer(shadow.url, lock=shadow.url, durable=False)))
+        yield Work(which, url, shadow, log, live, anew)
 
 
-def _can_go_on(place: Beside, which: Projection, position: int) -> bool:
-    """It must not be ahead of what serves, or the two can't be compared."""
-    if not has_tables(place, which.tables):
+def _can_go_on(shadow: Shadow, which: Projection, position: int) -> bool:
+    """Whether the shadow is usable: one that is ahead of the live tables can't be compared with them."""
+    if not has_tables(shadow, which.tables):
         return False
-    with engines.briefly(engines.reader(place.url)) as engine:
+    with engines.briefly(engines.reader(shadow.url)) as engine:
         return _progress(engine, which).position <= position
 
 
 def _come_near(work: Work) -> None:
-    """What serves goes on meanwhile: it is followed until little is missing."""
+    """Fill the shadow until little is missing: the live tables go on meanwhile."""
     missing = chunk.CHUNK
     while missing >= chunk.CHUNK:
         reached = _fill(work, _progress(work.live, work.which).position)
@@ -114,7 +108,7 @@ def _come_near(work: Work) -> None:
 
 
 def _fill(work: Work, upto: int) -> int:
-    """Returns where it is then. Raises Refused if it can't get there."""
+    """Fill the shadow up to a position; returns the one reached. Raises Refused if it can't get there."""
     with bar(f"{work.which.name} to event {upto:,}", Rate()) as show:
         more = True
         while more:
@@ -134,18 +128,18 @@ def _check(which: Projection, progress: Progress, upto: int) -> None:
 
 
 def _compare(work: Work) -> dict[str, Any]:
-    """The two at one position, whatever is written to what serves meanwhile."""
+    """Compare live and shadow tables at one position, whatever the live ones get meanwhile."""
     with engines.snapshot(work.url) as found:
         position = checkpoints.position_of(found, work.which.name)
         _fill(work, position)
-        with engines.snapshot(work.place.url) as anew, bar(f"{work.which.name}: comparing"):
+        with engines.snapshot(work.shadow.url) as anew, bar(f"{work.which.name}: comparing"):
             tables = {table.name: difference(found, anew, table) for table in work.which.tables}
     differ = any(each["rows"] or each["columns"] for each in tables.values())
     return {"position": position, "differ": differ, "tables": tables}
 
 
 def _switch_in_time(work: Work, *, pause: bool) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + SWITCH_TIMEOUT
     while True:
         if not (progress := _progress(work.live, work.which)).paused:
             _fill(work, max(progress.position, _end(work.log)))
@@ -154,18 +148,18 @@ def _switch_in_time(work: Work, *, pause: bool) -> dict[str, Any]:
         except DBAPIError as error:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(REST)
+            time.sleep(SWITCH_EVERY)
 
 
 def _switch(work: Work, *, pause: bool) -> dict[str, Any]:
-    """In one transaction, at its turn: its worker sees the one before it or the one after it."""
+    """Swap in one transaction, at the worker's turn: readers see the tables before it or those after it."""
     which, reached = work.which, _progress(work.anew, work.which).position
     with work.live.connect() as connection, work.log.connect() as log:
-        work.place.bring(connection, which.tables)
+        work.shadow.prepare(connection, which.tables)
         with connection.begin():
             began = time.monotonic()
             before = checkpoints.progress(connection, which.name)
-            work.place.put(connection, which.tables)
+            work.shadow.swap(connection, which.tables)
             checkpoints.move_stop(connection, which.name, None)
             checkpoints.move(connection, which.name, reached)
             upto = before.position if before.paused else sys.maxsize

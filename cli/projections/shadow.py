@@ -1,4 +1,4 @@
-"""A place beside a read model, where a projection is made anew before its tables take those's place that serve."""
+"""Shadow tables: rebuilt while the live ones serve, then swapped in."""
 
 import fcntl
 from collections.abc import Iterator, Sequence
@@ -10,67 +10,70 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Table, make_url
 
+from cli.errors import Refused
 from shared import projection
 from shared.database import engines, sqlite, statements
-from shared.database.errors import Taken
 from shared.schemas import projection_tables as tables_
 from shared.schemas import rights
 from shared.stores import checkpoints
 
 
-class Beside(Protocol):
+class Shadow(Protocol):
+    """The shadow of one projection's read model."""
+
     url: str
-    """Of a database that has the projection's tables and its checkpoint by the names they always have."""
+    """A database that has the projection's tables and its checkpoint by the names they always have."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """Raises Taken if another process is at it. It ends with the process, however that ends."""
+        """Keep other processes off the shadow, until the block or this process ends. Raises Refused if one is at it."""
         ...
 
     def make(self, tables: Sequence[Table]) -> None:
-        """All of them or none."""
+        """Make the shadow tables, all of them or none."""
         ...
 
     def remove(self) -> None:
-        """If it is there."""
+        """Remove the shadow, if there is one."""
         ...
 
-    def bring(self, connection: Connection, tables: Sequence[Table], /) -> None:
-        """To be called before the transaction in which they are put."""
+    def prepare(self, connection: Connection, tables: Sequence[Table], /) -> None:
+        """Get ready to swap. To be called before the transaction that does."""
         ...
 
-    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
-        """The tables into the place of those that the connection's read model has."""
+    def swap(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Put the shadow tables in the place of the live ones, in the connection's transaction."""
         ...
 
 
-def beside(read_model: str, name: str) -> Beside:
-    """The place for a projection of that name."""
-    return File(read_model) if engines.is_local(read_model) else Schema(read_model, name)
+def shadow_of(read_model: str, name: str) -> Shadow:
+    """The shadow of a read model, for the projection of that name."""
+    return ShadowFile(read_model, name) if engines.is_local(read_model) else ShadowSchema(read_model, name)
 
 
-def has_tables(place: Beside, tables: Sequence[Table]) -> bool:
-    """These very tables: one of another shape was made by another version."""
-    if engines.is_local(place.url) and not sqlite.path_of(place.url).exists():
+def has_tables(shadow: Shadow, tables: Sequence[Table]) -> bool:
+    """Whether the shadow has these tables in this very shape: another version may have made others."""
+    if engines.is_local(shadow.url) and not sqlite.path_of(shadow.url).exists():
         return False
-    with engines.reading(place.url) as connection:
+    with engines.reading(shadow.url) as connection:
         return tables_.are(connection, _all(tables))
 
 
-class File:
-    """SQLite: a file beside the read model's. Connections to that one stay good: it isn't replaced."""
+class ShadowFile:
+    """A shadow on SQLite: a file beside the read model's, which isn't replaced, so connections to it stay good."""
 
-    def __init__(self, read_model: str) -> None:
+    def __init__(self, read_model: str, name: str) -> None:
         path = sqlite.path_of(read_model)
+        self._name = name
         self._path = path.with_name(f"{path.name}-rebuild")
         self.url = f"sqlite:///{self._path}"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        with self._beside("-lock").open("a") as lock:
+        with self._file("-lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Taken from None
+                raise _taken(self._name) from None
             yield
 
     def make(self, tables: Sequence[Table]) -> None:
@@ -81,34 +84,35 @@ class File:
 
     def remove(self) -> None:
         for what in ("", "-wal", "-shm"):
-            self._beside(what).unlink(missing_ok=True)
+            self._file(what).unlink(missing_ok=True)
 
-    def bring(self, connection: Connection, _: Sequence[Table]) -> None:
-        statements.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS beside")
+    def prepare(self, connection: Connection, _: Sequence[Table]) -> None:
+        statements.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS shadow")
 
-    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+    def swap(self, connection: Connection, tables: Sequence[Table]) -> None:
         for table in tables:
             table.drop(connection, checkfirst=True)
             table.create(connection)
             # As it stands, SQLite copies pages' worth of rows, and an index as it is: a million users in half a second.
             # It does so for SELECT * only: has_tables has seen that columns are in the same order.
-            copy = f'INSERT INTO main."{table.name}" SELECT * FROM beside."{table.name}"'  # noqa: S608 of the code
+            copy = f'INSERT INTO main."{table.name}" SELECT * FROM shadow."{table.name}"'  # noqa: S608 of the code
             connection.exec_driver_sql(copy)
 
-    def _beside(self, what: str) -> Path:
+    def _file(self, what: str) -> Path:
         return self._path.with_name(f"{self._path.name}{what}")
 
 
-class Schema:
-    """PostgreSQL: a schema of its own, the only one that its connections see."""
+class ShadowSchema:
+    """A shadow on PostgreSQL: a schema of its own, the only one that its connections see."""
 
     LOCK_TIMEOUT = 0.3
-    """Seconds to wait for who reads a table, since all who come then wait behind."""
+    """Seconds to wait for a table's readers, since all who come meanwhile wait behind."""
 
     def __init__(self, read_model: str, name: str) -> None:
         self._read_model = read_model
         with engines.reading(read_model) as connection:
             self._serving = str(connection.dialect.default_schema_name)
+        self._projection = name
         self._name = f"rebuild_{self._serving}_{name}"  # others may serve in other schemas of the database
         self._before = f"{self._name}_before"
         url = make_url(read_model)
@@ -120,7 +124,7 @@ class Schema:
         number = crc32(f"cqrs {self._name}".encode())
         with engines.reading(self._read_model) as connection:
             if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
-                raise Taken
+                raise _taken(self._projection)
             yield
 
     def make(self, tables: Sequence[Table]) -> None:
@@ -134,12 +138,12 @@ class Schema:
             for name in (self._before, self._name):
                 _drop(connection, name)
 
-    def bring(self, connection: Connection, tables: Sequence[Table]) -> None:
+    def prepare(self, connection: Connection, tables: Sequence[Table]) -> None:
         # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
         for table in tables:
             statements.execute(connection, f'ANALYZE "{self._name}"."{table.name}"')
 
-    def put(self, connection: Connection, tables: Sequence[Table]) -> None:
+    def swap(self, connection: Connection, tables: Sequence[Table]) -> None:
         # Tables change places: to drop one takes longer the larger it is, and all who read it would wait.
         do, serving = connection.exec_driver_sql, self._serving
         for table in tables:  # which no reader waits for, and which ends an autovacuum, a second after it is asked for
@@ -170,8 +174,12 @@ class Schema:
             yield connection
 
 
+def _taken(name: str) -> Refused:
+    return Refused(f"another process is rebuilding {name}")
+
+
 def _drop(connection: Connection, schema: str) -> None:
-    """If it is there, with what is in it; it fails if anything elsewhere hangs on that, which CASCADE would drop."""
+    """Drop a schema and what is in it, if there is one. Fails if anything elsewhere hangs on it, unlike CASCADE."""
     tables = _names(connection, "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
     for kind, names in (("TABLE", tables), ("TYPE", _types(connection, schema))):
         if names:
@@ -180,9 +188,11 @@ def _drop(connection: Connection, schema: str) -> None:
 
 
 def _types(connection: Connection, schema: str) -> Sequence[str]:
-    """Enums and domains."""
-    its = "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(quote_ident(%s)) AND typtype IN ('e', 'd')"
-    return _names(connection, its, schema)
+    """The enums and domains of a schema."""
+    query = (
+        "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(quote_ident(%s)) AND typtype IN ('e', 'd')"
+    )
+    return _names(connection, query, schema)
 
 
 def _names(connection: Connection, query: str, schema: str) -> Sequence[str]:

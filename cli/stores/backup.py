@@ -1,6 +1,6 @@
-"""`cqrs backup`: the stores' files at one point, taken while the service runs.
+"""`cqrs backup`: copies the stores' files as they are at one point, while the service runs.
 
-A backup is a folder that is a data dir: what the service needs, beside `backup.json`, which tells what was taken.
+A backup is a data dir with a manifest, `backup.json`, beside the stores.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from cli.errors import Refused
 from cli.output import bar
-from cli.stores.verification import snapshots
+from cli.stores.snapshots import snapshots
 from shared.clock import now
 from shared.database import engines, sqlite
 from shared.schemas import check
@@ -26,7 +26,7 @@ MANIFEST = "backup.json"
 
 
 def backup(settings: Settings, folder: Path) -> dict[str, Any]:
-    """All of it or no folder; returns what was taken. Raises Refused."""
+    """Make a backup in a new folder, all of it or no folder; returns the manifest. Raises Refused."""
     check_files(settings, "backed up", "pg_dump")
     if folder.exists():
         raise Refused(f"{folder} exists already")
@@ -51,6 +51,7 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def check_files(settings: Settings, what: str, tool: str) -> None:
+    """Raises Refused, which names PostgreSQL's own tool, unless all stores are files."""
     if not all(engines.is_local(url) for _, url in check.stores(settings)):
         raise Refused(
             f"what is on PostgreSQL is {what} by its own {tool}, which sees a database at one point; "
@@ -59,19 +60,20 @@ def check_files(settings: Settings, what: str, tool: str) -> None:
 
 
 def inside(settings: Settings, folder: Path) -> Settings:
+    """The settings with the stores in another folder."""
     return settings.model_copy(
         update={"data_dir": folder.resolve(), "inbox_url": "", "event_store_url": "", "read_model_url": ""}
     )
 
 
 def paths_of(settings: Settings) -> list[Path]:
-    """The inbox's comes first."""
+    """The stores' files, the inbox's first."""
     return [sqlite.path_of(url) for _, url in check.stores(settings)]
 
 
 @contextmanager
 def _part_of(folder: Path) -> Iterator[Path]:
-    """A folder that takes its name when it is whole."""
+    """A folder that takes its name when the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -88,7 +90,7 @@ def _digest(path: Path) -> str:
 
 
 def sync(folder: Path) -> None:
-    """What was made or renamed in it survives power loss."""
+    """Have what was made or renamed in a folder survive power loss."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Making the three stores, or bringing them to the schema that this version needs."""
+"""`cqrs init`: makes the three stores, or brings them to the schema that this version needs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from sqlalchemy import text
 from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
-from cli.projections.shadow import beside
+from cli.projections.shadow import shadow_of
 from cli.stores.private import tighten
 from shared.database import engines, sqlite
 from shared.domain.aggregates import EVENTS
@@ -24,9 +24,9 @@ from shared.stores import checkpoints, event_store, inbox, outcomes, unique_keys
 
 
 def init(settings: Settings) -> None:
-    """Make what isn't there yet; what is stays as it is or becomes what this version needs.
+    """Make stores that aren't there yet, and bring the others to what this version needs. Safe to run again.
 
-    Raises Refused; or WrongSchema, WrongTable or Unreadable, for what it can't bring there, when it has done the rest.
+    Raises Refused. When the rest is done, raises WrongSchema, WrongTable or Unreadable for a store that doesn't fit.
     """
     for store, url in schema.stores(settings):
         if engines.is_local(url):
@@ -34,8 +34,8 @@ def init(settings: Settings) -> None:
         else:
             _check_it_takes_every_character(url)
         if migrations.upgrade(url, store, bar):
-            for which in schema.projections(settings, store, url):  # what an older version's rebuild left has its keys
-                beside(url, which.name).remove()
+            for which in schema.projections(settings, store, url):  # an older version's rebuild left keys by its rule
+                shadow_of(url, which.name).remove()
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
     for store, url in schema.stores(settings):
@@ -49,7 +49,7 @@ def init(settings: Settings) -> None:
 
 
 def check(settings: Settings) -> list[str]:
-    """What is wrong with the stores, in lines. It changes nothing."""
+    """Check the stores and change nothing; returns a line for each thing that is wrong."""
     wrong = [line for store, url in schema.stores(settings) for line in _wrong(settings, store, url)]
     if not wrong:
         try:
@@ -69,7 +69,7 @@ def _wrong(settings: Settings, store: str, url: str) -> Sequence[str]:
 
 
 def contested(settings: Settings) -> list[str]:
-    """A line for each two streams that hold one key, as they may have come to under older rules."""
+    """A line for each two streams that hold one unique key, which older rules allowed."""
     with engines.reading(settings.event_store) as connection:
         found = unique_keys.contested(connection)
     return [
@@ -79,7 +79,7 @@ def contested(settings: Settings) -> list[str]:
 
 
 def places(settings: Settings) -> list[str]:
-    """The folders and databases in which the data is."""
+    """The folders and databases that hold the data."""
     return list(dict.fromkeys(_place(url) for _, url in schema.stores(settings)))
 
 
@@ -120,9 +120,9 @@ def _give_rights(settings: Settings, store: str, url: str) -> None:
 
 
 def _check_they_belong_together(settings: Settings) -> None:
-    """Outcomes are found by a command's seq, events by position: a store may be ahead of those that follow it only.
+    """Raises Refused if a store is ahead of its source: outcomes have their command's seq, checkpoints a position.
 
-    Followers are read first, since all may be in use.
+    Stores downstream are read first, since all may be in use.
     """
     projected = max(_projected(settings.read_model_of(name), name) for name in PROJECTIONS)
     with engines.reading(settings.event_store) as connection:

@@ -1,4 +1,4 @@
-"""What is kept is its owner's alone: folders of mode 700 and files of 600, whatever the umask."""
+"""Private files: folders of mode 700 and files of 600, whatever the umask."""
 
 import os
 import stat
@@ -14,11 +14,12 @@ from shared.schemas import check
 from shared.settings import Settings
 
 OTHERS = 0o077
+"""The rights of everybody but the owner."""
 
 
 @contextmanager
 def private() -> Iterator[None]:
-    """What is made meanwhile, by this process and its children."""
+    """Keep files made in the block private, also those that child processes make."""
     before = os.umask(OTHERS)
     try:
         yield
@@ -27,7 +28,7 @@ def private() -> Iterator[None]:
 
 
 def tighten(settings: Settings) -> None:
-    """Take from others what an older version left them of the data dir and the stores' files, and say so.
+    """Make the data dir and the stores' files private, which older versions didn't, and say so if any were open.
 
     What belongs to another user stays as it is: a volume's root, say.
     """
@@ -38,14 +39,14 @@ def tighten(settings: Settings) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """A file or a folder of this user's; not a link to one, nor a folder that is meant for all."""
+    """Whether this user owns a file or folder. A link doesn't count, nor a folder meant for all, such as /tmp."""
     its = path.lstat()
     kind = stat.S_ISREG(its.st_mode) or (stat.S_ISDIR(its.st_mode) and not its.st_mode & stat.S_ISVTX)
     return kind and its.st_uid == os.geteuid()
 
 
 def _close(path: Path) -> bool:
-    """Whether it had to be, and could."""
+    """Take others' rights away; returns whether they had any and it could be done."""
     with suppress(OSError):  # a store that is in use makes files and removes them
         if is_ours(path) and (mode := path.lstat().st_mode) & OTHERS:
             path.chmod(mode & ~OTHERS)
@@ -54,7 +55,7 @@ def _close(path: Path) -> bool:
 
 
 def _kept(settings: Settings) -> Iterator[Path]:
-    """Only what has a name of ours: the data dir may have been chosen without much thought."""
+    """The data dir and the files in it that have our names; it may hold others, if it was chosen without thought."""
     files = [sqlite.path_of(url) for _, url in check.stores(settings) if engines.is_local(url)]
     for folder in filter(Path.is_dir, {settings.data_dir, *(file.parent for file in files)}):
         names = ("up.lock", *(file.name for file in files if file.parent == folder))

@@ -1,4 +1,4 @@
-"""`cqrs restore`: a backup in the place of what is there, once it is found to be whole."""
+"""`cqrs restore`: puts a backup in the place of the stores, once it is found to be whole."""
 
 import errno
 import hashlib
@@ -13,27 +13,26 @@ from pydantic import AwareDatetime, BaseModel
 from cli.errors import Refused
 from cli.lock import alone
 from cli.output import bar, complain
-from cli.projections.shadow import beside
+from cli.projections.shadow import shadow_of
 from cli.stores import schemas
 from cli.stores.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.stores.init import init
-from cli.stores.verification import Contested, WrongReadModel
-from cli.stores.verify import verify
+from cli.stores.verification import Contested, WrongReadModel, verify
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.schemas import check, projection_tables
 from shared.settings import Settings
 from shared.stores.deciding import FileNote
 
-STORES = "inbox.db", "events.db"
-"""Of which no backup can do without."""
+NEEDED = "inbox.db", "events.db"
+"""Files that every backup must have."""
 
 BLOCK = 2**20
 """Bytes copied at once."""
 
 
 class Manifest(BaseModel):
-    """What `cqrs backup` noted."""
+    """The manifest that `cqrs backup` wrote: when, how much, and each file's checksum."""
 
     taken_at: AwareDatetime
     last_command: int
@@ -42,21 +41,21 @@ class Manifest(BaseModel):
 
 
 def restore(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Returns what had been taken. Raises Refused or Wrong, and then nothing was replaced.
+    """Replace the stores by a backup; returns its manifest. Raises Refused or Wrong, and then nothing was replaced.
 
-    A read model that the backup doesn't have, or not as this version makes it, is made anew once the service runs.
+    A read model that the backup doesn't have, or not as this version makes it, is filled once the service runs.
     """
     check_files(settings, "restored", "pg_restore")
     taken = _manifest(folder)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = _beside(settings)
+    new = _with_new_files(settings)
     with alone(settings):
         _check_unused(paths_of(settings))
         try:
             for source, path in zip(paths_of(inside(settings, folder)), paths_of(new), strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _remove(path)  # of one that was killed, with a log that would be taken for this one's
-                if source.name in taken["sha256"] or source.name in STORES:
+                _remove(path)  # a restore that was killed left it, with a log that would be taken for this one's
+                if source.name in taken["sha256"] or source.name in NEEDED:
                     with bar(source.name) as show:
                         _copy(source, path, taken["sha256"].get(source.name), show)
             for store, url in check.stores(new):
@@ -74,22 +73,22 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def _replace(settings: Settings, new: Settings) -> None:
-    """The inbox goes first and comes last: `cqrs init` refuses what an interruption would leave."""
+    """Replace the files. The inbox goes first and comes last: `cqrs init` refuses what an interruption leaves."""
     inbox_, *others = zip(paths_of(new), paths_of(settings), strict=True)
     _remove(inbox_[1])
     for source, path in [*others, inbox_]:
         _remove(path)
         source.rename(path)
         sync(path.parent)
-    for name in PROJECTIONS:  # what an interrupted rebuild left was made from the log before
-        beside(settings.read_model_of(name), name).remove()
+    for name in PROJECTIONS:  # an interrupted rebuild's shadow is of the log before
+        shadow_of(settings.read_model_of(name), name).remove()
     FileNote.of(sqlite.path_of(settings.event_store)).unlink(missing_ok=True)
 
 
 def _verify(new: Settings) -> None:
-    """Raises Wrong, but not for a read model: it is made anew, as far as its projection can apply the log.
+    """Verify the new stores. Raises Wrong for what a restore can't mend.
 
-    Nor for what is the matter with the users and not with the stores: that two of them hold one key.
+    A read model that is wrong is emptied, to be filled from the log. Two users that hold one key don't stop a restore.
     """
     anew: set[str] = set()
     while True:
@@ -138,7 +137,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _open(path: Path) -> BinaryIO:
-    """A file: neither a link, which may lead anywhere, nor a pipe, which may have no end."""
+    """Open a plain file: a link may lead anywhere, a pipe may have no end. Raises OSError."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -146,13 +145,14 @@ def _open(path: Path) -> BinaryIO:
     return file
 
 
-def _beside(settings: Settings) -> Settings:
-    """Files beside those that are there, so that one can take the other's place."""
+def _with_new_files(settings: Settings) -> Settings:
+    """The settings with new files beside the stores', to take their place."""
     names = ("inbox", "event_store", "read_model")
     return settings.model_copy(update={f"{name}_url": f"{getattr(settings, name)}.new" for name in names})
 
 
 def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int], None]) -> None:
+    """Raises Refused if the source isn't a file with this digest."""
     done, found = 0, hashlib.sha256()
     with _to_be_copied(source) as reading, path.open("wb") as writing:
         total = os.fstat(reading.fileno()).st_size

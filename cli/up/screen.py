@@ -1,4 +1,4 @@
-"""What `cqrs up` says. Who reads it may be slow, stand still, or be gone, and its disk full: no role waits for that."""
+"""The output of `cqrs up`. Its reader may be slow, stuck or gone, and its disk full: no role waits for that."""
 
 import os
 import queue
@@ -9,14 +9,14 @@ from threading import Thread
 from click import unstyle
 
 KEPT = 10_000
-"""Lines that wait to be written; those that come beyond are lost."""
+"""Lines that may wait to be written; more are lost."""
 
-END_WITHIN = 1.0
-"""Seconds that the last lines have."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds to write the last lines."""
 
 
 class Screen:
-    """Written to by a thread of its own, and not through `sys.stdout`, which would wait for it in the end."""
+    """Writes lines in a thread of its own, and not through `sys.stdout`, which would wait for the reader at the end."""
 
     def __init__(self) -> None:
         self._lines = queue.Queue[str | None](KEPT)
@@ -24,14 +24,15 @@ class Screen:
         self._thread.start()
 
     def say(self, text: str) -> None:
-        """Returns at once."""
+        """Have a line written. Returns at once."""
         with suppress(queue.Full):
             self._lines.put_nowait(text if sys.stdout.isatty() else unstyle(text))
 
     def close(self) -> None:
+        """Wait for the last lines, for a second at most."""
         with suppress(queue.Full):
             self._lines.put_nowait(None)
-        self._thread.join(END_WITHIN)
+        self._thread.join(CLOSE_TIMEOUT)
 
     def _write(self) -> None:
         while (text := self._lines.get()) is not None:

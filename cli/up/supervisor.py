@@ -1,4 +1,4 @@
-"""Running the roles as processes of one parent: started in order, started again when they die, stopped in order."""
+"""The supervisor of the roles: starts them in order, starts again those that die, and stops them in order."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from shared.errors.visible import visible
 from shared.telemetry import logs, metric_files
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
-"""Seconds before a role that died is started again; the delay doubles each time it died young."""
+"""Seconds before a role that died is started again; the delay doubles each time the role died young."""
 
 YOUNG = 10.0
 """Seconds of life under which a role died young."""
@@ -33,7 +33,7 @@ NAME_WIDTH = 20
 
 
 class Role:
-    """One process, kept running."""
+    """A role's process, kept running."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Role:
         screen: Screen,
         in_json: bool = False,
     ) -> None:
-        """It runs in `folder`, with `environment` added to this process's. `in_json`: that is how it logs."""
+        """The process runs in `folder`, with `environment` added to this one's. `in_json`: its log lines are JSON."""
         self.name = name
         self._argv = argv
         self._folder = folder
@@ -57,6 +57,7 @@ class Role:
         self._stopping = False
 
     async def run(self) -> None:
+        """Run the process, and start it again whenever it ends, until `stop`."""
         delay = FIRST_DELAY
         while not self._stopping:
             started = time.monotonic()
@@ -71,6 +72,7 @@ class Role:
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:
+        """Stop the process, and kill it if it takes too long."""
         self._stopping = True
         if not self._process or self._process.returncode is not None:
             return
@@ -84,6 +86,7 @@ class Role:
             await self._process.wait()
 
     def say(self, line: str) -> None:
+        """Show a line as one of this role's."""
         if self._in_json:
             role = f"{self.name}@{gethostname()}"
             self._screen.say(line if line.startswith("{") else logs.in_json(role, "info", {"event": line}))
@@ -136,6 +139,6 @@ async def run(stages: Sequence[Sequence[Role]]) -> None:
 
 
 def _end_with_parent() -> None:
-    """On Linux a role gets SIGTERM when its parent is gone, even by SIGKILL: prctl(2), PR_SET_PDEATHSIG."""
+    """Have Linux send a role SIGTERM when its parent is gone, even by SIGKILL: prctl(2), PR_SET_PDEATHSIG."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

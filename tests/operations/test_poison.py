@@ -94,7 +94,7 @@ def list_show_and_retry(running: Service, bad: list[str]) -> None:
     cqrs(running.settings, "commands", "retry", ids[3])
     eventually(lambda: shown(running, bad[3])["status"] == "succeeded")
     assert shown(running, bad[3])["version"] == 3
-    assert "only what failed is retried" in cqrs(running.settings, "commands", "retry", ids[3], code=1)
+    assert "only a failed command is retried" in cqrs(running.settings, "commands", "retry", ids[3], code=1)
     assert "no command x was accepted" in cqrs(running.settings, "commands", "show", "x", code=1)
 
 

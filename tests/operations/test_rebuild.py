@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli.errors import Refused
 from cli.projections import rebuild
-from cli.projections.shadow import beside, has_tables
+from cli.projections.shadow import has_tables, shadow_of
 from shared.database import engines
 from shared.database.statements import execute_rows, insert_rows
 from shared.domain.projections import PROJECTIONS
@@ -322,7 +322,7 @@ def test_killed_at_any_stage_it_leaves_what_serves_and_can_go_on_or_begin_again(
 
 
 def test_what_another_version_left_is_not_gone_on_with(used: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = beside(used.settings.read_model_of("users"), "users")
+    place = shadow_of(used.settings.read_model_of("users"), "users")
     place.make(users.tables)
     use(monkeypatch, WITH_NAMES)
     told(used.settings, "projections", "rebuild", "users", "--resume")
@@ -333,7 +333,7 @@ def test_an_installation_in_another_schema_has_a_place_of_its_own(engine: str, u
     if engine == "sqlite":
         return
     write(used, "users", "CREATE SCHEMA other")
-    other = beside(used.settings.read_model_of("users") + "?options=-csearch_path%3Dother", "users")
+    other = shadow_of(used.settings.read_model_of("users") + "?options=-csearch_path%3Dother", "users")
     other.make(users.tables)
     assert told(used.settings, "projections", "rebuild", "users", "--resume")["switched"]
     assert has_tables(other, users.tables)

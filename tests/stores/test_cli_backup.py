@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cli.projections.shadow import beside, has_tables
+from cli.projections.shadow import has_tables, shadow_of
 from cli.stores import verification
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -44,7 +44,7 @@ def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tm
     cqrs(used.settings, "backup", str(tmp_path / "backup"))
     accept(used, create("later@example.com"))
     used.handler.handle()
-    place = beside(used.settings.read_model_of("users"), "users")
+    place = shadow_of(used.settings.read_model_of("users"), "users")
     place.make(PROJECTIONS["users"].tables)
     for each in (used.inbox, used.events, used.read_model):
         each.dispose()

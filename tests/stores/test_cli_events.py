@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cli.errors import Damaged
 from cli.events import cloud_events
-from cli.events.cloud_events import Damaged
 from cli.stores.init import init
 from shared.database import engines
 from shared.messages import RecordedEvent

@@ -37,7 +37,7 @@ def test_a_user_is_shown_as_it_was_at_a_time(used: Stores) -> None:
         (["2"], "there is no user-2"),
         (["1", "--version", "3"], "user-1 is at version 2"),
         (["1", "--at", "yesterday"], "yesterday is no time"),
-        (["1", "--version", "1", "--at", "2026-01-01T00:00:00Z"], "one or the other"),
+        (["1", "--version", "1", "--at", "2026-01-01T00:00:00Z"], "not both"),
     ],
 )
 def test_what_there_is_not_is_named(used: Stores, asked: list[str], named: str) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, text
 
-from cli.stores.verification import checks, snapshots
+from cli.stores.snapshots import snapshots
+from cli.stores.verification import checks
 from shared.database import engines
 from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from cli.errors import Refused
+from cli.errors import Damaged, Refused
 from cli.events import cloud_events, importing
-from cli.events.cloud_events import LONGEST, Damaged
+from cli.events.cloud_events import LONGEST
 from cli.stores import verification
 from shared.database import engines
 from shared.domain.aggregates import AGGREGATES

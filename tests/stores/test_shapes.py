@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
+from cli.errors import Damaged
 from cli.events import cloud_events
-from cli.events.cloud_events import Damaged
 from cli.stores.init import init
 from shared import projection
 from shared.database import engines

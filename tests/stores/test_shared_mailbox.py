@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cli.projections.shadow import beside
+from cli.projections.shadow import shadow_of
 from cli.stores.init import contested, init
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -113,7 +113,7 @@ def test_keys_are_made_anew_and_who_shares_a_mailbox_is_told(old: Stores) -> Non
 
 def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old: Stores) -> None:
     url = old.settings.read_model_of("emails")
-    place = beside(url, "emails")
+    place = shadow_of(url, "emails")
     place.make(emails.emails.tables)
     with engines.briefly(engines.writer(place.url, lock=place.url)) as anew:
         while runner.catch_up(old.events, anew, emails.emails):

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from cli.stores import schemas
-from cli.stores.verification import snapshots
+from cli.stores.snapshots import snapshots
 from shared.database import engines, sqlite
 from shared.schemas import check, migrations
 from shared.schemas.folding import Wrong
