@@ -46,7 +46,7 @@ log = logs.logger()
 
 @cache
 def handler() -> CommandHandler:
-    """The command handler of this process, made when the first message comes."""
+    """The command handler of this process, made when it first looks for commands."""
     return CommandHandler(
         engines.reader(settings.inbox),
         engines.writer(settings.event_store, lock=event_store.LOCK, waits=False),
@@ -106,7 +106,7 @@ def catch_up() -> None:
     projections.wake()
 
 
-def wake_at_once(task: str) -> None:
+def wake_if_possible(task: str) -> None:
     """Wake, unless the broker was away when it was last tried: where Redis hangs, each try takes seconds."""
     if not waker.down:
         waker.wake(task)
@@ -118,7 +118,13 @@ def look() -> bool:
     bootsteps.show_alive(settings.alive_file, queues)
     if bus.PROJECTIONS in queues:
         projections.wake()
-    return bus.COMMANDS in queues and handle(wake_at_once)
+    return bus.COMMANDS in queues and handle(wake_if_possible)
+
+
+def look_with_broker() -> None:
+    """Look once the broker can be reached, for the first time or again."""
+    waker.down = False
+    look()
 
 
 def look_without_broker() -> None:
@@ -158,4 +164,4 @@ def log_in_one_format(**_: Any) -> None:
     logs.set_up(app.conf.role, settings)
 
 
-bootsteps.add_to(app, look)
+bootsteps.add_to(app, look_with_broker, look)

@@ -23,14 +23,14 @@ class AfterTasks(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
 
-def add_to(app: Celery, look: Callable[[], object]) -> None:
-    """Add the steps to the consumers of an app's workers."""
+def add_to(app: Celery, connected: Callable[[], object], look: Callable[[], object]) -> None:
+    """Add the steps to the consumers of an app's workers: they call `connected`, and then `look` again and again."""
 
     class Look(AfterTasks):
         """Looks for work, from the loop that runs a worker's tasks."""
 
         def start(self, consumer: Any) -> None:
-            look()
+            connected()
             consumer.timer.call_repeatedly(LOOK_EVERY, look)
 
     class EventsOnDemand(AfterTasks):

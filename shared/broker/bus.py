@@ -140,14 +140,14 @@ def key(app: Celery, name: str) -> str:
 
 
 class Waker:
-    """Wakes workers. When that fails it writes one log line, and the next only after a success."""
+    """Wakes workers. `down`: the last message could not be sent, which is logged once, when it begins."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self.down = False
 
     def wake(self, task: str) -> None:
-        """A message that can't be sent is dropped: workers look by themselves, too."""
+        """Wake. A message that can't be sent is dropped: workers look by themselves, too."""
         try:
             wake(self._app, task)
         except BrokerDown as error:
