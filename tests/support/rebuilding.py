@@ -9,6 +9,7 @@ from cli.projections import rebuild
 from shared import projection
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
+from shared.stores import checkpoints
 from workers.projecting import chunk
 
 
@@ -30,7 +31,7 @@ STAGES: dict[str, tuple[Any, str, Any]] = {
     "making": (projection.metadata, "create_all", die),
     "building": (rebuild, "advance", after_two_chunks),
     "comparing": (rebuild, "difference", die),
-    "switching": (projection, "move_stop", die),
+    "switching": (checkpoints, "move_stop", die),
     "switched": (rebuild, "_switch", when_done(rebuild._switch)),
 }
 
