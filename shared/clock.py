@@ -1,4 +1,4 @@
-"""Times: as they are stored, and as people and other programs write them."""
+"""Times: written and read as they are stored, and read as clients and other programs write them (RFC 3339)."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ LEAP_SECOND = "60"
 
 
 def parsed(text: str) -> datetime:
-    """A time written as in RFC 3339, in UTC. Raises ValueError, whose message says what it must be.
+    """The datetime, in UTC, of a text in RFC 3339. Raises ValueError, whose message says what the text must be.
 
     A leap second is read as the second after it, as most clocks do.
     """
@@ -27,13 +27,13 @@ def parsed(text: str) -> datetime:
         moment = moment.astimezone(UTC)
         return _behind_leap_second(moment) if is_leap else moment
     except OverflowError:
-        raise ValueError("must be a time that UTC has, too") from None
+        raise ValueError("must be within the years 1 to 9999 in UTC") from None
     except ValueError as error:
-        raise ValueError(f"must be a time that there is: {error}") from None
+        raise ValueError(f"must be a time that exists: {error}") from None
 
 
 def _behind_leap_second(moment: datetime) -> datetime:
-    """The second after a leap second. Raises ValueError unless a month ends there (RFC 3339, section 5.7)."""
+    """The second after a leap second. Raises ValueError unless a month begins with it (RFC 3339, section 5.7)."""
     after = moment + timedelta(seconds=1)
     if (after.day, after.hour, after.minute, after.second) != (1, 0, 0, 0):
         raise ValueError("leap seconds end a month in UTC")
@@ -46,12 +46,12 @@ def now() -> str:
 
 
 def written(moment: datetime) -> str:
-    """A time in UTC as RFC 3339 has it; always with microseconds, so that texts are in the order of times."""
+    """The text of a datetime in UTC, in RFC 3339. It always has microseconds, so that texts sort as their times do."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def moment(time: str) -> datetime:
-    """A stored time, in UTC if it has no offset; the present for what is no time, as imported logs may have it."""
+    """The datetime of a stored text: in UTC if the text has no offset; now if it is no time, as in imported logs."""
     try:
         its = datetime.fromisoformat(time)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the rules of an aggregate are: pure functions, without a clock, ids or I/O."""
+"""Deciders: an aggregate's rules as pure functions, without a clock, ids or I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ S = TypeVar("S")
 
 
 class Rejected(Exception):
-    """A rule refuses a command. `type` names the reason, `status` is that of HTTP."""
+    """A rule refuses a command. `type` names the reason, `detail` says it in words, `status` is the HTTP status."""
 
     def __init__(self, type: str, detail: str, *, status: int = 409) -> None:
         super().__init__(type, detail, status)
@@ -20,14 +20,17 @@ class Rejected(Exception):
 
 
 class UniqueKey(NamedTuple):
-    """A value that one stream at a time may hold in a scope; a second one is rejected as `<scope>-taken`."""
+    """A value that one stream at a time may hold in a scope. A command that would give it to another is rejected.
+
+    The rejection's type is `<scope>-taken`.
+    """
 
     scope: str
     value: str
 
 
 UniqueKeys = Mapping[UniqueKey, str]
-"""Each key with its value as it was given, which a rejection shows."""
+"""For each key the text that it was made of, as the client gave it: a rejection shows this text."""
 
 
 def no_keys(state: object) -> UniqueKeys:
@@ -39,8 +42,8 @@ def no_keys(state: object) -> UniqueKeys:
 class Decider(Generic[C, E, S]):
     """An aggregate: its messages by name, and its three rules.
 
-    `decide` returns the events to append, none if all is already so. It raises Rejected.
-    `evolve` returns the state after one more event, and changes none; the state before any event is None.
+    `decide` returns the events to append: [] if the command changes nothing. It raises Rejected.
+    `evolve` returns a new state, after one more event; the state before any event is None.
     `unique_keys` returns the keys that a state holds.
     """
 

@@ -1,4 +1,4 @@
-"""What every command and event is, and the JSON that it is stored as."""
+"""Messages: the base classes of commands and events, and events as they are stored."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -13,7 +13,7 @@ from shared.plain import Plain
 T = TypeVar("T")
 
 Data = dict[str, Any]
-"""An event as JSON."""
+"""An event's data, decoded from JSON."""
 
 
 def has_numbers_only(value: object) -> bool:
@@ -56,18 +56,18 @@ class Command(_Message):
 
 
 class Event(_Message):
-    """Something that happened, in the past tense. A recorded event stays as it is, in the shape that it had then.
+    """Something that happened, in the past tense. A recorded event never changes: it keeps the shape of its time.
 
     To change the shape, raise `schema_version` and add an upcaster: a pure function that turns the data of the version
     before into that of the next. `class AccountOpened(Event, begins_stream=True)`: the first event of each stream is of
-    this type, and no other is.
+    this type, and no later event is.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
-    """By the schema version that they start from: one for each below `schema_version`."""
+    """The upcasters, each by the schema version that it starts from: one for each version below `schema_version`."""
     begins_stream: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, begins_stream: bool = False, **more: Any) -> None:
@@ -76,7 +76,7 @@ class Event(_Message):
 
     @classmethod
     def recorded(cls, schema_version: int, data_json: str) -> Self:
-        """An event from its recorded data, upcast to this shape. Raises UnknownShape for a newer one."""
+        """Make the event from its recorded data, upcast to this class's shape. Raises UnknownShape for newer data."""
         if schema_version == cls.schema_version or cls is Event:  # Event itself reads no data
             validated: Self = cls.__pydantic_validator__.validate_json(data_json)  # model_validate_json is 0.3 µs more
             return validated
@@ -112,7 +112,10 @@ class NewEvent(NamedTuple):
 
 
 class RecordedEvent(NamedTuple):
-    """An event as it is stored. Its JSON is decoded at each access of `data` and `metadata`."""
+    """An event as it is stored. `position` is its place in the log, `version` its place in its stream, both from 1.
+
+    Its JSON is decoded at each access of `data` and `metadata`.
+    """
 
     position: int
     stream: str

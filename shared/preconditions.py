@@ -6,7 +6,7 @@ from pydantic_core import from_json, to_json
 
 
 class Precondition(NamedTuple):
-    """The version must be among `versions` or, if they are `excluded`, not among them. 0: there is no such stream."""
+    """A stream's version must be one of `versions` or, if `excluded`, none of them. 0: there is no such stream."""
 
     versions: frozenset[int]
     excluded: bool = False
@@ -18,7 +18,7 @@ class Precondition(NamedTuple):
         return cls(frozenset(versions), kind == "none_of")
 
     def holds(self, version: int) -> bool:
-        """Whether a stream at this version meets it."""
+        """Whether a stream at this version meets the precondition."""
         return (version in self.versions) is not self.excluded
 
     def and_(self, other: "Precondition") -> "Precondition":

@@ -10,20 +10,21 @@ from sqlalchemy import Connection, MetaData, Table
 from shared.messages import Event, RecordedEvent
 
 metadata = MetaData()
+"""SQLAlchemy's collection of the read model's tables."""
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows, under a name, how much is done of how much."""
+"""A progress bar. Called with a title, it gives a function that shows how many are done, of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
     """Turns events into rows of its tables.
 
-    `project` gets the events of the types in `events`, in order: at least one, each as it was recorded and as a model.
-    It can go through them once, and writes in the transaction that moves the projection's checkpoint.
-    `gathers` is how long, in seconds, it lets events gather: few at once cost the most for each, and not every
-    projection is waited for. `amend` has, by a revision of the read model's schema, what corrects the rows of versions
-    before it.
+    `project` gets events of the types in `events`, in order: at least one, each as it was recorded and as a model. The
+    iterable can be read once. `project` writes in the transaction that moves the projection's checkpoint.
+    `gathers`: seconds from a wake-up until a worker looks for events. Many at once cost less for each; 0 for a
+    projection that clients wait for.
+    `amend`: functions that correct rows when the read model's schema is upgraded, by the revision they come with.
     """
 
     name: str

@@ -14,7 +14,10 @@ from sqlalchemy import make_url
 
 
 class Settings(BaseSettings):
-    """All settings. The variable is `CQRS_` and the name in capitals. A store without a URL is a file in `data_dir`."""
+    """All settings. A setting's variable is its name in capitals after `CQRS_`.
+
+    A store without a URL is a file in `data_dir`; Redis without a URL is the embedded Valkey.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="CQRS_",
@@ -29,7 +32,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     redis_url: str = ""
     installation: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
-    """The name of this installation in the keys of Redis; by default it is made of where the event store is."""
+    """The name of this installation in the keys of Redis; by default a hash of the event store's address."""
     inbox_url: str = ""
     event_store_url: str = ""
     read_model_url: str = ""
@@ -38,19 +41,19 @@ class Settings(BaseSettings):
     max_wait: float = Field(30.0, ge=0, allow_inf_nan=False)
     """Seconds for which `Prefer: wait` is honoured at most."""
     max_backlog: int = Field(100_000, ge=1)
-    """Commands that may wait to be handled; beyond that none is accepted."""
+    """Commands that may wait to be handled; further commands are refused."""
     max_streams: int = Field(500, ge=0)
-    """Streams of one API process that may be open; beyond that none is begun."""
+    """Answers that one API process may be streaming at once (the feed of events); further requests are refused."""
     max_streams_per_client: int = Field(100, ge=1)
     max_waits: int = Field(2000, ge=0)
-    """Requests at one API process that may wait for workers; beyond that they are answered at once."""
+    """Requests that may wait for workers at one API process; further ones are answered without waiting."""
     max_waits_per_client: int = Field(1000, ge=1)
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
-    """Networks, with commas between, whose `X-Forwarded-For` names the client; from elsewhere it is ignored."""
+    """Networks, with commas between, of proxies whose header `X-Forwarded-For` is believed; others' is ignored."""
     max_connections: int = Field(4000, ge=1)
-    """Connections of one API process; beyond that, those that have waited longest for a request are closed."""
+    """Connections of one API process. Each further one closes one that has long been idle."""
     max_head: int = Field(64 * 1024, ge=1024)
-    """Bytes of a request's line and headers together, and of all in a chunked body that isn't content."""
+    """Bytes of a request's line and headers together; and of the chunk sizes and trailers of a chunked body."""
     max_headers: int = Field(100, ge=1)
     max_body: int = Field(64 * 1024, ge=1024)
     """Bytes of a request's body."""
@@ -61,7 +64,10 @@ class Settings(BaseSettings):
     idle_timeout: float = Field(15.0, gt=0, allow_inf_nan=False)
     """Seconds that a connection may stay open without a request."""
     allowed_hosts: str = ""
-    """Hosts that requests may name, besides this machine. If unset, an API that other machines reach takes any."""
+    """Hosts that a request's `Host` may name, with commas between, besides this machine's own names.
+
+    If unset, an API that listens for other machines takes any host.
+    """
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """The port at which a worker shows its metrics; the API shows them at `/metrics`."""
@@ -96,14 +102,14 @@ class Settings(BaseSettings):
             _check(make_url, value)
             return value
         if value and not re.match("sqlite:///.", value):
-            raise ValueError("sqlite:///PATH and postgresql+psycopg://USER@HOST/DATABASE are what it may look like")
+            raise ValueError("must look like sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE")
         return value and f"sqlite:///{Path(value.removeprefix('sqlite:///')).resolve()}"
 
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
         if value and not re.fullmatch(r"rediss?://[^/?#]*(/\d*)?(\?.*)?|redis\+socket://.+", value):
-            raise ValueError("redis://HOST:PORT/0 is what it looks like, for Valkey too")
+            raise ValueError("must look like redis://HOST:PORT/0, for Valkey too")
         _check(lambda url: urlsplit(url).port, value)
         return value
 
@@ -112,14 +118,14 @@ class Settings(BaseSettings):
     def _hosts(cls, value: str) -> str:
         hosts = [each.strip().lower() for each in value.split(",") if each.strip()]
         if not all(re.fullmatch(r"\*|([\w.-]+|\[[\da-f:.]+\])(:\d+)?", each, re.ASCII) for each in hosts):
-            raise ValueError("names with commas between, as in example.org,example.org:8443, or *")
+            raise ValueError("must be names with commas between, as in example.org,example.org:8443, or *")
         return ",".join(hosts)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         files = [url for url in (self.inbox, self.event_store, self.read_model) if url.startswith("sqlite:")]
         if len(set(files)) < len(files):
-            raise ValueError("the stores must be files of their own")
+            raise ValueError("each store must be a file of its own")
         return self
 
     @property
@@ -134,7 +140,7 @@ class Settings(BaseSettings):
 
     @property
     def read_model(self) -> str:
-        """The URL of the read model; on SQLite, of the files beside it."""
+        """The URL of the read model. On SQLite only a pattern: each projection has a file (`read_model_of`)."""
         return self.read_model_url or f"sqlite:///{self.data_dir / 'read.db'}"
 
     def read_model_of(self, projection: str) -> str:
@@ -154,4 +160,4 @@ def _check(parse: Callable[[str], object], url: str) -> None:
     try:
         parse(url)
     except ValueError:
-        raise ValueError("it is no URL, or its port is no number") from None  # Python's text quotes the URL
+        raise ValueError("must be a URL, whose port is a number") from None  # Python's text quotes the URL

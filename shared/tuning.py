@@ -3,11 +3,11 @@
 import gc
 
 GC_THRESHOLD = 10_000
-"""Objects that were made and not freed, after which Python looks for cycles; far fewer by default."""
+"""Objects made and not freed, after which Python looks for cycles (by default after far fewer)."""
 
 
 def collect_less() -> None:
-    """Collect less often. To be called once all is loaded: that stays; commands and requests leave few cycles."""
+    """Collect garbage less often, and never what is loaded by now. Call it when a process has loaded its modules."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
