@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.errors import Refused, in_one_line
+from cli.errors import Refused
 from cli.output import AsJson, example, say, show_json
 from shared.database import engines
 from shared.settings import Settings
@@ -19,7 +19,6 @@ CommandId = Annotated[str, typer.Argument(help="The id in the answer to the requ
 
 
 @app.command("list", epilog=example("cqrs commands list --failed"))
-@in_one_line
 def list_(
     failed: Annotated[bool, typer.Option("--failed", help="Only commands that failed")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
@@ -43,7 +42,6 @@ def list_(
 
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
-@in_one_line
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
     """Show one command, with its data and what became of it, as JSON."""
     settings = Settings()
@@ -52,7 +50,6 @@ def show(command_id: CommandId, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=example("cqrs commands retry 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
-@in_one_line
 def retry(command_id: CommandId) -> None:
     """Have a command that failed handled again, as if it had been accepted now."""
     settings = Settings()

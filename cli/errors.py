@@ -3,10 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
-from typing import Any, NoReturn, ParamSpec
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -24,8 +23,6 @@ from shared.schemas.event_shapes import Unreadable
 from shared.schemas.folding import Wrong
 from shared.schemas.projection_tables import WrongTable
 
-P = ParamSpec("P")
-
 
 class Refused(Exception):
     """The command can't be done. The message says why, in one line."""
@@ -36,14 +33,17 @@ class Damaged(Exception):
 
 
 class Group(TyperGroup):
-    """Typer's commands; an error of the command line is shown without anything that steers a terminal."""
+    """The commands, whose errors are one line and exit code 1, or Typer's without anything that steers a terminal.
+
+    Files that commands make are private.
+    """
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _visible():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _visible():
+        with _visible(), _one_line():
             return super().invoke(ctx)
 
 
@@ -56,32 +56,31 @@ def _visible() -> Iterator[None]:
         raise
 
 
-def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """Have a command end with one line on stderr and exit code 1 for all errors but bugs. Its files are private."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with private():
-                _flushed(command, *args, **kwargs)
-        except BrokenPipeError:
-            end_by_sigpipe()
-        except ValidationError as error:
-            message = wrong_setting(error)
-        except DBAPIError as error:
-            message = f"a store can't be used: {reason_of(error)}"
-        except UnicodeDecodeError:
-            message = "a setting is not UTF-8: look at .env, and at the files in CQRS_SECRETS_DIR"
-        except UnicodeEncodeError:
-            message = "what was given is not UTF-8"
-        except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
-            message = str(error)
-        else:
-            return
-        complain(message)
-        raise typer.Exit(1)
-
-    return wrapped
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Complain in one line of an error that isn't a bug. Output is flushed, so that its errors come here, too."""
+    try:
+        with private():
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        end_by_sigpipe()
+    except ValidationError as error:
+        message = wrong_setting(error)
+    except DBAPIError as error:
+        message = f"a store can't be used: {reason_of(error)}"
+    except UnicodeDecodeError:
+        message = "a setting is not UTF-8: look at .env, and at the files in CQRS_SECRETS_DIR"
+    except UnicodeEncodeError:
+        message = "what was given is not UTF-8"
+    except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
+        message = str(error)
+    else:
+        return
+    complain(message)
+    raise typer.Exit(1)
 
 
 def end_by_sigpipe() -> NoReturn:
@@ -91,11 +90,3 @@ def end_by_sigpipe() -> NoReturn:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
     raise typer.Exit(128 + signal.SIGPIPE)  # where it is blocked
-
-
-def _flushed(command: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Run a command and flush its output, so that an error of writing is caught here and not at Python's end."""
-    try:
-        command(*args, **kwargs)
-    finally:
-        sys.stdout.flush()

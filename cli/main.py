@@ -9,7 +9,7 @@ from cli import commands
 from cli import config as config_
 from cli import status as status_
 from cli.domain import users
-from cli.errors import Group, in_one_line
+from cli.errors import Group
 from cli.events import group as events
 from cli.output import AsJson, complain, console, example, print_anything, say, show_json, table
 from cli.projections import group as projections
@@ -44,14 +44,12 @@ Workers = Annotated[int, typer.Option(min=1, max=64)]
 
 
 @app.command(epilog=example("cqrs up --command-workers 2"))
-@in_one_line
 def up(command_workers: Workers = 1, projection_workers: Workers = 1) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     up_.up(Settings(), command_workers=command_workers, projection_workers=projection_workers)
 
 
 @app.command(epilog=example("CQRS_DATA_DIR=/srv/cqrs cqrs init"))
-@in_one_line
 def init(
     check: Annotated[
         bool, typer.Option("--check", help="Only check schemas and events; exit code 1 if something is wrong")
@@ -75,7 +73,6 @@ def init(
 
 
 @app.command(epilog=example("cqrs status --watch"))
-@in_one_line
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C")] = False,
     api: Annotated[str, typer.Option(help="Where the API is, if not where the settings say", metavar="URL")] = "",
@@ -96,21 +93,17 @@ def status(
 
 
 @app.command(epilog=example("cqrs config --json"))
-@in_one_line
 def config(as_json: AsJson = False) -> None:
     """Show every setting, its value, and where it comes from: environment, .env, a secret file, or the default."""
     shown = config_.config(Settings())
     if as_json:
         show_json(shown)
         return
-    rows = table("setting", "value", "from")
-    for name, each in shown.items():
-        rows.add(name, "" if each["value"] is None else str(each["value"]), each["from"])
-    console().print(rows)
+    rows = [(name, "" if each["value"] is None else str(each["value"]), each["from"]) for name, each in shown.items()]
+    console().print(table("setting", "value", "from", rows=rows))
 
 
 @app.command(epilog=example("cqrs verify"))
-@in_one_line
 def verify(as_json: AsJson = False) -> None:
     """Check the stores against each other, and read models against a replay of the log. Exit code 1 if one is wrong."""
     if not as_json:
@@ -122,7 +115,6 @@ def verify(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=example("cqrs backup /backups/monday"))
-@in_one_line
 def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json: AsJson = False) -> None:
     """Copy all stores at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
     taken = backup_.backup(Settings(), folder)
@@ -133,7 +125,6 @@ def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json
 
 
 @app.command(epilog=example("cqrs restore /backups/monday"))
-@in_one_line
 def restore(folder: Annotated[Path, typer.Argument(help="A backup")], as_json: AsJson = False) -> None:
     """Put a backup in the place of the stores, once it is verified. The service must be stopped."""
     taken = restore_.restore(Settings(), folder)

@@ -57,17 +57,12 @@ def line(settings: Settings, event: str, **more: str) -> str:
     return visible(" ".join([f"cqrs: {event}", *(f"{name}={value}" for name, value in more.items())]))
 
 
-class Rows(Table):
-    """A table whose cells are one line each."""
-
-    def add(self, *cells: str) -> None:
-        """Add a row."""
-        self.add_row(*map(visible, cells))
-
-
-def table(*columns: str) -> Rows:
-    """A table with these columns and no frame."""
-    return Rows(*columns, box=None, pad_edge=False)
+def table(*columns: str, rows: Iterable[Iterable[str]]) -> Table:
+    """A table without a frame; a cell's text is one line of it, whatever is in it."""
+    made = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        made.add_row(*map(visible, row))
+    return made
 
 
 class _Console(Console):

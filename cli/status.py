@@ -77,24 +77,29 @@ def checked(api: str) -> str:
 
 def shown(status: Mapping[str, Any]) -> RenderableType:
     """The status as people read it."""
-    commands, queues = status["commands"], status["queues"]
-    causes = table("dependency", "state")
-    for name, each in status["dependencies"].items():
-        causes.add(name, each)
-    overview = table("role", "alive")
-    asked = status["dependencies"]["redis"] == "ok"
-    for role, alive in status["roles"].items():
-        overview.add(role, ", ".join(alive) or ("none answers" if asked or role == "api" else NOT_ASKED))
-    facts = table("commands", "")
-    facts.add("accepted", f"{commands['accepted']:,}")
-    facts.add("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}")
-    facts.add("set aside", f"{commands['set_aside']:,}")
-    facts.add("handled", f"{commands['per_second']:,} a second")
-    facts.add("messages", ", ".join(f"{name} {count}" for name, count in queues.items()) or NOT_ASKED)
-    progress = table("projection", "position", "events behind", "seconds behind", "state")
-    for name, each in status["projections"].items():
-        progress.add(name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
-    return Group(causes, "", overview, "", facts, "", progress)
+    commands, asked = status["commands"], status["dependencies"]["redis"] == "ok"
+    roles = [
+        (role, ", ".join(alive) or ("none answers" if asked or role == "api" else NOT_ASKED))
+        for role, alive in status["roles"].items()
+    ]
+    facts = [
+        ("accepted", f"{commands['accepted']:,}"),
+        ("waiting", f"{commands['waiting']:,}{_since(commands['oldest_seconds'])}"),
+        ("set aside", f"{commands['set_aside']:,}"),
+        ("handled", f"{commands['per_second']:,} a second"),
+        ("messages", ", ".join(f"{name} {count}" for name, count in status["queues"].items()) or NOT_ASKED),
+    ]
+    projections = [
+        (name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
+        for name, each in status["projections"].items()
+    ]
+    columns = "projection", "position", "events behind", "seconds behind", "state"
+    return Group(
+        *(table("dependency", "state", rows=status["dependencies"].items()), ""),
+        *(table("role", "alive", rows=roles), ""),
+        *(table("commands", "", rows=facts), ""),
+        table(*columns, rows=projections),
+    )
 
 
 def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
-from cli.errors import Refused, in_one_line
+from cli.errors import Refused
 from cli.output import AsJson, console, example, show_json, table
 from shared import clock
 from shared.clock import written
@@ -29,7 +29,6 @@ def users() -> None:
 
 
 @app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
-@in_one_line
 def show(
     user_id: Annotated[int, typer.Argument(min=1, metavar="ID")],
     version: Version = None,
@@ -44,10 +43,8 @@ def show(
     if as_json:
         show_json(user._asdict())
         return
-    rows = table("field", "value")
-    for name, value in user._asdict().items():
-        rows.add(name, str(value))
-    console().print(rows)
+    rows = [(name, str(value)) for name, value in user._asdict().items()]
+    console().print(table("field", "value", rows=rows))
 
 
 def _user(connection: Connection, stream: str, version: int | None, at: datetime | None) -> User:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.errors import Refused, in_one_line
+from cli.errors import Refused
 from cli.events import cloud_events, importing
 from cli.output import AsJson, example, progress, say, show_json, show_line
 from shared.database import engines
@@ -24,7 +24,6 @@ Stream = Annotated[str | None, typer.Option(help="Only events of this stream, su
 
 
 @app.command(epilog=example("cqrs events tail --follow --stream user-1"))
-@in_one_line
 def tail(
     count: Annotated[int, typer.Option("--count", "-n", min=0, max=1000)] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C")] = False,
@@ -47,7 +46,6 @@ def tail(
 
 
 @app.command(epilog=example("cqrs events show 42"))
-@in_one_line
 def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = False) -> None:
     """Show the event at a position of the log, as JSON."""
     with engines.reading(Settings().event_store) as connection:
@@ -58,7 +56,6 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
 
 
 @app.command(epilog=example("cqrs events export > log.jsonl"))
-@in_one_line
 def export() -> None:
     """Write the whole log to stdout as JSON lines, each a CloudEvent 1.0; the last has their number and checksum."""
     with engines.reading(Settings().event_store) as connection:
@@ -69,7 +66,6 @@ def export() -> None:
 
 
 @app.command("import", epilog=example("cqrs events import log.jsonl"))
-@in_one_line
 def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export, or - for stdin")]) -> None:
     """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing."""
     count = importing.import_(Settings(), progress(cloud_events.read_lines(file), "imported"))

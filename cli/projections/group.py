@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.errors import Refused, in_one_line
+from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
 from cli.projections.rebuild import rebuild as rebuild_
 from cli.status import projection_lags, state
@@ -21,7 +21,6 @@ Name = Annotated[str, typer.Argument(help="The projection", autocompletion=lambd
 
 
 @app.command(epilog=example("cqrs projections status"))
-@in_one_line
 def status(as_json: AsJson = False) -> None:
     """Show each projection's position, lag, and what stops it. Exit code 1 if one stands still."""
     lags = projection_lags(Settings()).by_name
@@ -29,15 +28,12 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         show_json(progress)
     else:
-        rows = table("projection", "position", "lag", "state")
-        for name, each in progress.items():
-            rows.add(name, str(each["position"]), str(each["lag"]), state(each))
-        console().print(rows)
+        rows = [(name, str(each["position"]), str(each["lag"]), state(each)) for name, each in progress.items()]
+        console().print(table("projection", "position", "lag", "state", rows=rows))
     raise typer.Exit(1 if any(lag.progress.stands_still for lag in lags.values()) else 0)
 
 
 @app.command(epilog=example("cqrs projections rebuild users --check"))
-@in_one_line
 def rebuild(
     name: Name,
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 if the tables differ")] = False,
@@ -59,14 +55,12 @@ def rebuild(
 
 
 @app.command(epilog=example("cqrs projections pause users"))
-@in_one_line
 def pause(name: Name, as_json: AsJson = False) -> None:
     """Have a projection apply no more events until it is resumed. Queries go on, with what it has."""
     _pause(name, paused=True, as_json=as_json)
 
 
 @app.command(epilog=example("cqrs projections resume users"))
-@in_one_line
 def resume(name: Name, as_json: AsJson = False) -> None:
     """Have a paused projection go on within seconds."""
     _pause(name, paused=False, as_json=as_json)

@@ -62,9 +62,10 @@ def test_a_shortened_text_tells_that_there_was_more() -> None:
 def test_tables_and_lines_of_the_command_are_visible(
     raw: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, screen = output.table("name"), io.StringIO()
-    rows.add(raw)
-    Console(file=screen, soft_wrap=True, markup=False, highlight=False, width=80).print(rows)
+    screen = io.StringIO()
+    Console(file=screen, soft_wrap=True, markup=False, highlight=False, width=80).print(
+        output.table("name", rows=[[raw]])
+    )
     assert screen.getvalue().splitlines()[1].strip() == shown
     output.say(raw)
     output.complain(raw)
