@@ -17,7 +17,7 @@ SOCKET_PATH_MAX = 100
 
 
 def url_of(settings: Settings) -> str:
-    """The URL of Redis. Raises OSError if another user may listen there."""
+    """The URL of Redis. Raises OSError if another user may listen at the embedded server's socket."""
     if settings.redis_url:
         return settings.redis_url
     socket = socket_of(settings)
@@ -36,9 +36,9 @@ def socket_of(settings: Settings) -> Path:
 
 
 def check_folder(folder: Path, data_dir: Path) -> None:
-    """Raises OSError unless the socket's folder, whose name can be guessed, is open to its owner alone.
+    """Check that the socket's folder, whose name can be guessed, is open to its owner alone. Raises OSError.
 
-    The owner must be this user, or that of the data dir.
+    The owner must be this user, or the owner of the data dir.
     """
     with suppress(FileNotFoundError):
         its = folder.lstat()

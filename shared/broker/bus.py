@@ -30,27 +30,31 @@ HANDLE_COMMANDS = "handle_commands"
 CATCH_UP = "catch_up"
 
 STALE_SECONDS = 3.0
-"""How long a consumer waits for an overdue answer before it connects anew: Redis' host may be gone."""
+"""How long an answer of Redis may be overdue before a consumer connects anew: Redis' host may be gone."""
 
 QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
+"""The queue of each task."""
 
 BrokerDown = (OperationalError, RedisError, OSError)
+"""What is raised when Redis can't be reached or refuses."""
 
 _ANSWERS = (ResponseError, AuthenticationError, BusyLoadingError)
+"""The errors that are Redis' own answers."""
 
 _ID = str(UUID(int=0))
+"""Stands in the kept message where each message sent has an id of its own."""
 
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
 _TRY = f"{_SEND.removesuffix(' end')} else redis.call('LINSERT', KEYS[1], 'BEFORE', '', '') end"
-"""As `_SEND`, but it also writes if a message waits: no message is empty, so LINSERT finds none and inserts nothing."""
+"""As `_SEND`, but Redis must be writable even if a message waits: LINSERT looks for an empty one, and finds none."""
 
 log = logs.logger()
 
 
 class _Transport(Transport):
     def expected(self, queue: str) -> dict[str, Any] | None:
-        """A queue's wake-up, in the place of whatever stands in it: a message has no task, time or code of its own."""
+        """The wake-up that a worker gets for any message of the queue: so no message can bring a task, time or code."""
         task = next((task for task, its in QUEUES.items() if its == queue), None)
         return loads(_message(task)) if task else None
 
@@ -59,14 +63,14 @@ class _Connection(Connection):
     """Celery waits up to 30 s between its tries to reach a lost broker, and has no setting for it."""
 
     between_tries: ClassVar[Callable[[], None] | None] = None
-    """What a worker does meanwhile."""
+    """What a worker calls after each try to reach a broker that is away."""
 
     def get_transport_cls(self) -> Any:
         known = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return _Transport if known is redis.Transport else known
 
     def ensure_connection(self, *args: Any, callback: Callable[[], None] | None = None, **kwargs: Any) -> Any:
-        """`callback` is the worker's, and may raise an exception that ends it."""
+        """Connect, pausing briefly between tries. `callback` is Celery's: it raises to end a worker that is to stop."""
 
         def between_tries() -> None:
             if callback:
@@ -105,9 +109,8 @@ def celery(settings: Settings, *, socket_timeout: float) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # else a worker ends when Redis is out of memory
         broker_transport_options={
-            # A lost message is made up for, since workers look by themselves, a lost acknowledgement by nothing: each
-            # that times out takes one from the messages that a worker may hold (as many as there are cores), until it
-            # takes no more.
+            # Nothing is lost with a message, since workers look by themselves. But a worker may hold only as many
+            # messages as there are cores, and one whose acknowledgement timed out counts as held for good.
             "ack_emulation": False,
             "socket_timeout": socket_timeout,
             "socket_connect_timeout": socket_timeout,
@@ -125,7 +128,7 @@ def work_between_tries(work: Callable[[], None]) -> None:
 
 
 def wake(app: Celery, task: str) -> None:
-    """Send the task, unless a message waits in its queue: whoever takes that one finds all that is there by then.
+    """Send the task, unless a message waits in its queue: the worker that takes that one finds this work, too.
 
     Raises BrokerDown; blocks for the app's socket timeout at most.
     """
@@ -140,26 +143,26 @@ def key(app: Celery, name: str) -> str:
 
 
 class Waker:
-    """Wakes workers. `down`: the last message could not be sent, which is logged once, when it begins."""
+    """Wakes workers. `down`: the last message could not be sent. Of failures in a row only the first is logged."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self.down = False
 
     def wake(self, task: str) -> None:
-        """Wake. A message that can't be sent is dropped: workers look by themselves, too."""
+        """Send the task's message. One that can't be sent is dropped: workers look by themselves, too."""
         try:
             wake(self._app, task)
         except BrokerDown as error:
             if not self.down:
-                log.warning("no message can be sent, work waits", error=reason_of(error))
+                log.warning("no worker can be woken: work waits until they look by themselves", error=reason_of(error))
             self.down = True
         else:
             self.down = False
 
 
 def trouble(app: Celery) -> str:
-    """Why no worker can be woken; "" if one can, and may have been. Blocks for the app's socket timeout at most."""
+    """Why no worker can be woken; "" if all is well, and then it wakes them. Blocks for the socket timeout at most."""
     try:
         with app.producer_pool.acquire(block=True) as producer:
             for task, queue in QUEUES.items():
@@ -170,14 +173,14 @@ def trouble(app: Celery) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """What is wrong with Redis; "down" if it doesn't answer, whichever error that gives."""
+    """What is wrong with Redis, by an error; "down" if Redis didn't answer."""
     return reason_of(error) if isinstance(origin(error), _ANSWERS) else "down"
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
     """The workers that answer within so many seconds, by the queue they take from. Raises BrokerDown."""
     found: dict[str, list[str]] = defaultdict(list)
-    with app.connection_for_write() as connection:  # not one of the pool: it is left waiting for answers
+    with app.connection_for_write() as connection:  # none of the pool's: late answers may still come to it
         workers = app.control.inspect(timeout=within, connection=connection).active_queues()
     for worker, queues in sorted((workers or {}).items()):
         for queue in queues:
@@ -198,7 +201,7 @@ def _message(task: str) -> str:
 
 @cache
 def _kept(task: str) -> str:
-    """The message as Celery sends it, to a queue in memory. To make it anew each time takes Celery a millisecond."""
+    """The task's message as Celery makes it, taken from a queue in memory. Celery takes a millisecond to make one."""
     app = Celery("cqrs", set_as_current=False)
     app.conf.update(_TASKS)
     with Connection("memory://") as memory:

@@ -21,13 +21,13 @@ ALLOWED = {
     "enable_events",
     "disable_events",
 }
-"""Celery's commands that workers obey. Others, as cancel_consumer, let whoever reaches Redis stop them for good."""
+"""Celery's commands that workers obey. By others, like cancel_consumer, whoever reaches Redis could stop workers."""
 
 log = logs.logger()
 
 
 class _Node(Node):
-    """A worker's end. It obeys a message only if Celery's own control sends such messages."""
+    """A worker's side of remote control. It obeys a message only if Celery's own control sends such messages."""
 
     def handle_message(self, body: Any, message: Any = None) -> Any:
         if isinstance(body, dict) and body.get("method") in ALLOWED and not body.get("pattern"):

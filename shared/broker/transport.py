@@ -1,4 +1,4 @@
-"""Celery's transport over Redis. Whoever reaches Redis can put anything into it, and no message ends a worker."""
+"""Celery's transport over Redis, which lets no message end a worker: whoever reaches Redis can put anything there."""
 
 from typing import Any
 

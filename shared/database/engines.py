@@ -11,10 +11,11 @@ from shared.database.errors import is_trouble
 
 
 def writer(url: str, *, lock: str, durable: bool = True, create: bool = False, waits: bool = True) -> Engine:
-    """An engine whose transactions have the store to themselves from their beginning; `durable`: survive power loss.
+    """An engine whose transactions have the store to themselves from their beginning.
 
-    Writers of one `lock` take turns; with SQLite all of a file do. One that doesn't wait raises Taken if it isn't its
-    turn. Without `create` a file that isn't there is an OperationalError, not a new empty database.
+    Writers with the same `lock` take turns; on SQLite, all writers of a file. With `waits=False` a transaction raises
+    Taken instead of waiting for its turn. `durable`: what was committed survives a loss of power. Without `create` a
+    file that isn't there is an OperationalError, not a new empty database.
     """
     return _watched(_module(url).writer(url, lock=lock, durable=durable, create=create, waits=waits))
 
@@ -69,7 +70,7 @@ def _watched(engine: Engine) -> Engine:
     @event.listens_for(engine, "handle_error")
     def open_anew(context: ExceptionContext) -> None:
         # A file that was read-only when it was opened stays so for the connection, a bad page stays in its cache,
-        # and a full disk ends its transaction, savepoints included: what comes after trouble begins with a new one.
+        # and a full disk ends its transaction, savepoints included: after trouble the pool makes a new connection.
         if context.sqlalchemy_exception and is_trouble(context.sqlalchemy_exception):
             context.is_disconnect = True
 

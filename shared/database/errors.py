@@ -7,12 +7,13 @@ import pysqlite3.dbapi2 as sqlite3
 from sqlalchemy.exc import DBAPIError
 
 SQLITE_STORE_ERRORS = {sqlite3.OperationalError, sqlite3.InternalError, sqlite3.DatabaseError}
-"""These very types: their subclasses and siblings come from the values."""
+"""The driver's errors that are a store's fault, by exact type: subclasses and other types are the values' fault."""
 
 STORE_SQLSTATES = {"08", "25", "40", "53", "55", "57", "58", "XX"}
-"""Classes of SQLSTATE: connection, transaction's state, deadlock, resources, a lock, an operator, the system, a bug."""
+"""Classes of SQLSTATE that are the store's fault: connection, state, deadlock, room, lock, operator, system, bug."""
 
 FORBIDDEN_SQLSTATE = "42501"
+"""The user lacks a right: the fault of whoever set up the store."""
 
 
 class Taken(Exception):
@@ -20,7 +21,7 @@ class Taken(Exception):
 
 
 def is_trouble(error: BaseException) -> TypeGuard[DBAPIError]:
-    """Whether the store is full, locked, read-only, corrupt, silent or gone: what was to be written is not at fault."""
+    """Whether an error is the store's fault (full, locked, read-only, corrupt, silent, gone) and not the values'."""
     cause = error.orig if isinstance(error, DBAPIError) else None
     if cause is None or isinstance(cause, TimeoutError):
         return cause is not None

@@ -1,4 +1,4 @@
-"""Keepalive for PostgreSQL, which ends a transaction in which nothing happens, in case its process is frozen."""
+"""Keepalive for transactions in PostgreSQL, which ends one when its client has run no statement for long."""
 
 import time
 
@@ -17,7 +17,7 @@ class Life:
         self._shown = time.monotonic()
 
     def show(self, connection: Connection) -> None:
-        """Run a statement if none is known to have run lately. To be called during work that needs none."""
+        """Run a statement unless `show` ran one within SIGN_EVERY. Call it during work that runs no statements."""
         if time.monotonic() > self._shown + SIGN_EVERY:
             fetch(connection, _nothing)
             self._shown = time.monotonic()

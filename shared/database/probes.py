@@ -14,7 +14,7 @@ from shared.database.errors import is_busy
 from shared.errors.reasons import reason_of
 
 LOCK_WITHIN = 1.0
-"""Seconds in which a lock must change hands."""
+"""Seconds after which a lock with the same holder counts as stuck."""
 
 ANSWER_WITHIN = 3.0
 """Seconds after which a store that says nothing is in trouble."""
@@ -37,7 +37,7 @@ class Probes:
         self._asked: dict[str, Future[dict[str, str]]] = {}
 
     def troubles(self) -> dict[str, str]:
-        """Why stores can't be written, by the store's name; none for those that can. Blocks for 3 s at most."""
+        """Why stores can't be written, by the store's name; no entry for those that can. Blocks for 3 s at most."""
         for url, probe in self._probes.items():
             if url not in self._asked or self._asked[url].done():
                 self._asked[url] = self._threads.submit(probe.trouble, self._locks[url])
@@ -71,7 +71,7 @@ class _FileProbe:
         self.engine = sqlite.engine_of(url, ("synchronous = NORMAL",), timeout=LOCK_WITHIN, mode="rw")
 
     def trouble(self, locks: Iterable[str]) -> dict[str, str]:
-        """Why the file can't be written, for each of these: it has one lock, whatever that is called."""
+        """Why the file can't be written, by lock; empty if it can. All get the same text: a file has one lock."""
         why = "" if all(map(self._may_be_written, ("", "-wal", "-shm"))) else "read-only"
         try:
             with self.engine.connect() as connection:
@@ -115,7 +115,7 @@ class _ServerProbe:
         self.engine = postgresql.engine_of(url, statement_timeout=int(postgresql.STATEMENT_TIMEOUT * 1000))
 
     def trouble(self, locks: Iterable[str]) -> dict[str, str]:
-        """Why a writer that takes one of these locks can't write, by the lock; none for those that can."""
+        """Why writers that take these locks can't write, by lock; no entry for a lock whose writers can."""
         names = {postgresql.number_of(lock): lock for lock in locks}
         try:
             with self.engine.connect() as connection:
@@ -129,7 +129,7 @@ class _ServerProbe:
 
 
 def _held_throughout(connection: Connection, numbers: Iterable[int]) -> Iterable[int]:
-    """The locks that one transaction holds for the whole of LOCK_WITHIN: those that are busy change hands."""
+    """The locks that one transaction holds for the whole of LOCK_WITHIN. A lock that is merely busy changes hands."""
     until = time.monotonic() + LOCK_WITHIN
     held = {number: holder for number, holder in _holders(connection).items() if number in numbers}
     while held and time.monotonic() < until:

@@ -20,16 +20,16 @@ BUSY_TIMEOUT = 10.0
 """Seconds that a writer waits for another one's transaction."""
 
 WRITER_CACHE_KIB = 16_384
-"""Pages that a writer keeps: a chunk's rows may lie all over a table."""
+"""KiB of pages that a writer keeps in memory: a chunk's rows may lie all over a table."""
 
 READ_BUSY_TIMEOUT = 0.25
-"""Seconds that a reader waits. In WAL mode readers wait for recovery only."""
+"""Seconds that a reader waits for a lock: in WAL mode, only while another connection recovers the file."""
 
 COPIED_PAGES = 1000
 """Pages that a backup copies at once."""
 
 GUARDED = ("trusted_schema = OFF", "cell_size_check = ON")
-"""A file may come from anywhere: functions in its schema that have effects don't run, pages are checked when read."""
+"""Pragmas against files that come from anywhere: no functions with effects in schemas, pages checked when read."""
 
 SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 """Statements after which a reader sees the store as it is now, until its transaction ends."""
@@ -51,7 +51,7 @@ def reader(url: str) -> Engine:
 
 
 def in_memory() -> Engine:
-    """An engine of which each connection has a database of its own, empty at first, which ends with it."""
+    """An engine for databases in memory: each connection has its own, which is empty at first and ends with it."""
 
     def connect() -> Any:
         return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -74,7 +74,7 @@ def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -
 
 
 def is_used(path: Path) -> bool:
-    """Whether another connection, even an idle one, has the file open. If none has, its log is merged into it."""
+    """Whether another connection, even an idle one, has the file open. If none has, merges the log into the file."""
     with closing(_open(str(path), timeout=0)) as connection:
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -85,7 +85,7 @@ def is_used(path: Path) -> bool:
 
 
 def path_of(url: str) -> Path:
-    """The file of a `sqlite:///` URL, which isn't decoded: a folder's name may hold `?` and `%`."""
+    """The file of a `sqlite:///` URL. `?` and `%` are taken as they are, since a folder's name may hold them."""
     return Path(url.removeprefix("sqlite:///"))
 
 
@@ -133,7 +133,7 @@ def _make(path: Path) -> None:
 
 
 def _begin(busy: Histogram, connection: Any) -> None:
-    """Begin a transaction that has the lock. The time (s) that it waits, if it must, goes into `busy`."""
+    """Begin a transaction that has the lock. If it must wait for the lock, `busy` gets the time (s)."""
     try:
         _begin_at_once(connection)
     except Taken:

@@ -27,11 +27,11 @@ from shared.database import postgresql
 from shared.database.errors import is_trouble
 
 BigInt = BigInteger().with_variant(Integer, "sqlite")
-"""An integer of 64 bits; on SQLite INTEGER, whose primary key is the row's own number."""
+"""An integer of 64 bits; on SQLite INTEGER, since a primary key of this type is the rowid itself."""
 
 
 def fetch(connection: Connection, statement: SelectBase, **values: object) -> list[tuple[Any, ...]]:
-    """The rows as the driver gives them. Run by SQLAlchemy itself, a small statement takes ten times as long."""
+    """The statement's rows, as the driver gives them. SQLAlchemy's own way takes ten times as long for a small one."""
     sql, names, own = _compiled(statement, connection.dialect)
     values = own | values
     return _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
@@ -43,7 +43,7 @@ def execute(connection: Connection, sql: str) -> None:
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
-    """Run the statement for each row, whose values are in the order of the SQL's parameters."""
+    """Run the statement for each row. A row has the values in the order in which the SQL has the parameters."""
     if rows:
         sql = _compiled(statement, connection.dialect).sql
         _run(connection, sql, lambda cursor: cursor.executemany(sql, rows))
@@ -66,7 +66,7 @@ def upsert_rows(connection: Connection, table: Table, rows: Collection[tuple[obj
 
 @contextmanager
 def attempt(connection: Connection) -> Iterator[None]:
-    """A savepoint: if the block raises, what it wrote is undone. After trouble of the store the transaction is over."""
+    """A savepoint: if the block raises, what it wrote is undone. The store's trouble ends the whole transaction."""
     execute(connection, "SAVEPOINT attempt")
     try:
         yield
@@ -78,7 +78,7 @@ def attempt(connection: Connection) -> Iterator[None]:
 
 
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:
-    """The `key`s and `value`s of a JSON object, so that a statement compiled once takes any number of values."""
+    """A table of the `key`s and `value`s of a JSON object, which is the parameter: one statement for any number."""
     return _Entries(parameter).table_valued("key", "value")
 
 
