@@ -10,7 +10,7 @@ from shared.messages import Event
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
     "user": users,
 }  # fmt: skip
-"""The category is the first part of the names of streams (`user-7`) and of the number (`user_id`)."""
+"""Deciders by category. The category begins the names of streams (`user-7`) and of the number's field (`user_id`)."""
 
 
 def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Event]]:

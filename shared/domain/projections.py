@@ -22,3 +22,4 @@ PROJECTIONS: Mapping[str, Projection] = _by_name([
     emails,
     stats,
 ])  # fmt: skip
+"""Projections by name."""

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason in one line: for a store, a broker or the system what is wrong with it, else the kind of the error.
+    """The reason in one line: what is wrong with the store, the broker or the system, if the error is one of theirs.
 
-    After the kind stands the error's message if that is known to hold no values, else where the error was raised.
+    For any other error: its class, and its message if that is known to hold no values, else where it was raised.
     """
     error = origin(error)
     if surroundings := of_surroundings(error):
@@ -26,7 +26,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def words_of(error: BaseException) -> str:
-    """The error's message if it is known to hold no values: it is ours, or a constant of the code that raised it."""
+    """The error's message if it holds no values: it is our own, or a constant of the code that raised it; else ""."""
     error = origin(error)
     if surroundings := of_surroundings(error):
         return surroundings
@@ -50,7 +50,7 @@ def origin(error: BaseException) -> BaseException:
 
 
 def _of_validation(error: ValidationError) -> str:
-    """Each field with the type of its error: messages of validators, and names that were sent, may hold anything."""
+    """Each field with the type of its error. Not validators' messages and unknown fields: they hold values."""
     found = [(each["type"], each["loc"]) for each in error.errors(include_url=False, include_context=False)]
     fields = (
         type if type == "extra_forbidden" or not loc else f"{visible(str(loc[0]))}: {type}" for type, loc in found

@@ -10,10 +10,11 @@ from shared.errors.visible import visible
 from shared.settings import Settings
 
 CODE = 1
+"""The exit code."""
 
 
 def end(why: str) -> NoReturn:
-    """End the process at once, from any thread. After SystemExit the code would be that of uvicorn or Celery."""
+    """End the process at once with CODE, from any thread: on SystemExit uvicorn and Celery exit with other codes."""
     _say(why)
     os._exit(CODE)
 

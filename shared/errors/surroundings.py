@@ -23,7 +23,7 @@ SQLITE = {
     19: "constraint failed",
     20: "datatype mismatch",
     23: "authorization denied",
-    26: "no database",
+    26: "not a database",
 }
 """Words by SQLite's primary result code: https://sqlite.org/rescode.html."""
 
@@ -38,6 +38,7 @@ SQLSTATES = {
     "55P03": "locked",
     "57P03": "not ready yet",
 }
+"""Words by PostgreSQL's SQLSTATE."""
 
 DEPENDENT = "2BP01"
 """PostgreSQL's code for an object that others depend on. The error's detail holds only names of tables and views."""
@@ -48,7 +49,7 @@ POSTGRESQL = {
     "password": "the password or the user is refused",
     "role .* does not exist": "the user is refused",
     "database .* does not exist": "the database does not exist",
-    "pg_hba": "the server lets this user or host in nowhere",
+    "pg_hba": "the server's pg_hba.conf refuses this user, host or database",
     "(starting up|shutting down|recovery)": "the server is starting or stopping",
     "(too many|connection slots)": "it takes no more connections",
     "(closed|terminat|reset)": "the connection was closed",
@@ -57,7 +58,7 @@ POSTGRESQL = {
     "(SSL|certificate)": "no agreement on TLS",
     "No such file": "nothing listens there",
 }
-"""Words for errors of the connection, which have no SQLSTATE, by a pattern of the driver's text. The first counts."""
+"""Words for errors of the connection, which have no SQLSTATE. The first pattern found in the driver's text counts."""
 
 REDIS = {
     "OOM|OutOfMemory": "out of memory",
@@ -73,9 +74,9 @@ REDIS = {
     "Timeout": "no answer in time",
     "Connection": "the connection was closed",
 }
-"""Words by a pattern of Redis' message or of the client's class. The first that is found counts.
+"""Words by a pattern of Redis' message or of the name of the client's error. The first pattern found counts.
 
-The pattern may stand anywhere, since Redis puts it within its message about a script. For a missing right Redis 7,
+A match may be anywhere in the message: a script's error quotes the error within it. For a missing right Redis 7,
 Redis 8 and Valkey each have a wording of their own in scripts.
 """
 
@@ -88,7 +89,7 @@ class Silent(TimeoutError):
 
 
 def of_surroundings(error: BaseException) -> str:
-    """What is wrong with a store, a broker or the system; empty if the error is none of theirs."""
+    """What is wrong with a store, a broker or the system, by an error; "" if the error is of another kind."""
     package = type(error).__module__.partition(".")[0]
     if hasattr(error, "sqlite_errorcode"):
         return _of_sqlite(error)

@@ -1,4 +1,4 @@
-"""Tracebacks without values: where an error was raised and of what kind, as its message may hold what was sent."""
+"""Tracebacks without values: where an error was raised, and its class. A message may hold what a client sent."""
 
 from collections.abc import Iterator
 from traceback import format_tb

@@ -15,12 +15,12 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """The JSON document with such characters as escapes of JSON, so that it stays the same document."""
+    """The JSON document with these characters as JSON's own escapes, so that it means the same."""
     return text if text.isascii() and "\x7f" not in text else _steering_in_json.sub(_as_json, text)
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters of the text; if there were more, the last one is an ellipsis."""
+    """The text's first characters, `most` at most. If it had more, the last one is an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

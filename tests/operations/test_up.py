@@ -134,7 +134,7 @@ def test_a_data_dir_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 def test_a_store_that_can_not_be_used_is_named(nowhere: Settings) -> None:
     nowhere.data_dir.mkdir()
     (nowhere.data_dir / "events.db").write_text("something else, and long enough to be told from a database" * 9)
-    assert refused(nowhere) == "a store can't be used: no database"
+    assert refused(nowhere) == "a store can't be used: not a database"
 
 
 @pytest.mark.parametrize(

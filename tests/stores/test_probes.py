@@ -108,7 +108,7 @@ def test_a_probe_waits_for_a_lock_no_longer_than_it_says(stores: Stores) -> None
 
 def test_who_can_not_be_asked_is_told_of_in_words_of_ours(stores: Stores) -> None:
     path = path_of(stores.settings.event_store)
-    path.write_bytes(b"no database" * 1000)
-    assert troubles(stores) == {"event_store": "no database"}
+    path.write_bytes(b"not a database" * 1000)
+    assert troubles(stores) == {"event_store": "not a database"}
     path.unlink()
     assert troubles(stores) == {"event_store": "its file can't be opened"}

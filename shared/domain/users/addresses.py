@@ -1,4 +1,4 @@
-"""When two e-mail addresses are the same."""
+"""Keys of e-mail addresses: two addresses with the same key count as one."""
 
 import unicodedata
 from functools import lru_cache
@@ -6,14 +6,14 @@ from functools import lru_cache
 import idna
 
 NORMALISED_MAX = 1000
-"""Characters of the longest address that is normalised, in time quadratic in the length; longer ones are casefolded."""
+"""Characters of the longest address that is normalised, which takes quadratic time; longer ones are just casefolded."""
 
 
 def key(email: str) -> str:
     """The key of an address: equal for two spellings that only one user may hold.
 
     Domains are compared by their A-label (IDNA 2008 after UTS 46, as mail is sent), local parts by canonical caseless
-    matching (Unicode, D145). Any string has a key, since old logs may have what is no address today.
+    matching (Unicode, D145). Any string has a key: old logs may hold addresses that are refused today.
     """
     if email.isascii():
         return email.lower()

@@ -23,7 +23,7 @@ class User:
 
 
 def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
-    """The events that the command leads to. Raises Rejected."""
+    """The events that the command leads to, [] if it changes nothing. Raises Rejected."""
     match command:
         case CreateUser():
             if user:

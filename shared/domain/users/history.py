@@ -9,7 +9,7 @@ from shared.messages import RecordedEvent
 
 
 def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:
-    """The user after the next events of the stream; None before the first one."""
+    """The user after more events of the stream. `user` is the user before them, None before the first event."""
     created, moved = changes(map(_decoded, events))
     for each in created:
         user = each

@@ -20,7 +20,7 @@ class UpdateUserEmail(Command):
 
 
 class UserCreated(Event, begins_stream=True):
-    """A user was created: the first event of each stream."""
+    """A user was created: the first event of each user's stream."""
 
     user_id: int
     first_name: str

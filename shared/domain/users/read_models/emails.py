@@ -1,4 +1,4 @@
-"""The read model of users by e-mail address: a projection of its own, independent of the one by number."""
+"""The read model of users by e-mail address: a projection independent of that of users by number (users.py)."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from shared.messages import RecordedEvent
 from shared.projection import Bar, Projection, metadata
 
 PAGE_SIZE = 2000
-"""Rows whose keys are made anew at once."""
+"""Rows that `rekey` reads and changes at a time."""
 
 table = Table(
     "emails",
@@ -41,7 +41,7 @@ def users_with(connection: Connection, email: str, *, after: int, limit: int) ->
 
 
 def rekey(connection: Connection, bar: Bar) -> None:
-    """Make the keys of all addresses anew, since their rule has changed."""
+    """Make the keys of all addresses anew. Run by an upgrade past a version with another rule for keys."""
     last = connection.scalar(select(func.max(table.c.user_id))) or 0
     after = 0
     with bar("keys of addresses made anew") as show:

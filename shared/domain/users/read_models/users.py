@@ -32,7 +32,7 @@ class User(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A user's new address, and the version that it came with."""
+    """A user's new e-mail address, and the version of the user that it came with."""
 
     email: str
     version: int
@@ -47,7 +47,7 @@ def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEv
 
 
 def changes(events: Iterable[tuple[RecordedEvent, UserEvent]]) -> tuple[list[User], Collection[Moved]]:
-    """What events change: the users to insert, and then the last new address of each that has one."""
+    """What events change: the users to insert, and then the last new address of each user who got one."""
     created: list[User] = []
     moved: dict[int, Moved] = {}
     for recorded, event in events:
@@ -61,7 +61,7 @@ def changes(events: Iterable[tuple[RecordedEvent, UserEvent]]) -> tuple[list[Use
 
 
 def user(connection: Connection, user_id: int) -> User | None:
-    """The user with this number."""
+    """The user with this number, None if there is none."""
     return next((User(*row) for row in fetch(connection, _user, id=user_id)), None)
 
 
