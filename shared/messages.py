@@ -128,11 +128,13 @@ class RecordedEvent(NamedTuple):
 
     @property
     def data(self) -> dict[str, Any]:
+        """The fields of the event."""
         data: dict[str, Any] = from_json(self.data_json)
         return data
 
     @property
     def metadata(self) -> dict[str, Any]:
+        """The ids of the command and the request that led to it."""
         metadata: dict[str, Any] = from_json(self.metadata_json)
         return metadata
 

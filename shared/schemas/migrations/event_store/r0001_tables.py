@@ -1,4 +1,4 @@
-"""The tables, where they aren't there yet: SQLite had them before there were revisions."""
+"""The first tables of the event store. SQLite may have them already, from before there were revisions."""
 
 from alembic import op
 from sqlalchemy import Column, Integer, String, Text, text
@@ -27,14 +27,15 @@ APPEND_ONLY = {
 
 
 def upgrade() -> None:
-    log()
-    outcomes()
+    """Make the tables, and have the engine refuse changes of events."""
+    _make_log()
+    _make_outcomes()
     if op.get_context().dialect.name == "postgresql":
         # The note of the command that is being decided, which no rollback undoes; SQLite has a file for it.
         op.execute("CREATE SEQUENCE deciding MINVALUE 0 START 0")
 
 
-def log() -> None:
+def _make_log() -> None:
     op.create_table(
         "events",
         Column("position", BigInt, primary_key=True, autoincrement=False),
@@ -52,7 +53,7 @@ def log() -> None:
         op.execute(statement)
 
 
-def outcomes() -> None:
+def _make_outcomes() -> None:
     op.create_table(
         "outcomes",
         Column("seq", BigInt, primary_key=True, autoincrement=False),

@@ -1,4 +1,4 @@
-"""Versions of streams are where their events end; the table that had them is dead."""
+"""The table of streams goes: the version of a stream is that of its last event."""
 
 from alembic import op
 
@@ -7,5 +7,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Drop the table of streams."""
     if op.get_context().dialect.name == "sqlite":  # in a database of PostgreSQL it would be another's
         op.drop_table("streams", if_exists=True)

@@ -1,4 +1,4 @@
-"""Each event has the schema version that its type had when it was recorded; all there are have the first."""
+"""Events get the schema version that their types had when they were recorded; those that are there have the first."""
 
 from alembic import op
 from sqlalchemy import Column, Integer, text
@@ -8,6 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    """Add the column, and the index by which shapes are found."""
     op.add_column("events", Column("schema_version", Integer, nullable=False, server_default="1"))
     changed = text("schema_version > 1")
     op.create_index(

@@ -1,4 +1,4 @@
-"""Two streams may have come to hold one key under older rules; they are found when the unique keys are made anew."""
+"""Contested keys: under older rules two streams may hold one. They are found when the unique keys are made anew."""
 
 from alembic import op
 from sqlalchemy import Column, String
@@ -10,6 +10,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
+    """Make the table of contested keys."""
     op.create_table(
         "contested_keys",
         Column("scope", String, primary_key=True),

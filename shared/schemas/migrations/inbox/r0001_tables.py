@@ -1,4 +1,4 @@
-"""The tables, where they aren't there yet: SQLite had them before there were revisions."""
+"""The first tables of the inbox. SQLite may have them already, from before there were revisions."""
 
 from alembic import op
 from sqlalchemy import Column, String, Text
@@ -10,6 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Make the tables."""
     op.create_table(
         "commands",
         Column("seq", BigInt, primary_key=True, autoincrement=False),

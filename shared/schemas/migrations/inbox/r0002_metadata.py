@@ -1,4 +1,4 @@
-"""What a command's events are to know beside its id."""
+"""Commands get the metadata that their events will have."""
 
 from alembic import op
 from sqlalchemy import Column, Text
@@ -8,4 +8,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the column."""
     op.add_column("commands", Column("metadata", Text, nullable=False, server_default="{}"))

@@ -1,4 +1,4 @@
-"""What a command asks of its stream's version, where that is more than one number."""
+"""Commands get preconditions, for what a single expected version can't express."""
 
 from alembic import op
 from sqlalchemy import Column, Text
@@ -8,4 +8,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    """Add the column."""
     op.add_column("commands", Column("precondition", Text))

@@ -1,1 +1,1 @@
-"""The history of the read model's schema. The tables of projections aren't in it: they are made anew."""
+"""The history of the read model's schema. The tables of projections aren't in it: a rebuild makes them anew."""

@@ -1,4 +1,4 @@
-"""How far projections are, where that isn't there yet: SQLite had it before there were revisions."""
+"""The first tables of the read model. SQLite may have them already, from before there were revisions."""
 
 from alembic import op
 from sqlalchemy import Column, String, Text
@@ -10,6 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Make the tables."""
     op.create_table(
         "checkpoints",
         Column("projection", String, primary_key=True),

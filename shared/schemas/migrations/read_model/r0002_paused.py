@@ -1,4 +1,4 @@
-"""A projection may be paused."""
+"""Projections can be paused."""
 
 from alembic import op
 from sqlalchemy import Boolean, Column, false
@@ -8,4 +8,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the column."""
     op.add_column("checkpoints", Column("paused", Boolean, nullable=False, server_default=false()))
