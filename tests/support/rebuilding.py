@@ -37,5 +37,7 @@ STAGES: dict[str, tuple[Any, str, Any]] = {
 
 if __name__ == "__main__":
     chunk.CHUNK = 2
-    setattr(*STAGES[sys.argv[1]])
+    where, name, instead = STAGES[sys.argv[1]]
+    assert hasattr(where, name)
+    setattr(where, name, instead)
     rebuild.rebuild(Settings(), PROJECTIONS["users"], check=False, resume=False, pause=False)
