@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache, partial
-from typing import Self
 
 from fastapi import Request
 
@@ -25,6 +24,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores import event_store, inbox
+from shared.telemetry import tracing
 
 BROKER_TIMEOUT = 0.5
 """Seconds the announcer waits for a broker that hangs."""
@@ -34,7 +34,7 @@ MIN_POSITION_TIMEOUT = 2.0
 
 
 class Service:
-    """One for the app, made when it starts; `Service.of(request)` finds it."""
+    """One for the app, made when it starts: `request.app.state.service`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -57,19 +57,13 @@ class Service:
             redis=partial(bus.trouble, broker),
             acceptor=lambda: self.acceptor.trouble,
         )
+        self.traced = tracing.on()
         self.results = Results(self.log, self.read_models)
         self.feed = Feed(self.log)
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
-
-    @classmethod
-    def of(cls, request: Request) -> Self:
-        """The service of the app that the request came to."""
-        service = request.app.state.service
-        assert isinstance(service, cls)
-        return service
 
     async def close(self) -> None:
         """Wait until all that was accepted is committed and announced."""

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from api.accepting.limit import Limit
 from api.http.problems import Problem, unavailable
-from api.reading.store import within
+from api.reading.store import silent
 from shared.database.errors import is_trouble
 from shared.errors.reasons import reason_of
 from shared.stores import inbox
@@ -87,9 +87,10 @@ class Acceptor:
         try:
             loop = asyncio.get_running_loop()
             deadline = time.monotonic() + COMMIT_TIMEOUT
-            committing = loop.run_in_executor(self._thread, self._commit, submissions, deadline)
-            answers = await within(COMMIT_TIMEOUT, committing)
-        except BaseException as error:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                answers = await loop.run_in_executor(self._thread, self._commit, submissions, deadline)
+        except BaseException as raised:
+            error = silent(COMMIT_TIMEOUT) if isinstance(raised, TimeoutError) else raised
             if is_trouble(error):  # it would be the same for those behind, after as long a wait
                 batch, self._waiting = batch + self._waiting, []
                 self._failed_at, self._failed = time.monotonic(), reason_of(error)

@@ -39,12 +39,6 @@ def newer_event(error: UnknownShape) -> Problem:
     return unavailable("newer-event", f"{error}; another one is being deployed.")
 
 
-async def within(seconds: float, answer: Awaitable[T]) -> T:
-    """A store's answer. Raises the store's error if it doesn't come in time; what has not begun by then never will."""
-    async with bounded(seconds):
-        return await answer
-
-
 @asynccontextmanager
 async def bounded(seconds: float | None) -> AsyncIterator[None]:
     """Bounds questions to a store. Raises the store's error if they take longer; None: they may take however long."""
@@ -52,7 +46,12 @@ async def bounded(seconds: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise OperationalError(None, None, Silent(seconds or 0)) from None
+        raise silent(seconds or 0) from None
+
+
+def silent(seconds: float) -> OperationalError:
+    """A store's error in the place of an answer that didn't come."""
+    return OperationalError(None, None, Silent(seconds))
 
 
 class Store:
@@ -72,7 +71,8 @@ class Store:
         ask = partial(self._ask, query, *args, **kwargs)
         if not self._threads:
             return ask()
-        return await within(READ_TIMEOUT, asyncio.get_running_loop().run_in_executor(self._threads, ask))
+        async with bounded(READ_TIMEOUT):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
     def close(self) -> None:
         """Ask nothing more; a question that hangs isn't waited for."""

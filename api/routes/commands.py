@@ -30,7 +30,7 @@ router = APIRouter(tags=["commands"], route_class=Route)
 )
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
-    service = Service.of(request)
+    service: Service = request.app.state.service
     command = await _find(service, command_id)
     with service.waiting(request, wait_of(prefer, longest=service.settings.max_wait)) as wait:
         outcome = await service.results.outcomes.get(command.seq, within=wait or 0)
@@ -52,7 +52,7 @@ async def follow_command(
     request: Request, command_id: str, last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None
 ) -> Response:
     """A command as server-sent events, each with its status as `id`; ends with the outcome."""
-    service = Service.of(request)
+    service: Service = request.app.state.service
     command = await _find(service, command_id)
     outcome = (await service.log.read(outcomes.find, [command.seq])).get(command.seq)
     if outcome and last_event_id == outcome.status:

@@ -50,7 +50,7 @@ async def list_events(
     min_position: MinPosition = None,
 ) -> Response:
     """Events in the order in which they happened."""
-    service = Service.of(request)
+    service: Service = request.app.state.service
     await service.require_logged(min_position)
     async with service.turn(request, service.log):
         events = await service.log.read(event_store.read_all, after=after, types=type, stream=stream, limit=limit + 1)
@@ -76,7 +76,7 @@ async def follow_events(
 
     `Last-Event-ID` comes before `after`: an EventSource that comes back sends both.
     """
-    service = Service.of(request)
+    service: Service = request.app.state.service
     last = await service.feed.last()
     position = next((each for each in (last_event_id, after) if each is not None), last)
     if position > last:  # it was another log's: what this one has up to there would never be seen

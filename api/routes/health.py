@@ -1,7 +1,6 @@
 """Health checks: whether the service is alive, and whether it can work."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -10,7 +9,7 @@ from pydantic_core import to_json
 from api.http.documentation import headers
 from api.http.problems import RETRY_AFTER
 from api.http.routing import Route
-from api.service import Service
+from api.reading.condition import Condition
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -63,17 +62,18 @@ async def livez(request: Request) -> Response:
 )
 async def readyz(request: Request) -> Response:
     """Each dependency, and each projection's lag."""
-    _, waiting, lags, dependencies = await Service.of(request).conditions.now()
-    by_name = lags.by_name if lags else {}
-    shown = {name: lag.shown() for name, lag in by_name.items()}
-    if not by_name or waiting is None:
-        return _answer("unavailable", dependencies, shown)
-    well = set(dependencies.values()) == {"ok"} and not any(lag.progress.stands_still for lag in by_name.values())
-    return _answer("ready" if well else "degraded", dependencies, shown)
+    return _answer(await request.app.state.service.conditions.now())
 
 
-def _answer(status: Status, dependencies: Mapping[str, str], lags: Mapping[str, Any]) -> Response:
-    body = {"status": status, "dependencies": dependencies, "projections": lags}
+def _answer(condition: Condition) -> Response:
+    lags = condition.lags.by_name if condition.lags else {}
+    status: Status = "ready"
+    if not lags or condition.waiting is None:
+        status = "unavailable"
+    elif set(condition.dependencies.values()) != {"ok"} or any(lag.progress.stands_still for lag in lags.values()):
+        status = "degraded"
+    projections = {name: lag.shown() for name, lag in lags.items()}
+    body = {"status": status, "dependencies": condition.dependencies, "projections": projections}
     if status == "unavailable":
         return Response(to_json(body), 503, {"Retry-After": RETRY_AFTER}, "application/json")
     return Response(to_json(body), 200, media_type="application/json")

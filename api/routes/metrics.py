@@ -9,7 +9,6 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 
 from api.http.routing import Route
 from api.reading.condition import Condition
-from api.service import Service
 from shared.stores.backlog import Lag
 from shared.telemetry import metrics
 
@@ -30,7 +29,7 @@ router = APIRouter(route_class=Route)
 @router.get("/metrics", include_in_schema=False)
 async def show_metrics(request: Request) -> Response:
     """For Prometheus; without what a store in trouble would have to say. Takes four seconds at most."""
-    condition = await Service.of(request).conditions.look(STORE_TIMEOUT)
+    condition: Condition = await request.app.state.service.conditions.look(STORE_TIMEOUT)
     text = await asyncio.to_thread(metrics.exposition, more=list(gauges(condition)))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

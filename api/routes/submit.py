@@ -84,7 +84,8 @@ async def submit(
         idempotency_key=idempotency_key,
         metadata=request.scope["metadata"],
     )
-    accepted = await _accept(Service.of(request), submission.required(asked) if asked else submission)
+    service: Service = request.app.state.service
+    accepted = await _accept(service, submission.required(asked) if asked else submission)
     headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
     row = await _result(request, resource, accepted, prefer, headers) if prefer else None
     if row is None:
@@ -109,14 +110,15 @@ async def show(
 
     `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
     """
-    service = Service.of(request)
+    service: Service = request.app.state.service
     if fold and (version or at):
         await service.require_logged(min_position)
         async with service.turn(request, service.log):
             row = await history.as_of(service, resource.category, number, fold, version=version, at=at)
     else:
         projection = resource.projection.name
-        await service.require(request, projection, min_position)
+        if min_position:
+            await service.require(request, projection, min_position)
         found = await service.read_models[projection].read(resource.find, number)
         if not found:
             raise history.nothing(resource.category, number)
@@ -137,7 +139,7 @@ async def show_page(
 
     `query` takes a connection, and a `limit` of rows. Raises Problem, or a store's error.
     """
-    service = Service.of(request)
+    service: Service = request.app.state.service
     await service.require(request, projection.name, min_position)
     store = service.read_models[projection.name]
     async with service.turn(request, store):
@@ -156,7 +158,8 @@ async def show_history(
     limit: int,
 ) -> Response:
     """The versions of an aggregate behind `after`, each a Change; `changed` tells the fields that an event changed."""
-    service, stream = Service.of(request), f"{category}-{number}"
+    service: Service = request.app.state.service
+    stream = f"{category}-{number}"
     await service.require_logged(min_position)
 
     def change(event: RecordedEvent) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
 
 
 async def _accept(service: Service, submission: Submission) -> Acceptance:
-    if not tracing.on():
+    if not service.traced:
         return await service.acceptor.accept(submission)
     with tracing.span(f"accept {submission.type}") as traceparent:
         metadata = {**submission.metadata, "traceparent": traceparent}
@@ -203,7 +206,8 @@ async def _result(
 
     Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
     """
-    service, (command, replayed) = Service.of(request), accepted
+    service: Service = request.app.state.service
+    command, replayed = accepted
     wished = wait_of(prefer, longest=service.settings.max_wait)
     with service.waiting(request, wished) as wait, suppress(DBAPIError, UnknownShape):
         if wait is not None:
@@ -218,7 +222,8 @@ async def _result(
 
 async def _left(request: Request, resource: Resource[R], stream: str, version: int) -> R:
     """The row at a version, however much came after it."""
-    service, (category, number) = Service.of(request), stream.rsplit("-", 1)
+    service: Service = request.app.state.service
+    category, number = stream.rsplit("-", 1)
     found = await service.read_models[resource.projection.name].read(resource.find, int(number))
     if found and found.version > version:
         async with service.turn(request, service.log):

@@ -5,11 +5,10 @@ import math
 from collections import Counter
 from typing import Any
 
-from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.http.clients import network_of
-from api.http.problems import MEDIA_TYPE, Problem
+from api.http.problems import Problem, unavailable
 from api.serving import request_head
 from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, Framed
 from shared.settings import Settings
@@ -45,7 +44,8 @@ class Connection(Framed):
         self.wait(HEAD, self._settings.idle_timeout)
         self._bounds.open[self] = None
         if len(self._bounds.open) > self._bounds.most and not self._make_room():
-            self.refuse(request_head.too_many_connections())
+            full = "As many connections are being answered as may be open."
+            self.refuse(unavailable("too-many-connections", full))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -95,16 +95,10 @@ class Connection(Framed):
 
     def _in_full(self, problem: Problem) -> bytes:
         """The answer as bytes: no app is there to send it."""
-        body = to_json(problem.document)
-        headers = [
-            *self.server_state.default_headers,
-            *((name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()),
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
+        answer = problem.response()
+        headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [b"%s: %s\r\n" % each for each in headers]
-        return b"".join([STATUS_LINE[problem.status_code], *lines, b"\r\n", body])
+        return b"".join([STATUS_LINE[problem.status_code], *lines, b"\r\n", answer.body])
 
     def _close(self) -> None:
         """Close once the client has taken what it was sent, or hasn't for as long as a body may take."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import httptools
 
-from api.http.problems import Problem, unavailable
+from api.http.problems import Problem
 from shared.settings import Settings
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -64,11 +64,6 @@ def body_too_large(settings: Settings) -> Problem:
 def too_slow(part: str, seconds: float) -> Problem:
     """A 408 for a head or a body that takes too long."""
     return Problem("request-timeout", 408, f"The {part} of a request must have come within {seconds:g} s.")
-
-
-def too_many_connections() -> Problem:
-    """A 503 for a connection for which no other one made room."""
-    return unavailable("too-many-connections", "As many connections are being answered as may be open.")
 
 
 def unreadable(head: bytes, error: Exception | None = None) -> Problem:
