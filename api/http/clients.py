@@ -48,23 +48,15 @@ class Shares:
         """Whether this client has all it may have."""
         return self._held[client] >= self.per_client
 
-    def take(self, client: str) -> None:
-        """Give the client one more."""
-        self._taken += 1
-        self._held[client] += 1
-
-    def give_back(self, client: str) -> None:
-        """Take one from the client."""
-        self._taken -= 1
-        self._held[client] -= 1
-        if not self._held[client]:
-            del self._held[client]
-
     @contextmanager
     def one(self, client: str) -> Iterator[None]:
         """One for the client, for as long as it takes."""
-        self.take(client)
+        self._taken += 1
+        self._held[client] += 1
         try:
             yield
         finally:
-            self.give_back(client)
+            self._taken -= 1
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]

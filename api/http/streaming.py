@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastapi import Response
@@ -44,7 +43,6 @@ class Streams:
         self._shares = Shares(total, per_client)
         self._stopped = False
         self._open: set[asyncio.Task[None]] = set()
-        """For each stream, the task that ends when its client leaves."""
         metrics.STREAMS.set(0)
 
     def answer(self, client: str, messages: AsyncIterator[bytes]) -> "EventStream":
@@ -56,25 +54,25 @@ class Streams:
             raise too_many("too-many-streams-of-client", detail)
         return EventStream(self, client, messages)
 
-    def add(self, client: str, leaves: asyncio.Task[None]) -> None:
-        """Count a stream until `leaves` ends, which `stop` cancels."""
-        self._shares.take(client)
-        self._open.add(leaves)
-        metrics.STREAMS.inc()
-        leaves.add_done_callback(partial(self._remove, client))
-        if self._stopped:
-            leaves.cancel()
+    @contextmanager
+    def one(self, client: str, leaves: asyncio.Task[None]) -> Iterator[None]:
+        """A stream of the client while it is open. `leaves` ends when the client leaves, and is cancelled by `stop`."""
+        with self._shares.one(client):
+            self._open.add(leaves)
+            metrics.STREAMS.inc()
+            if self._stopped:
+                leaves.cancel()
+            try:
+                yield
+            finally:
+                self._open.discard(leaves)
+                metrics.STREAMS.dec()
 
     def stop(self) -> None:
         """End all streams at once, and those that are yet to begin."""
         self._stopped = True
         for leaves in self._open:
             leaves.cancel()
-
-    def _remove(self, client: str, leaves: asyncio.Task[None]) -> None:
-        self._shares.give_back(client)
-        self._open.discard(leaves)
-        metrics.STREAMS.dec()
 
 
 class EventStream(Response):
@@ -92,15 +90,15 @@ class EventStream(Response):
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         leaves = asyncio.create_task(_leaves(receive))
-        self._streams.add(self._client, leaves)
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        tasks = leaves, asyncio.create_task(self._send_messages(send)), asyncio.create_task(self._beat(send))
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        with self._streams.one(self._client, leaves):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            tasks = leaves, asyncio.create_task(self._send_messages(send)), asyncio.create_task(self._beat(send))
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                ends = await asyncio.gather(*tasks, return_exceptions=True)
         for end in ends:
             if isinstance(end, Exception) and not isinstance(end, TimeoutError):
                 raise end
