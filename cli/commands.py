@@ -43,7 +43,7 @@ def list_(
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """Show one command, with its data and what became of it, as JSON."""
+    """Show one command, with its data and outcome, as JSON."""
     settings = Settings()
     [shown] = _shown(settings, [_find(settings, command_id)])
     show_json(shown)

@@ -20,7 +20,7 @@ HIDDEN = "***"
 
 
 def config(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Each setting by its variable: its `value`, without passwords, and where it is `from`."""
+    """The settings by their variables: the `value`, without passwords, and where it is `from`."""
     found = {where: source(Settings)() for where, source in SOURCES.items()}
     shown = {
         f"CQRS_{name.upper()}": {"value": masked(_plain(value)), "from": _source(name, found)}

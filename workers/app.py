@@ -75,8 +75,8 @@ retrying = Pace(RETRY_EVERY)
 
 def handle(wake: Callable[[str], None]) -> bool:
     """Handle a chunk of commands, and wake the workers for what follows; returns whether more commands wait."""
-    # Whoever has the log looks again after its turn, so that one who comes meanwhile need not wait: workers in a queue
-    # for the log would handle what comes in smaller pieces, of which each costs the same, and all would be slower.
+    # A worker that had the log looks again after its turn, so another that finds the log taken need not wait: workers
+    # in a queue for it would handle smaller chunks, each of which costs the same, and all would be slower.
     try:
         if handler().handle():
             wake(bus.CATCH_UP)
@@ -137,6 +137,7 @@ def look_without_broker() -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def start(**_: Any) -> None:
+    """Check the stores, and begin tracing, metrics and looks."""
     check.check(settings, EVENTS)
     tracing.set_up(app.conf.role)
     reporting.serve_metrics(settings)
@@ -145,22 +146,26 @@ def start(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def ready(**_: Any) -> None:
+    """Tune the garbage collector once all is loaded."""
     tuning.collect_less()
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
 def stop(**_: Any) -> None:
+    """Stop the projections and tracing."""
     projections.stop()
     tracing.stop()
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def take_name(sender: str, **_: Any) -> None:
+    """Log under the worker's name."""
     app.conf.role = sender
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def log_in_one_format(**_: Any) -> None:
+    """Have Celery log as everything here does."""
     logs.set_up(app.conf.role, settings)
 
 

@@ -1,4 +1,4 @@
-"""Steps that Celery runs when a worker's consumer starts: looks for work, and task events for who asks for them."""
+"""Steps that Celery runs when a worker's consumer starts: looks for work, and task events on demand."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -44,7 +44,7 @@ def add_to(app: Celery, connected: Callable[[], object], look: Callable[[], obje
             self.dispatcher = consumer.event_dispatcher = app.events.Dispatcher(
                 consumer.connection_for_write(),  # which it makes when it first sends something
                 hostname=consumer.hostname,
-                groups=["worker"],  # of which nothing is ever sent; who asks adds "task"
+                groups=["worker"],  # nothing of it is ever sent; whoever asks adds "task"
                 buffer_group=["task"],
                 on_send_buffered=consumer.on_send_event_buffered,
             )

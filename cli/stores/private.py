@@ -34,15 +34,15 @@ def tighten(settings: Settings) -> None:
     """
     closed = [path for path in _kept(settings) if _close(path)]
     if closed:
-        what = "what others might read is its owner's alone now"
+        what = "files that others might read are private now"
         typer.echo(line(settings, what, data_dir=str(settings.data_dir), count=str(len(closed))), err=True)
 
 
 def is_ours(path: Path) -> bool:
     """Whether this user owns a file or folder. A link doesn't count, nor a folder meant for all, such as /tmp."""
-    its = path.lstat()
-    kind = stat.S_ISREG(its.st_mode) or (stat.S_ISDIR(its.st_mode) and not its.st_mode & stat.S_ISVTX)
-    return kind and its.st_uid == os.geteuid()
+    found = path.lstat()
+    kind = stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX)
+    return kind and found.st_uid == os.geteuid()
 
 
 def _close(path: Path) -> bool:

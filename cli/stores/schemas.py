@@ -70,19 +70,19 @@ def check_file(settings: Settings, store: str, url: str) -> None:
         _check(connection, settings, store, url)
         found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
         if found != "ok":
-            its = schema.projections(settings, store, url)
-            raise Wrong(f"{_name(store, its)} is damaged: {' '.join(found.split())}")
+            filled = schema.projections(settings, store, url)
+            raise Wrong(f"{_name(store, filled)} is damaged: {' '.join(found.split())}")
 
 
 def _check(connection: Connection, settings: Settings, store: str, url: str) -> int:
-    its = schema.projections(settings, store, url)
+    filled = schema.projections(settings, store, url)
     if connection.dialect.name == "sqlite":
         found, known = _found(connection), _on_sqlite(store)
     else:
         found, known = _found_on_postgresql(connection, store), _on_postgresql()
     for each in found - known:
-        if not _is_harmless(each, known, more_indexes=bool(its)):
-            raise Wrong(f"{_name(store, its)} has the {each.type} {each.name!r}, which this version doesn't know")
+        if not _is_harmless(each, known, more_indexes=bool(filled)):
+            raise Wrong(f"{_name(store, filled)} has the {each.type} {each.name!r}, which this version doesn't know")
     return len(found)
 
 
@@ -97,7 +97,7 @@ def _found(connection: Connection) -> set[Object]:
 
 
 def _on_sqlite(store: str) -> set[Object]:
-    """The objects of a store at any revision: a backup may be older, and its read model's file have all tables."""
+    """The objects of a store at any revision, since a backup may be older. Once each read model had all tables."""
     known: set[Object] = set()
     for connection in migrations.at_each_revision(store):
         known |= _found(connection)
@@ -128,7 +128,7 @@ def _is_harmless(each: Object, known: set[Object], *, more_indexes: bool) -> boo
 
     `more_indexes`: a newer version that runs beside this one may have made some.
     """
-    names = {its.name for its in known} | FORMER | STATISTICS
+    names = {other.name for other in known} | FORMER | STATISTICS
     if each.type == "table":
         return each.name in names and _is_plain_table(each)
     if each.type == "index" and each.table in names:

@@ -126,17 +126,17 @@ def _positions(log: Connection) -> Iterator[int]:
 def _causes(stores: Snapshots) -> Iterator[int]:
     """Each command's events stand together and end where its outcome says. Imported events have no commands here."""
     events = event_store.read_between(stores.log, after=0, upto=event_store.last_position(stores.log))
-    caused = ((cause, list(its)) for cause, its in groupby(events, key=_cause))
+    caused = ((cause, list(group)) for cause, group in groupby(events, key=_cause))
     imported = True
     for page in pages(caused):
         known = inbox.find_all(stores.inbox, [cause for cause, _ in page])
         ended = outcomes.find(stores.log, [each.seq for each in known.values()])
-        for cause, its in page:
+        for cause, group in page:
             command = known.get(cause)
             imported = imported and not command
             if not imported:
-                _check_cause(its, command, ended.get(command.seq) if command else None)
-        yield sum(len(its) for _, its in page)
+                _check_cause(group, command, ended.get(command.seq) if command else None)
+        yield sum(len(group) for _, group in page)
 
 
 def _check_cause(events: Sequence[RecordedEvent], command: Accepted | None, outcome: Outcome | None) -> None:
@@ -165,10 +165,10 @@ def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
     for page in pages(folded(log, aggregates)):
         holders = unique_keys.holders(log, (key for each in page for key in each.keys))
         for each in page:
-            for key, its in each.keys.items():
+            for key, held_key in each.keys.items():
                 if each.stream not in holders[key]:
                     other = next(iter(holders[key]), "nobody")
-                    raise Wrong(f"{key.scope} {its.shown} is held by {each.stream}, and kept for {other}")
+                    raise Wrong(f"{key.scope} {held_key.shown} is held by {each.stream}, and kept for {other}")
             held += len(each.keys)
         yield sum(each.version for each in page)
     if (kept := unique_keys.count(log)) != held:

@@ -52,7 +52,7 @@ def test_nothing_in_a_data_dir_is_run_or_read_as_settings_and_nobody_else_may_lo
     assert (tmp_path / "data" / "events.db-deciding").exists()
     assert open_to_others(tmp_path / "data") == strange
     assert open_to_others(tmp_path / "backup") == set()
-    assert "what others might read is its owner's alone now" in running.log.read_text()
+    assert "files that others might read are private now" in running.log.read_text()
 
 
 @pytest.mark.usefixtures("open_to_all")
@@ -74,7 +74,7 @@ def test_what_an_older_version_left_open_is_closed_and_told_once(tmp_path: Path)
     (tmp_path / "data" / "events.db-link").symlink_to(tmp_path / "mine")
     for path in (tmp_path / "mine", tmp_path / "data", tmp_path / "data" / "events.db"):
         path.chmod(0o755)
-    assert "its owner's alone now" in cqrs(settings, "events", "import", str(tmp_path / "mine"), code=1)
+    assert "are private now" in cqrs(settings, "events", "import", str(tmp_path / "mine"), code=1)
     assert open_to_others(tmp_path / "data") == set()
     assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o755
     assert "its owner's" not in cqrs(settings, "events", "import", str(tmp_path / "mine"), code=1)

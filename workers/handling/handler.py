@@ -30,7 +30,7 @@ TAKEN_REST_SECONDS = 0.1
 """How long a worker takes no message when another one has the log."""
 
 GUESSES = 2
-"""Times that a chunk is decided before keys are looked up: one caller can see to it that each time one key is found."""
+"""Times that a chunk is decided by assumptions about keys: a caller could have each of them find one more key."""
 
 reporting.expect(type_ for rules in AGGREGATES.values() for type_ in rules.commands)
 
@@ -83,7 +83,7 @@ class CommandHandler:
             count, after = count + ended, max(turn.tries)
 
     def _take(self, next_turn: Callable[[Connection, Connection], Turn]) -> tuple[Turn, int]:
-        """Take a turn in a transaction of its own; returns it, and how many of its commands have an outcome now."""
+        """Take a turn in a transaction of its own; returns the turn, and how many commands have an outcome now."""
         began = time.time_ns()
         with self._store.begin() as connection, self._inbox.connect() as reading:
             turn = next_turn(connection, reading)
@@ -140,9 +140,10 @@ class CommandHandler:
         return [batch]
 
     def _decide(self, connection: Connection, turn: Turn) -> Batch:
-        """Decide as if keys were free, or held by who gives them up; look them up at once, and decide again if not.
+        """Decide the commands in memory.
 
-        In the end each is looked up when it is asked for.
+        It is first assumed that every unique key a command needs is free, and then looked up, all keys at once. If the
+        assumption was wrong, the commands are decided again; at the last try each key is looked up when it is needed.
         """
         heads = event_store.heads(connection, {command.stream for command in turn.commands})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
