@@ -37,9 +37,7 @@ class OnDemand(Collector):
 
 def exposition(*, more: Iterable[Metric] = ()) -> bytes:
     """All metrics and `more`, as Prometheus reads them."""
-    asked = CollectorRegistry()
-    asked.register(OnDemand(more))
-    return generate_latest(registry()) + generate_latest(asked)
+    return generate_latest(registry()) + generate_latest(OnDemand(more))
 
 
 def registry() -> CollectorRegistry:
