@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox
 
 REVISIONS = {"inbox": "0003", "event_store": "0004", "read_model": "0003"}
-"""The last revision in each folder of shared/schemas/migrations, since roles don't load Alembic."""
+"""The last revision in each folder of shared/schemas/migrations: written down here, since roles don't load Alembic."""
 
 RECHECK_EVERY = 1.0
 """Seconds after which a store that didn't answer is asked again."""
@@ -64,7 +64,7 @@ def projections(settings: Settings, store: str, url: str) -> list[Projection]:
 
 
 def compare(connection: Connection, store: str) -> WrongSchema | None:
-    """What is wrong with the revision of a store, if anything is."""
+    """What is wrong with a store's revision; None if it is the one that this version needs."""
     found: str | None = None
     if inspect(connection).has_table(name := f"{store}_schema"):
         found = connection.execute(select(column("version_num")).select_from(table(name))).scalar()
@@ -73,9 +73,9 @@ def compare(connection: Connection, store: str) -> WrongSchema | None:
 
 
 def look(settings: Settings, store: str, url: str, known: Types[Any] | None = None) -> Exception | None:
-    """What is wrong with a store, if anything is, in one line that says what to do.
+    """What is wrong with a store, in one line that says what to do; None if nothing is.
 
-    That may be its revision, a projection's table or, if `known` is given, events that aren't among those.
+    Looks at the revision, at the projections' tables and, if `known` is given, for events that aren't in `known`.
     """
     with engines.reading(url) as connection:
         if wrong := compare(connection, store):
@@ -88,8 +88,8 @@ def look(settings: Settings, store: str, url: str, known: Types[Any] | None = No
 def check(settings: Settings, known: Types[Any] | None = None) -> None:
     """End this process, with one line on stderr and exit code 1, if a store isn't what this version needs.
 
-    `known` has the events that the role can read, if it must read all there are. A store that doesn't answer is in
-    trouble, which is no reason to end: a thread asks it again until it answers.
+    `known`: the events that the role can read, given if the role must be able to read every event. A store that
+    doesn't answer is no reason to end: a thread asks it again until it does.
     """
     if silent := _silent(stores(settings), settings, known):
         threading.Thread(target=_check_later, args=[silent, settings, known], name="schema", daemon=True).start()
@@ -102,7 +102,7 @@ def _check_later(silent: list[Store], settings: Settings, known: Types[Any] | No
 
 
 def _silent(asked: list[Store], settings: Settings, known: Types[Any] | None) -> list[Store]:
-    """Those of the stores that don't answer. Ends the process at one that isn't as it must be."""
+    """Those of the stores that don't answer. Ends the process if one is wrong."""
     silent = []
     for store, url in asked:
         try:

@@ -12,7 +12,7 @@ from shared.stores.event_store import CHANGED, events
 
 
 class Unreadable(Plain):
-    """The log has events that this version can't read. `lines` and the message say which."""
+    """The log has events that this version can't read. Each of `lines` says which and why; the message has all."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("; ".join(lines))
@@ -20,13 +20,13 @@ class Unreadable(Plain):
 
 
 def compare(log: Connection, known: Types[Any]) -> Unreadable | None:
-    """The error that says what can't be read of the log with the events known, if anything can't."""
+    """The error that names the events in the log that can't be read as the `known` classes; None if all can."""
     wrong = list(unreadable(log, known))
     return Unreadable(wrong) if wrong else None
 
 
 def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
-    """A line for each thing that is wrong. If nothing is, it takes the same time however long the log is."""
+    """A line for each upcaster missing or left over, and each shape not known. Fast in a long log if there is none."""
     for name, event in known.items():
         for version in sorted(event.upcasters.keys() ^ range(1, event.schema_version)):
             yield _gap(log, name, event, version)
@@ -38,8 +38,9 @@ def unreadable(log: Connection, known: Types[Any]) -> Iterator[str]:
 
 
 def _gap(log: Connection, name: str, event: type[Event], version: int) -> str:
+    """Why there must be an upcaster from this version, or why there must be none."""
     if version in event.upcasters:
-        return f"{name} has an upcaster from schema version {version}, and its own is {event.schema_version}"
+        return f"{name} has an upcaster from schema version {version}, and {name} is at {event.schema_version}"
     count = sum(count for its, count in _counts(log, name).items() if its <= version)
     return f"{name} has no upcaster from schema version {version}, and the log has {count:,} that need it"
 
@@ -49,7 +50,7 @@ def _counts(log: Connection, name: str) -> dict[int, int]:
     return dict(fetch(log, _counted, type=name))
 
 
-# From one type to the next by the index of types, and to the newest shape of each by that of shapes.
+# These go from one type to the next by the index events_by_type, and to each type's newest shape by events_by_shape.
 _type, _shape = events.c.type, events.c.schema_version
 _first = select(func.min(_type).label("type")).cte("types", recursive=True)
 _next = select(func.min(_type)).where(_type > _first.c.type).scalar_subquery()

@@ -1,4 +1,4 @@
-"""Streams folded: each event of the log is checked against its stream, its aggregate and its model."""
+"""Folding: a stream's version and unique keys made of its events. Each event is checked on the way."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,15 +17,16 @@ from shared.stores import event_store
 
 Rules = Decider[Any, Any, Any]
 Aggregates = Mapping[str, Rules]
+"""Deciders by category."""
 
 SHOWN_CHARACTERS = 300
-"""Of a stream's name and of what is wrong with it: a name in an imported log may be as long as a line."""
+"""How much an error shows of a stream's name, and of a reason: a name in an imported log may be very long."""
 
 NUMBER = re.compile("[1-9][0-9]*")
 
 
 class Wrong(Exception):
-    """What is wrong with the stores, in one line."""
+    """The stores are damaged. The message says in one line what is wrong."""
 
 
 class WrongEvent(Wrong):
@@ -37,7 +38,7 @@ class WrongEvent(Wrong):
 
 
 class Held(NamedTuple):
-    """A unique key as it was given, and the position of the event since which it is held."""
+    """A unique key that a stream holds: `shown` as a client gave it, `since` the position of the event that gave it."""
 
     shown: str
     since: int
@@ -52,7 +53,7 @@ class Folded(NamedTuple):
 
     @property
     def category(self) -> str:
-        """The name of the stream's aggregate."""
+        """The stream's category, which is the first part of its name."""
         return self.stream.rpartition("-")[0]
 
     @property
@@ -68,7 +69,7 @@ def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:
 
 
 def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
-    """One stream, of all its events. Raises WrongEvent."""
+    """Fold one stream, given all its events. Raises WrongEvent."""
     state, version = None, 0
     keys: Mapping[UniqueKey, Held] = {}
     for event in events:
@@ -86,14 +87,14 @@ def fold(events: Iterable[RecordedEvent], aggregates: Aggregates) -> Folded:
 
 
 def rules_of(event: RecordedEvent, aggregates: Aggregates) -> Rules:
-    """The rules of the stream's aggregate. Raises WrongEvent if there is none, or if the event is another's."""
+    """The rules of the stream's aggregate. Raises WrongEvent if no aggregate has such streams, or such an event."""
     category, _, number = event.stream.rpartition("-")
     if category not in aggregates or not NUMBER.fullmatch(number):
-        raise WrongEvent(event, "no aggregate that is known has such a stream")
+        raise WrongEvent(event, "no known aggregate has streams of this name")
     if event.type in (rules := aggregates[category]).events:
         return rules
     if any(event.type in each.events for each in aggregates.values()):
-        raise WrongEvent(event, f"no {category} has a {event.type}")
+        raise WrongEvent(event, f"the aggregate {category} has no event {event.type}")
     raise WrongEvent(event, str(UnknownShape(event.type, event.schema_version)))
 
 
@@ -117,12 +118,12 @@ def _model(event: RecordedEvent, rules: Rules) -> Event:
 
 
 def _check_place(event: RecordedEvent, model: Event, rules: Rules) -> None:
-    """Raises WrongEvent if the event has another stream's number, or begins a stream where it must not, or should."""
+    """Raises WrongEvent if the event has another stream's number, begins one that has begun, or fails to begin one."""
     category, _, number = event.stream.rpartition("-")
     its = getattr(model, name := f"{category}_id", None)
     if its is not None and its != int(number):
-        raise WrongEvent(event, f"its {name} is another")
+        raise WrongEvent(event, f"its {name} is another stream's")
     if model.begins_stream and event.version > 1:
-        raise WrongEvent(event, f"{event.type} begins a stream, and this one had begun")
+        raise WrongEvent(event, f"{event.type} begins a stream, but this stream had begun")
     if event.version == 1 and not model.begins_stream and any(each.begins_stream for each in rules.events.values()):
         raise WrongEvent(event, f"{event.type} doesn't begin a stream")

@@ -1,4 +1,4 @@
-"""Tables of projections: made as the code has them, and compared with those that are found."""
+"""Tables of projections: created as the code declares them, and compared with those in the database."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -17,9 +17,9 @@ class WrongTable(Exception):
 
 
 class Shape(NamedTuple):
-    """The columns (name, type, nullable), the keys and the indexes (name, columns, unique) of a table.
+    """A table's columns (name, type, nullable), primary key, unique constraints, and indexes (name, columns, unique).
 
-    Indexes of expressions are left out: SQLite tells too little of them.
+    Indexes on expressions are left out, since SQLite doesn't tell the expressions.
     """
 
     columns: list[tuple[str, str, bool]]
@@ -29,13 +29,13 @@ class Shape(NamedTuple):
 
 
 def make(connection: Connection, which: Projection) -> None:
-    """Make the tables that aren't there, unless the projection has begun: one that was lost then would stay empty."""
+    """Create missing tables, but only before the projection's first event: later, a lost table must be rebuilt."""
     if not checkpoints.position_of(connection, which.name):
         projection.metadata.create_all(connection, tables=which.tables)
 
 
 def compare(connection: Connection, projections: Collection[Projection]) -> WrongTable | None:
-    """What is wrong with the tables of projections in one database, if anything is."""
+    """What is wrong with the tables of projections in one database; None if nothing is."""
     found = _reflected(connection, [table for which in projections for table in which.tables])
     for which in projections:
         for table in which.tables:
@@ -49,7 +49,7 @@ def compare(connection: Connection, projections: Collection[Projection]) -> Wron
 
 
 def are(connection: Connection, tables: Collection[Table]) -> bool:
-    """Whether the tables are there, with these very columns: a column more, which `compare` ignores, counts too."""
+    """Whether the tables exist exactly as declared. Unlike `compare` it doesn't ignore columns that the code lacks."""
     found, dialect = _reflected(connection, tables), connection.dialect
     return all(
         table.name in found and _shape(its := found[table.name], its, dialect) == _shape(table, table, dialect)
@@ -58,13 +58,13 @@ def are(connection: Connection, tables: Collection[Table]) -> bool:
 
 
 def types(connection: Connection, table: Table) -> dict[str, str]:
-    """The type of each column that a table of this name is found with; none if it isn't there."""
+    """The type of each column of the table in the database that has this table's name; {} if there is none."""
     found = _reflected(connection, [table]).get(table.name)
     return {} if found is None else types_of(found, connection.dialect)
 
 
 def types_of(table: Table, dialect: Dialect) -> dict[str, str]:
-    """The type of each column, in the engine's words."""
+    """The type of each column of this table, in SQL."""
     return {each.name: _type(each, dialect) for each in table.columns}
 
 
@@ -95,7 +95,7 @@ def _type(column: Column[Any], dialect: Dialect) -> str:
 
 
 def _reflected(connection: Connection, tables: Collection[Table]) -> Mapping[str, Table]:
-    """Those tables of the database that have the names of these, by name."""
+    """The tables in the database with the names of these tables, by name."""
     names, found = {table.name for table in tables}, MetaData()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)  # of indexes of expressions

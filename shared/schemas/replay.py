@@ -1,4 +1,4 @@
-"""Replay: a projection's tables filled anew, from the log or from some events alone."""
+"""Replay: a projection's tables filled anew, from the log or, in memory, from a few events."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,25 +47,25 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
 
 
 def _first_wrong(into: Engine, which: Projection, events: Sequence[RecordedEvent], error: Exception) -> WrongEvent:
-    """The first event that can't be applied by itself; if each can, the first of those that can't be together."""
+    """The first event that can't be applied by itself; if each of them can, the first event of all."""
     for event in events:
         try:
             _apply(into, which, [event])
         except Exception as its:
             return WrongEvent(event, f"{which.name} can't apply it: {reason_of(its)}")
-    return WrongEvent(events[0], f"{which.name} can't apply it with those behind it: {reason_of(error)}")
+    return WrongEvent(events[0], f"{which.name} can't apply it together with those after it: {reason_of(error)}")
 
 
 @contextmanager
 def alone(which: Projection) -> Iterator[Connection]:
-    """A connection to the projection's tables, empty and in memory, for some events alone."""
+    """A connection to empty tables of the projection in memory, for one block."""
     with _memory().connect() as connection:
         metadata.create_all(connection, tables=which.tables)
         yield connection
 
 
 def project(into: Connection, which: Projection, page: Sequence[RecordedEvent]) -> None:
-    """Apply those of the events that the projection is for."""
+    """Apply those events of a page whose types the projection asks for."""
     if known := [each for each in page if each.type in which.events]:
         _project(into, which, known)
 

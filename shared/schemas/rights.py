@@ -1,4 +1,4 @@
-"""Rights in PostgreSQL: what the users of the API and of the workers may do there, if there are such users."""
+"""Rights in PostgreSQL: what the roles' users may do with each table, where an operator has made such users."""
 
 from collections.abc import Collection, Sequence
 
@@ -33,7 +33,7 @@ STORES: dict[str, Rights] = {
         checkpoints.stops_table.name: {API: READ, PROJECTIONS: QUEUE},
     },
 }
-"""By store; without the table of its revision, which each role reads at its start, and without projections' tables."""
+"""The rights by store. `of_store` adds those on the table of the revision, which all read, and projections' tables."""
 
 
 def of_store(store: str, tables: Collection[Table]) -> Rights:
@@ -47,7 +47,7 @@ def of_tables(tables: Collection[Table]) -> Rights:
 
 
 def give(connection: Connection, rights: Rights) -> None:
-    """Give the rights to the users that exist, on the tables that exist; take what else those users had on these."""
+    """Give the rights on existing tables to existing users, and take any other right that they had on these tables."""
     users = _users(connection)
     if not users:
         return
@@ -65,7 +65,7 @@ def give(connection: Connection, rights: Rights) -> None:
 
 
 def copy(connection: Connection, old: str, new: str, columns: Collection[str]) -> None:
-    """Give all who have rights on a table, or on columns of it, the same on a new one. Both names are quoted."""
+    """Copy everybody's rights on the old table, and on these columns, to the new one. Both names come quoted."""
     for grant in _column(connection, _GRANTS, new, old, old, list(columns)):
         connection.exec_driver_sql(grant)
 

@@ -57,7 +57,7 @@ FIRST = created(1, "user-1")
 IMPOSSIBLE = {
     "a creation that comes twice": (
         [FIRST, created(2, "user-1", 2)],
-        "event 2 of user-1: UserCreated begins a stream, and this one had begun",
+        "event 2 of user-1: UserCreated begins a stream, but this stream had begun",
     ),
     "a stream without its creation": (
         [FIRST, moved(2, "user-2", 1)],
@@ -65,11 +65,11 @@ IMPOSSIBLE = {
     ),
     "the number of another": (
         [FIRST, created(2, "user-2", user_id=1)],
-        "event 2 of user-2: its user_id is another",
+        "event 2 of user-2: its user_id is another stream's",
     ),
     "the number of another, later": (
         [FIRST, moved(2, "user-1", 2, user_id=2**70)],
-        "event 2 of user-1: its user_id is another",
+        "event 2 of user-1: its user_id is another stream's",
     ),
     "a field that is missing": (
         [FIRST, created(2, "user-2", email=None)],
@@ -89,7 +89,7 @@ IMPOSSIBLE = {
     ),
     "a stream of nothing": (
         [FIRST._replace(stream="cat-1")],
-        "event 1 of cat-1: no aggregate that is known has such a stream",
+        "event 1 of cat-1: no known aggregate has streams of this name",
     ),
 }  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_addresses_that_are_refused_today_are_imported(stores: Stores, tmp_path:
 def test_an_event_of_another_aggregate_is_none_of_this_one_s(stores: Stores) -> None:
     load(stores, FIRST._replace(stream="account-1"))
     others = replace(AGGREGATES["user"], events={}, commands={})
-    with engines.reading(stores.settings.event_store) as log, pytest.raises(Wrong, match="no account has a"):
+    with engines.reading(stores.settings.event_store) as log, pytest.raises(Wrong, match="account has no event"):
         list(folding.folded(log, {**AGGREGATES, "account": others}))
 
 

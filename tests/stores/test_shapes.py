@@ -187,7 +187,7 @@ def test_a_gap_in_a_chain_of_upcasters_is_told_with_the_events_that_need_it(stor
     with stores.events.begin() as log:
         assert str(event_shapes.compare(log, {"Gap": Gap, "Surplus": Surplus})) == (
             "Gap has no upcaster from schema version 2, and the log has 3 that need it; "
-            "Surplus has an upcaster from schema version 1, and its own is 1"
+            "Surplus has an upcaster from schema version 1, and Surplus is at 1"
         )
 
 

@@ -1,4 +1,4 @@
-"""The histories of the stores' schemas, and how a store is brought to the newest revision."""
+"""Migrations: the history of each store's schema, in a folder each, and the upgrade to the newest revision."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ NEW_RULE_OF_KEYS = "0004"
 
 
 def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
-    """Bring a store to the newest revision: from an empty database, from tables without a revision, or an older one.
+    """Bring a store to the newest revision, from an empty database, tables without a revision or an older revision.
 
     All or nothing. Returns whether there was anything to do. Safe to run again, and from several processes at once.
     Raises WrongSchema if the schema is newer.
@@ -39,7 +39,7 @@ def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done,
 
 
 def _amend(connection: Connection, store: str, found: str, bar: Bar) -> None:
-    """Correct the rows that versions before a revision wrote, once their tables are as the code's."""
+    """Correct the rows that older versions wrote. Not in projections' tables of another shape: they are rebuilt."""
     needed = check.REVISIONS[store]
     if store == "event_store" and found < NEW_RULE_OF_KEYS <= needed:
         rekeying.make_keys_anew(connection, bar)
@@ -68,7 +68,7 @@ def _upgrade(connection: Connection, store: str, revision: str) -> None:
 
 
 def _config(connection: Connection, store: str) -> "Config":
-    """What alembic.ini says, which isn't there where this is installed."""
+    """Alembic's configuration, as in alembic.ini: an installed package doesn't have that file."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(ini_section=store, attributes={"connection": connection})

@@ -23,6 +23,7 @@ held = Table(
     Column("since", BigInt, nullable=False),
     prefixes=["TEMPORARY"],
 )
+"""Each key with each stream that holds it, and the position since which it does."""
 
 
 def make_keys_anew(connection: Connection, bar: Bar) -> None:
@@ -41,7 +42,7 @@ def make_keys_anew(connection: Connection, bar: Bar) -> None:
 
 
 def _collect(connection: Connection, bar: Bar) -> None:
-    """Fill `held` with the keys of all streams. A stream that can't be read keeps the keys that it has."""
+    """Fill `held` with the keys of all streams. A stream that can't be read keeps its keys, as if since ever (0)."""
     unreadable: list[str] = []
     last, done = event_store.last_position(connection), 0
     with bar("unique keys made anew") as show:

@@ -8,5 +8,5 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Drop the table of streams."""
-    if op.get_context().dialect.name == "sqlite":  # in a database of PostgreSQL it would be another's
+    if op.get_context().dialect.name == "sqlite":  # PostgreSQL never had it: a table there is another's
         op.drop_table("streams", if_exists=True)

@@ -1,4 +1,4 @@
-"""The keys by which users are found changed: the projection makes those of its rows anew."""
+"""Marks another rule for the keys of e-mail addresses: `emails` amends its rows (Projection.amend)."""
 
 revision = "0003"
 down_revision = "0002"
