@@ -11,11 +11,11 @@ from shared.stores import event_store, inbox, outcomes, set_aside
 from shared.stores.checkpoints import Progress
 
 OVERDUE_AFTER = 10.0
-"""Seconds after which what waits is a sign that something is wrong, whatever it is."""
+"""Seconds after which a waiting command, or an event not yet projected, is a sign that something is wrong."""
 
 
 class Handled(NamedTuple):
-    """The seq up to which commands are handled; how many of those are set aside, and the first, if there is one."""
+    """Commands are handled up to `seq`, but for `aside` commands set aside. `first_aside` lists the first, if any."""
 
     seq: int
     aside: int
@@ -23,9 +23,9 @@ class Handled(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """How many commands were ever accepted, how many nobody has taken up yet, and the age (s) of the oldest that waits.
+    """How many commands were accepted, how many no worker has taken up, and the age (s) of the oldest that waits.
 
-    A command that is set aside waits, too.
+    Commands set aside aren't in `waiting`, but `oldest` may be the age of one.
     """
 
     accepted: int
@@ -34,7 +34,7 @@ class Backlog(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """A projection's progress, the events that it lacks of the log, and the seconds since the first of those came."""
+    """A projection's progress, how many events of the log it lacks, and the age (s) of the first of those."""
 
     progress: Progress
     events: int
@@ -54,13 +54,13 @@ class Lags(NamedTuple):
 
 
 def handled(log: Connection) -> Handled:
-    """How far commands are handled, by the event store."""
+    """How far commands are handled, according to the event store."""
     first = [each.seq for each in set_aside.after(log, 0, limit=1)]
     return Handled(outcomes.settled_seq(log), set_aside.count(log), first)
 
 
 def waiting(inbox_: Connection, handled: Handled) -> Backlog:
-    """The commands that wait, by the inbox, which is asked after the event store: none is handled before it came."""
+    """The backlog, from the inbox. Call it after `handled`, so that the inbox has every command counted as handled."""
     first = inbox.read(inbox_, handled.first_aside) + inbox.read_after(inbox_, handled.seq, limit=1)
     accepted = inbox.last_seq(inbox_)
     oldest = max((_age(each.accepted_at) for each in first), default=None)
@@ -68,13 +68,13 @@ def waiting(inbox_: Connection, handled: Handled) -> Backlog:
 
 
 def lags(log: Connection, progress: Mapping[str, Progress]) -> Lags:
-    """How far projections are behind the log, which is asked after their read models: so none is ahead of it."""
+    """How far projections are behind the log. Read `progress` before, so that no projection seems ahead of the log."""
     last = event_store.last_position(log)
     return Lags(last, {name: _lag(log, last, each) for name, each in progress.items()})
 
 
 def overdue(waiting: Backlog, lags: Mapping[str, Lag]) -> str:
-    """What has waited for too long, of the commands and of the events for projections that go on; "" if nothing has."""
+    """What has waited too long: a command, or events for projections that are not held up; "" if nothing has."""
     if (waiting.oldest or 0) >= OVERDUE_AFTER:
         what = "the oldest command" if waiting.waiting else "a command that was set aside"
         return f"{what} has waited for {waiting.oldest:.0f} s"
@@ -88,5 +88,5 @@ def _lag(log: Connection, last: int, progress: Progress) -> Lag:
 
 
 def _age(time: str) -> float:
-    """In seconds."""
+    """The seconds since a stored time."""
     return max(0.0, round((datetime.now(UTC) - moment(time)).total_seconds(), 3))

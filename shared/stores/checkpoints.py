@@ -25,7 +25,7 @@ stops_table = Table(
 
 
 class Stop(NamedTuple):
-    """An event that a projection can't apply, by its position, and why. The projection stands before it."""
+    """The position of an event that a projection can't apply, and why. The projection waits before that event."""
 
     event: int
     error: str
@@ -40,7 +40,7 @@ class Progress(NamedTuple):
 
     @property
     def stands_still(self) -> bool:
-        """Whether nothing goes on before somebody acts."""
+        """Whether the projection waits for an operator."""
         return self.paused or self.stopped is not None
 
 
@@ -62,7 +62,7 @@ def progress(connection: Connection, projection: str) -> Progress:
 
 
 def move(connection: Connection, projection: str, position: int, *, paused: bool = False) -> None:
-    """Set the position. Workers never move a paused projection; operators may."""
+    """Set a projection's position. Workers never move a paused projection; operators may."""
     upsert_rows(connection, table, [(projection, position, paused)])
 
 

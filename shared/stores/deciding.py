@@ -1,4 +1,7 @@
-"""Notes of the command that is being decided. A note outlives its process and its transaction."""
+"""Notes of the command that is being decided, by which a rule that ended its process is found.
+
+A note outlives the process and the transaction that wrote it.
+"""
 
 import os
 import re
@@ -17,13 +20,13 @@ from shared.stores.event_store import metadata
 DECIDING = NumberSequence("deciding", metadata=metadata, start=0, minvalue=0)
 
 NOBODY = 0
-"""In the place of a seq: no command is being decided."""
+"""Written in place of a seq: no command is being decided."""
 
 SOMEBODY = 2**63 - 1
-"""In the place of a seq: a command is being decided, and the note doesn't say which."""
+"""Written in place of a seq: a command is being decided, and the note doesn't say which."""
 
 HEADER_BYTES = 21
-"""The first line of a note's file: the seq, padded, and the line's end. Behind it stands where a rule hung."""
+"""Bytes of the first line of a note's file: the seq, padded. The lines after it say where a rule hung."""
 
 
 class Noted(NamedTuple):
@@ -37,7 +40,7 @@ class FileNote:
     """The note of a SQLite store: a file beside the store's own, like those that SQLite makes."""
 
     cheap = True
-    """To write it takes a microsecond."""
+    """Writing the note takes a microsecond."""
 
     def __init__(self, store: Path) -> None:
         self._file = self.of(store)
@@ -48,7 +51,7 @@ class FileNote:
         return store.with_name(f"{store.name}-deciding")
 
     def read(self, _: Connection) -> Noted:
-        """What was written last; nobody, if that is no note: after a power failure the file may hold anything."""
+        """What was written last; NOBODY if the file is unreadable: after a power failure it may hold anything."""
         header, __, where = os.pread(self.trace, 2**16, 0).decode(errors="replace").partition("\n")
         return Noted(int(header), where) if re.fullmatch(r" *[1-9][0-9]{0,17}", header) else Noted(NOBODY)
 
@@ -60,17 +63,17 @@ class FileNote:
 
     @cached_property
     def trace(self) -> int:
-        """The file descriptor to which a rule that hangs writes where it does."""
+        """The file descriptor for the traceback of a rule that hangs."""
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         os.lseek(fd, HEADER_BYTES, os.SEEK_SET)
         return fd
 
 
 class SequenceNote:
-    """The note of a PostgreSQL store: a sequence, whose value others see at once, and no rollback undoes."""
+    """The note of a PostgreSQL store: a sequence, whose value other connections see at once and no rollback undoes."""
 
     cheap = False
-    """To write it takes a round trip to the server."""
+    """Writing the note takes a round trip to the server."""
 
     def read(self, connection: Connection) -> Noted:
         """What was written last."""
@@ -82,7 +85,7 @@ class SequenceNote:
 
     @property
     def trace(self) -> int:
-        """The file descriptor to which a rule that hangs writes where it does."""
+        """The file descriptor for the traceback of a rule that hangs."""
         return sys.stderr.fileno()
 
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 metadata = MetaData()
 
 CHANGED = text("schema_version > 1")
-"""The condition that an event's type had changed its shape before the event was recorded."""
+"""The SQL condition for events recorded in a later shape than their type's first."""
 
 events = Table(
     "events",
@@ -55,7 +55,7 @@ events = Table(
 )
 
 LOCK = "event_store"
-"""The lock at which its writers take turns."""
+"""The lock at which writers of the event store take turns."""
 
 PAGE_SIZE = 2000
 """Events that are read at once when the whole log is read."""
@@ -85,7 +85,7 @@ class WrongExpectedVersion(Plain):
 
 
 def append(connection: Connection, *appends: Append, at: Heads | None = None) -> int:
-    """Append all or nothing, in the order given; a stream may come several times.
+    """Append events to streams, all or nothing, in the order given; a stream may come several times.
 
     `at`: the heads of these streams, if they were read in this transaction already.
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
@@ -109,7 +109,7 @@ def append(connection: Connection, *appends: Append, at: Heads | None = None) ->
 
 
 def heads(connection: Connection, streams: Collection[str]) -> Heads:
-    """The heads of these streams, at least one. They stay so while the log is locked by this transaction."""
+    """The heads of one or more streams. They stay true as long as this transaction has the log locked."""
     rows = fetch(connection, _heads, streams=_json(dict.fromkeys(streams)))
     return Heads({stream: version or 0 for stream, version, _ in rows}, rows[0][2] or 0)
 
@@ -120,7 +120,7 @@ def stream_version(connection: Connection, stream: str) -> int:
 
 
 def version_at(connection: Connection, stream: str, time: str) -> int:
-    """The last version recorded by that time, 0 if none was. If the clock was set back, some before it may be later."""
+    """The last version recorded by that time, 0 if none. If a clock was set back, lower ones may have later times."""
     rows = fetch(connection, _version_at, stream=stream, time=time)
     return rows[0][0] if rows else 0
 
@@ -150,7 +150,7 @@ def read_all(
     stream: str | None = None,
     limit: int = sys.maxsize,
 ) -> list[RecordedEvent]:
-    """Events with `position > after` in order of position, of these types and this stream only, if given."""
+    """The log's events with `position > after`, in order of position; if given, of these types and this stream only."""
     values: dict[str, object] = {"after": after, "limit": limit}
     if types is not None:
         values["types"] = _json(dict.fromkeys(types))
@@ -179,7 +179,7 @@ def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
 def read_latest(
     connection: Connection, *, types: Collection[str] | None = None, stream: str | None = None, limit: int
 ) -> list[RecordedEvent]:
-    """The last events, of these types and this stream only, if given; oldest first."""
+    """The last `limit` events, oldest first; if given, of these types and this stream only."""
     query = select(events).order_by(events.c.position.desc()).limit(limit)
     if types is not None:
         query = query.where(events.c.type.in_(types))
@@ -239,7 +239,7 @@ _of_streams = (
 )
 
 
-# By itself PostgreSQL goes through the log for a type that is rare; a page of each type needs its index only.
+# For a rare type PostgreSQL's planner reads through the whole log. A page of each type, merged, needs the index only.
 _of_a_type = (
     select(events)
     .where(events.c.type == _types.c.key, events.c.position > bindparam("after"))
@@ -259,7 +259,7 @@ def _read_all(given: frozenset[str]) -> Select[Any]:
         query = query.where(events.c.type.in_(select(_types.c.key)))
     if "stream" not in given:
         return query.order_by(events.c.position)
-    # The index of streams has versions: if the last page ended with an event of the stream, the next begins behind it.
+    # The index of streams has versions, not positions: `after` becomes a version if it is an event of this stream.
     stream = events.c.stream == bindparam("stream")
     before = select(events.c.version).where(stream, events.c.position == bindparam("after")).scalar_subquery()
     return query.where(stream, events.c.version > func.coalesce(before, 0)).order_by(events.c.version)

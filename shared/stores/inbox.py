@@ -34,28 +34,29 @@ commands = Table(
     Column("precondition", Text),
 )
 
-# Numbers come from rows, not from the engine's sequences: the lock of a row makes the order of seq that of commits.
+# Seqs and ids come from rows, not from the engine's sequences: the row's lock makes the order of seq that of commits.
 sequences = Table(
     "sequences", metadata, Column("name", String, primary_key=True), Column("value", BigInt, nullable=False)
 )
 
 LOCK = "inbox"
-"""The lock at which its writers take turns."""
+"""The lock at which writers of the inbox take turns."""
 
 SEQ = "seq"
-"""The sequence of the seqs; the others are called after the categories that they number."""
+"""The name of the sequence for seqs. The other sequences have the names of the categories that they number."""
 
 NO_VERSION = -1
-"""The expected version beside a precondition: a worker of a version that knows no preconditions refuses the command."""
+"""The expected version beside a precondition. No stream has it, so a worker too old for preconditions refuses."""
 
 _NOT_IN_FINGERPRINTS = {None, EXISTS.as_json()}
-"""Preconditions that fingerprints leave out: versions that knew no others kept nothing of `If-Match: *`."""
+"""Preconditions that fingerprints leave out, as they did when `If-Match: *` was the only one and was not stored."""
 
 
 class Submission(NamedTuple):
     """A command on its way into the inbox.
 
-    `id` None asks for the next number of its category; `data` is without the id. Its events get its `metadata`.
+    `id` is the stream's number, None for the next one of the category; `data` lacks the id. The command's events get
+    `metadata`, too.
     """
 
     type: str
@@ -75,7 +76,7 @@ class Submission(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the request, the same as versions gave it that knew no preconditions."""
+        """A hash of the request, to know one sent again. Versions without preconditions made the same hashes."""
         expected = None if self.precondition else self.expected_version
         what: tuple[Any, ...] = (self.type, self.category, self.id, self.data, expected)
         if self.precondition not in _NOT_IN_FINGERPRINTS:
@@ -84,9 +85,9 @@ class Submission(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A command in the inbox. `stream` is its category, a hyphen, and the number.
+    """A command in the inbox. `stream` is the category, a hyphen, and the number.
 
-    `data` and `metadata` are JSON, and so is `precondition`, if it takes more than an `expected_version`.
+    `data`, `metadata` and `precondition` are JSON; `precondition` is None if `expected_version` says it all.
     """
 
     seq: int
@@ -106,14 +107,14 @@ class Accepted(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """A command is in the inbox; `replayed` if it was before, under the same idempotency key."""
+    """A command is in the inbox. `replayed`: it was there already, under the same idempotency key."""
 
     command: Accepted
     replayed: bool
 
 
 class KeyReused(Exception):
-    """The idempotency key came before with another request."""
+    """The idempotency key was used before, for another request."""
 
 
 class InboxFull(Exception):
@@ -121,10 +122,11 @@ class InboxFull(Exception):
 
 
 Answer = Acceptance | KeyReused | InboxFull
+"""What `accept` returns for a submission."""
 
 
 def last_numbers(connection: Connection) -> dict[str, int]:
-    """The last number given of each sequence, 0 if none was: of the seqs under SEQ, else by category."""
+    """The last number that each sequence has given, 0 if none: the last seq under SEQ, the others by category."""
     numbers: dict[str, int] = defaultdict(int)
     numbers.update(fetch(connection, _sequences))
     return numbers
@@ -139,7 +141,7 @@ def accept(
 ) -> list[Answer]:
     """Put a batch into the inbox, all or nothing. A replayed or refused command adds no row and takes no number.
 
-    `numbers` are `last_numbers` of the same transaction, and are counted up. `highest` is the highest seq to be given.
+    `numbers` are `last_numbers` of the same transaction; `accept` counts them up. `highest`: the highest seq to give.
     """
     numbers = last_numbers(connection) if numbers is None else numbers
     known = _known(connection, batch)
@@ -195,7 +197,7 @@ def last_seq(connection: Connection) -> int:
 
 
 def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
-    """Set the last number of each category; the next is one higher."""
+    """Set the last number given in each category; the next number is one higher."""
     upsert_rows(connection, sequences, numbers.items())
 
 

@@ -30,7 +30,10 @@ Status = Literal["succeeded", "rejected", "failed"]
 
 
 class Outcome(NamedTuple):
-    """How a command ended. A success has the stream's version and the log's position from which it is visible."""
+    """How a command ended. A success has the stream's version, and the position at which read models show it.
+
+    A rejection or failure has its `problem`.
+    """
 
     seq: int
     status: Status
@@ -41,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The highest seq that has an outcome, and the highest that is set aside; 0 if there is none."""
+    """The highest seq with an outcome, and the highest seq set aside; 0 where there is none."""
 
     outcome: int
     aside: int
@@ -59,7 +62,7 @@ def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
 
 
 def reached(connection: Connection) -> Reached:
-    """How far commands are taken up: up to the higher of both seqs, each has its outcome or is set aside."""
+    """How far workers have come: every command up to the higher of both seqs has its outcome or is set aside."""
     return Reached._make(fetch(connection, _reached)[0])
 
 
@@ -69,7 +72,7 @@ def settled_seq(connection: Connection) -> int:
 
 
 def begin_again(connection: Connection, command: Accepted) -> None:
-    """Delete a command's outcome, and have it handled as if it had been accepted now."""
+    """Delete a command's outcome and set the command aside, so that it is handled again, with no failed tries."""
     connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
     set_aside.add(connection, [set_aside.SetAside(command.seq, command.stream, 0, None)])
 

@@ -1,4 +1,4 @@
-"""Commands set aside: deciding on them failed, and is tried again. Those behind them on their streams wait."""
+"""Commands set aside: deciding on them failed, and is tried again. Later commands to the same stream wait with them."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ table = Table(
 
 
 class SetAside(NamedTuple):
-    """A command to be tried again, after `tries` in vain; or one that waits behind such a command on its stream."""
+    """A command to try again, after `tries` that failed, the last with `error`; or one that waits behind it."""
 
     seq: int
     stream: str
@@ -38,7 +38,7 @@ def after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
 
 
 def find(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
-    """Those of the commands that are set aside."""
+    """Those of the commands with these seqs that are set aside."""
     return [SetAside(*row) for row in connection.execute(_find, {"seqs": list(seqs)})]
 
 
@@ -48,7 +48,7 @@ def count(connection: Connection) -> int:
 
 
 def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
-    """Set these commands aside no more."""
+    """Remove these commands from those set aside, to handle them."""
     if these:
         connection.execute(delete(table).where(table.c.seq.in_([each.seq for each in these])))
 

@@ -1,7 +1,7 @@
 """Unique keys: which stream holds each, kept beside the events and written with them.
 
-Under older rules several streams may have come to hold one key. It is kept for the one that held it first; the others
-contest it until they, or that one, hold it no more.
+Under older rules several streams may have come to hold one key. It is kept for the stream that held it first.
+The others contest it, until they give it up or the first one does.
 """
 
 from collections import defaultdict
@@ -36,7 +36,7 @@ contested_keys = Table(
     Column("since", BigInt, nullable=False),
     sqlite_with_rowid=False,
 )
-"""`since`: the position of the event that gave the stream the key."""
+"""Streams that hold a key kept for another. `since`: the position of the event that gave the stream the key."""
 
 
 def holders(connection: Connection, keys: Iterable[UniqueKey]) -> dict[UniqueKey, Holders]:
@@ -52,7 +52,10 @@ def holders(connection: Connection, keys: Iterable[UniqueKey]) -> dict[UniqueKey
 
 
 def move(connection: Connection, to: Mapping[UniqueKey, Holders], *, contested: Collection[UniqueKey] = ()) -> None:
-    """Give each key to the first of its holders, or free it. Of those that were `contested`, keep the other holders."""
+    """Give each key to the first of its holders; free it if it has none. `contested`: keys that had several holders.
+
+    The holders after the first go on contesting such a key, and no others do.
+    """
     execute_rows(connection, _free, [key for key, its in to.items() if not its])
     upsert_rows(connection, unique_keys, [(*key, its[0]) for key, its in to.items() if its])
     for key in contested:

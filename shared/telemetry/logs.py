@@ -34,7 +34,7 @@ common: ContextVar[Mapping[str, str]] = ContextVar("common", default=MappingProx
 
 
 class Stderr:
-    """The end of every log line: standard error. A line for which there is no room or no reader is dropped."""
+    """Where all log lines go: standard error. A line for which there is no room or no reader is dropped."""
 
     def write(self, line: str) -> None:
         with suppress(OSError):
@@ -60,7 +60,7 @@ class Handler(logging.Handler):
 
 
 def set_up(role: str, settings: Settings) -> None:
-    """Log by the settings from now on. `role`, as `api@host`, stands in each line of JSON."""
+    """Set up logging as the settings say. `role`, such as `api@host`, stands in each line of JSON."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     render = _json(role) if settings.log_format == "json" else _console()
     _processors[:] = [_with_common, *render]
@@ -82,7 +82,7 @@ def logger() -> FilteringBoundLogger:
 def tell(
     log: FilteringBoundLogger, what: str, each: Sequence[T], fields: Callable[[T], Mapping[str, Any]], **of_all: Any
 ) -> None:
-    """Log a batch. `fields` gives those of one item; it is called for many items only at level debug."""
+    """Log a batch in one line with `of_all`, and `fields` of its only item; at level debug, many have a line each."""
     if len(each) == 1:
         log.info(what, **{**of_all, **fields(each[0])})
         return
@@ -149,7 +149,7 @@ def _set_up_libraries(level: int, render: Sequence[Processor]) -> None:
 
 
 def _log_what_ends_the_process_or_a_thread() -> None:
-    """Log an uncaught error as other lines, unless somebody else has taken Python's hooks already."""
+    """Log uncaught errors in the format of all lines, unless something else has taken Python's hooks already."""
 
     def write(error: BaseException | None) -> None:
         if isinstance(error, Exception):

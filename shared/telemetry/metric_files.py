@@ -1,7 +1,7 @@
 """Metric files: each process under `cqrs up` counts in files of its own, and the API shows the sum of all of them.
 
 PROMETHEUS_MULTIPROC_DIR names the folder and turns the files on. CQRS_PROCESS names this process's files, so that a
-restarted role goes on with its counters; without it, the process's number does.
+restarted role goes on with its counters; without it, the process's id names them.
 """
 
 import os
@@ -17,6 +17,7 @@ from shared.telemetry import logs
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 PROCESS = "CQRS_PROCESS"
+"""As FOLDER, the name of an environment variable."""
 
 FIRST_SIZE = 64 * 1024
 """Bytes of a new file. It doubles when it is full."""
@@ -31,9 +32,9 @@ _lock = Lock()
 
 
 class PreallocatedFile(MmapedDict):
-    """A file of the library's format whose room is taken before it is mapped.
+    """A file in prometheus_client's format, for which disk space is allocated before it is mapped into memory.
 
-    The library leaves holes, and to touch one for which the disk has no room ends the process with SIGBUS.
+    The library's own files are sparse: writing where the disk has no room left ends the process with SIGBUS.
     Methods raise OSError if there is no room.
     """
 
@@ -57,8 +58,8 @@ class PreallocatedFile(MmapedDict):
 class FileValue:
     """A number of a metric, which also stands in this process's file of its type as soon as that has room.
 
-    It opens the file when it is first used. The library asks for these methods, and for no exemplars or timestamps:
-    files can't keep the one, and no gauge of ours needs the other.
+    The first use of a number opens the file. These are the methods that prometheus_client calls. Exemplars and
+    timestamps are left out: files can't hold exemplars, and no gauge of ours needs timestamps.
     """
 
     def __init__(self, typ: str, metric_name: str, name: str, *labels: Any, multiprocess_mode: str = "") -> None:
@@ -82,7 +83,7 @@ class FileValue:
         return None
 
     def _known(self) -> float:
-        """At first what the process that had this name before has counted."""
+        """The number so far. It begins with what the last process of the same name counted."""
         if self._value is None:
             try:
                 self._value = float(_file(self._kind).read_value(self._key)[0])  # type: ignore[no-untyped-call]

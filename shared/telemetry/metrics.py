@@ -23,10 +23,11 @@ from shared.telemetry import metric_files
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""As SECONDS, upper bounds of histograms' buckets."""
 
 
 class OnDemand(Collector):
-    """Metrics made for one request."""
+    """Metrics made for one request of /metrics, such as the backlog."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
@@ -41,7 +42,7 @@ def exposition(*, more: Iterable[Metric] = ()) -> bytes:
 
 
 def registry() -> CollectorRegistry:
-    """The registry to show: of all processes that share a folder of files, else of this one."""
+    """The registry to show: that of all processes if they share a folder of files, else this process's own."""
     folder = metric_files.folder()
     if folder is None:
         return REGISTRY
@@ -53,13 +54,13 @@ def registry() -> CollectorRegistry:
 
 @cache
 def show_zeros() -> None:
-    """Put what has not been counted yet into this process's files: a first count is an increase only if it was 0."""
+    """Put zeros for what was not counted yet into this process's files: so Prometheus sees a first count as a rise."""
     for _ in REGISTRY.collect():
         pass
 
 
 def observe(histogram: Histogram, amount: float, times: int = 1) -> None:
-    """Observe the same amount so many times, at the price of one, which is lower than that of the library's method."""
+    """Observe the same amount so many `times`, in the time of one; even one takes less than the library's method."""
     histogram._sum.inc(amount * times)  # noqa: SLF001 the library has no way to say it
     histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc(times)  # noqa: SLF001
 

@@ -20,7 +20,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
-    """Make the process's provider of tracers, which FastAPI finds; it reads OTEL_ variables but for the exporters."""
+    """Make the process's provider of tracers. OpenTelemetry reads the OTEL_ variables, except those for exporters."""
     name, _, __ = role.partition("@")
     own = {"service.name": f"cqrs-{name}", "service.instance.id": role}
     resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})

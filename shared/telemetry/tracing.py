@@ -13,7 +13,7 @@ WHERE = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_O
 """Variables that say where traces go. One of them must be set."""
 
 STOP_SECONDS = 2.0
-"""How long a role that stops sends what is left; a collector that is gone must not hold it up."""
+"""How long a role that stops goes on sending spans; a collector that is gone must not hold it up."""
 
 log = logs.logger()
 
@@ -39,7 +39,7 @@ def set_up(role: str) -> None:
         log.warning("no traces, though OTEL_ variables ask for them: the extra `otel` is not installed")
         return
     if unknown := [each for each in _exporters() if each not in otel.EXPORTERS]:
-        log.warning("no traces: OTEL_TRACES_EXPORTER has what isn't known here", unknown=unknown)
+        log.warning("no traces: OTEL_TRACES_EXPORTER names unknown exporters", unknown=unknown)
         return
     _otel, _provider = otel, otel.provider(role, _exporters())
     _tracer = _provider.get_tracer("cqrs")
@@ -60,7 +60,7 @@ def on() -> bool:
 
 @contextmanager
 def span(name: str) -> Iterator[str]:
-    """A span around code that leaves work for others; gives the `traceparent` for them. Only where tracing is on."""
+    """A span around code that leaves work to other processes; gives them its `traceparent`. Only if tracing is on."""
     with _tracer.start_as_current_span(name, kind=_otel.PRODUCER):
         yield _otel.traceparent()
 
@@ -71,7 +71,7 @@ def traceparent() -> str | None:
 
 
 def record(name: str, *, parent: str | None, began: int, **attributes: str | int) -> None:
-    """Record a span that ends now, of work that others left. `began` is in nanoseconds since 1970."""
+    """Record a span that ends now. `parent`: traceparent of the span that left this work; `began`: ns since 1970."""
     if _tracer:
         context, kind = _otel.context(parent), _otel.CONSUMER
         its = {f"cqrs.{key}": value for key, value in attributes.items()}
