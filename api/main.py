@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(ROLE, settings)
-        with _in_our_words():
+        with _in_one_line():
             tracing.set_up(ROLE)
             check.check(settings)
             app.state.service = Service(settings)
@@ -88,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _in_one_line() -> Iterator[None]:
     """A failure at the start or at the end, in a line of ours: the server would show its message, whatever is in it."""
     try:
         yield

@@ -26,7 +26,7 @@ UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's numbe
 
 
 class Body(BaseModel):
-    """What commands to users have in common: no unknown fields, and no spaces around what is told."""
+    """What commands to users have in common: no unknown fields, and no spaces around values."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 

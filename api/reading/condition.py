@@ -66,10 +66,11 @@ class Conditions:
         handled, progress, troubles = await asyncio.gather(
             _ask(patience, self._log.read(backlog.handled)), self._progress(patience), self._troubles.get()
         )
-        upto = handled if isinstance(handled, Handled) else NOTHING
+        so_far = handled if isinstance(handled, Handled) else NOTHING
         known = {name: each for name, each in progress.items() if isinstance(each, Progress)}
         waiting, lags = await asyncio.gather(
-            _ask(patience, self._inbox.read(backlog.waiting, upto)), _ask(patience, self._log.read(backlog.lags, known))
+            _ask(patience, self._inbox.read(backlog.waiting, so_far)),
+            _ask(patience, self._log.read(backlog.lags, known)),
         )
         backlog_ = waiting if isinstance(waiting, Backlog) and isinstance(handled, Handled) else None
         down = {"inbox": _down([waiting]), "event_store": _down([lags, handled]), "read_model": _down_of_all(progress)}
