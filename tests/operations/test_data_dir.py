@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from cli.up import roles
 from shared.broker.address import socket_of
 from shared.settings import Settings
 from tests.support.command_line import cqrs
-from tests.support.service import Service
+from tests.support.service import Service, up
 from tests.support.stores import JOHN
 
 LONG = "x" * 120
@@ -31,28 +31,35 @@ def open_to_others(folder: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("open_to_all")
-def test_nothing_in_a_data_dir_is_run_or_read_as_settings_and_nobody_else_may_look_into_it(
-    service: Callable[..., Service], tmp_path: Path
-) -> None:
+def test_nothing_in_a_data_dir_is_run_or_read_as_settings_and_nobody_else_may_look_into_it(tmp_path: Path) -> None:
+    data_dir = tmp_path / LONG
     for name in ("api", "workers", "shared", "celery"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    (tmp_path / "data" / "celeryconfig.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    (tmp_path / "data" / ".env").write_text("CQRS_MAX_WAIT=0\nCQRS_LOG_FORMAT=json\n")
-    strange = open_to_others(tmp_path / "data") - {"."}
-    running = service().ready()
-    created = running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"})
-    assert created.status_code == 201
-    settings = Settings(data_dir=tmp_path / "data", _env_file=None)
-    cqrs(settings, "projections", "rebuild", "stats")
-    cqrs(settings, "backup", str(tmp_path / "backup"))
-    assert not (tmp_path / "ran").exists()
-    assert "{" not in running.log.read_text()
-    assert (tmp_path / "data" / "events.db-wal").exists()
-    assert (tmp_path / "data" / "events.db-deciding").exists()
-    assert open_to_others(tmp_path / "data") == strange
-    assert open_to_others(tmp_path / "backup") == set()
-    assert "files that others might read are private now" in running.log.read_text()
+        (data_dir / name).mkdir(parents=True)
+        (data_dir / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (data_dir / "celeryconfig.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (data_dir / ".env").write_text("CQRS_MAX_WAIT=0\nCQRS_LOG_FORMAT=json\n")
+    strange = open_to_others(data_dir) - {"."}
+    with up(data_dir) as running:
+        created = running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"})
+        assert created.status_code == 201
+        cqrs(running.settings, "projections", "rebuild", "stats")
+        cqrs(running.settings, "backup", str(tmp_path / "backup"))
+        assert not (tmp_path / "ran").exists()
+        assert "{" not in running.log.read_text()
+        assert (data_dir / "events.db-wal").exists()
+        assert (data_dir / "events.db-deciding").exists()
+        assert open_to_others(data_dir) == strange
+        assert open_to_others(tmp_path / "backup") == set()
+        assert "files that others might read are private now" in running.log.read_text()
+        the_folder_of_a_socket_goes_with_the_service(running)
+
+
+def the_folder_of_a_socket_goes_with_the_service(running: Service) -> None:
+    folder = running.settings.redis_socket.parent
+    assert folder != running.data_dir
+    assert open_to_others(folder) == set()
+    assert running.stop() == 0
+    assert not folder.exists()
 
 
 @pytest.mark.usefixtures("open_to_all")
@@ -124,16 +131,7 @@ def test_a_socket_s_folder_that_is_somebody_else_s_is_refused(tmp_path: Path, sq
         folder.rmdir() if squatter == "folder" else folder.unlink()
 
 
-def test_the_folder_of_a_socket_goes_with_the_service(service: Callable[..., Service], tmp_path: Path) -> None:
-    data_dir = tmp_path / LONG
-    running = service(CQRS_DATA_DIR=str(data_dir)).ready()
-    folder = socket_of(Settings(data_dir=data_dir, _env_file=None)).parent
-    assert open_to_others(folder) == set()
-    assert running.stop() == 0
-    assert not folder.exists()
-
-
-def test_a_data_dir_of_somebody_else_is_left_as_it_is(service: Callable[..., Service], tmp_path: Path) -> None:
+def test_a_data_dir_of_somebody_else_is_left_as_it_is(tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("only root can make one")
     (tmp_path / "data").mkdir()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -150,9 +151,18 @@ def test_a_setting_that_is_not_right_is_named(nowhere: Settings, name: str, valu
     assert refused(nowhere, **{name: value}).startswith(f"{name}: ")
 
 
-def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_for(service: Start) -> None:
-    running = service(CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0")
-    eventually(lambda: "cqrs is up" in running.log.read_text(), within=30)
+@pytest.fixture(scope="module")
+def without_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("up") / "data", CQRS_REDIS_URL="redis://:secret@127.0.0.1:1/0")
+    try:
+        eventually(lambda: "cqrs is up" in service.log.read_text(), within=30)
+        yield service
+    finally:
+        service.stop()
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_for(without_redis: Service) -> None:
+    running = without_redis
     said = running.log.read_text()
     where = "redis://:**@127.0.0.1:1/0"
     assert f"cqrs: no Redis answers at CQRS_REDIS_URL, {where}: until it does, commands wait for seconds\n" in said
@@ -160,10 +170,12 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_f
     assert running.http.get("/readyz").json()["status"] == "degraded"
 
 
-def test_when_the_parent_is_killed_no_role_stays(service: Start) -> None:
-    running = service().ready()
-    roles = running.process.children(recursive=True)
-    running.process.kill()
+def test_when_the_parent_is_killed_no_role_stays(without_redis: Service) -> None:
+    """The last of this service."""
+    for name in ("api", "command-worker", "projection-worker", "beat"):
+        eventually(partial(without_redis.role, name))
+    roles = without_redis.process.children(recursive=True)
+    without_redis.process.kill()
     _, left = psutil.wait_procs(roles, timeout=15)
     assert left == []
 
