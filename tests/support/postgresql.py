@@ -114,10 +114,18 @@ class Postgres:
             self.folder.chmod(0o755)
             os.chown(self.folder, NOBODY, NOBODY)
             for each in package.parent.glob(f"{package.name}*"):
-                shutil.copytree(each, self.folder / each.name)
+                shutil.copytree(each, self.folder / each.name, copy_function=link)
             package = self.folder / package.name
         return package / "pginstall" / "bin"
 
     def _run(self, program: str, *arguments: str, **more: Any) -> None:
         command = [str(self._bin / program), *arguments]
         subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)  # type: ignore[call-overload]
+
+
+def link(file: str, to: str) -> None:
+    """Forty megabytes are not copied for each server, unless the folder is on another disk."""
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy2(file, to)
