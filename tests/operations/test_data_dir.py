@@ -55,7 +55,7 @@ def test_nothing_in_a_data_dir_is_run_or_read_as_settings_and_nobody_else_may_lo
 
 
 def the_folder_of_a_socket_goes_with_the_service(running: Service) -> None:
-    folder = running.settings.redis_socket.parent
+    folder = socket_of(running.settings).parent
     assert folder != running.data_dir
     assert open_to_others(folder) == set()
     assert running.stop() == 0
