@@ -103,7 +103,7 @@ Types = Mapping[str, type[E]]
 
 
 class NewEvent(NamedTuple):
-    """An event to append. `data` and `metadata` are whatever Pydantic makes a JSON object of."""
+    """An event to append. `data` and `metadata` are anything that Pydantic turns into a JSON object."""
 
     type: str
     data: Any
@@ -152,7 +152,7 @@ class RecordedEvent(NamedTuple):
         }
 
     def model(self, events: Types[E]) -> E:
-        """The event as one of these classes. Raises UnknownShape."""
+        """The event as the class in `events` that has its type's name. Raises UnknownShape."""
         try:
             event = events[self.type]
         except KeyError:

@@ -1,4 +1,4 @@
-"""What a projection is: the tables of a read model, and how events change them."""
+"""Projections: the tables of a read model, and how events change them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -43,7 +43,9 @@ KEPT_CONNECTIONS = 8
 """Connections that an engine keeps open; it opens more if need be."""
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-"""Under other levels, one of which may be a database's default, reads see the store as it was before the lock."""
+"""Begins a writer's transaction, whatever the database's default is: at higher levels a read after the lock may see
+the store as it was before.
+"""
 
 SNAPSHOT = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SET LOCAL statement_timeout = 0", "SELECT 1")
 """Statements after which a reader sees the store as it is now, until its transaction ends."""
@@ -77,7 +79,7 @@ def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> Non
 
 
 def number_of(lock: str) -> int:
-    """The number of the advisory lock."""
+    """The number by which PostgreSQL knows the advisory lock of this name."""
     return crc32(f"cqrs {lock}".encode())
 
 

@@ -81,7 +81,7 @@ class _FileProbe:
         return dict.fromkeys(locks, why) if why else {}
 
     def _may_be_written(self, end: str) -> bool:
-        # By a process that opens it now: one that has it open goes on writing until it is started again.
+        # Whether a process that opens the file now may write: one that has it open goes on until it is started again.
         path = self._path.with_name(self._path.name + end)
         return os.access(path, os.W_OK) or not path.exists()
 
@@ -109,7 +109,7 @@ def _version(connection: Connection) -> int:
 
 
 class _ServerProbe:
-    """Looks at who holds the advisory locks of a PostgreSQL database: to try one would keep a writer from it."""
+    """Looks at who holds a PostgreSQL database's advisory locks. To try a lock could keep a writer waiting."""
 
     def __init__(self, url: str) -> None:
         self.engine = postgresql.engine_of(url, statement_timeout=int(postgresql.STATEMENT_TIMEOUT * 1000))

@@ -127,7 +127,7 @@ def _open(name: str, **how: Any) -> Any:
 
 
 def _make(path: Path) -> None:
-    """Make the file, for its owner alone; SQLite gives its log the same mode, and says why if it can't be made."""
+    """Make the file, for its owner alone; SQLite gives the log the same mode. If this fails, SQLite says why later."""
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # exclusive: to close a file drops SQLite's locks on it
 

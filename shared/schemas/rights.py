@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table
 from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
-"""The user of a role is named after the owner of the tables and the role: `cqrs_api` if `cqrs` owns them."""
+"""The roles. A role's user is named after the owner of the tables and the role: `cqrs_api` if `cqrs` owns them."""
 
 READ = "SELECT"
 ADD = "SELECT, INSERT"

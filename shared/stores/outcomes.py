@@ -67,7 +67,7 @@ def reached(connection: Connection) -> Reached:
 
 
 def settled_seq(connection: Connection) -> int:
-    """The seq up to which each command has its outcome or is set aside."""
+    """The seq up to which every command has its outcome or is set aside."""
     return max(reached(connection))
 
 

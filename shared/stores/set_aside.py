@@ -54,7 +54,7 @@ def take_back(connection: Connection, these: Sequence[SetAside]) -> None:
 
 
 def stuck_streams(connection: Connection) -> set[str]:
-    """The streams on which a command is set aside, so that those behind it must wait."""
+    """The streams on which a command is set aside, so that later commands to them must wait."""
     return set(connection.scalars(_stuck_streams))
 
 

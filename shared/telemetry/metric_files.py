@@ -56,7 +56,7 @@ class PreallocatedFile(MmapedDict):
 
 
 class FileValue:
-    """A number of a metric, which also stands in this process's file of its type as soon as that has room.
+    """A metric's number, kept in memory and, if the disk has room, in this process's file for the metric's type.
 
     The first use of a number opens the file. These are the methods that prometheus_client calls. Exemplars and
     timestamps are left out: files can't hold exemplars, and no gauge of ours needs timestamps.

@@ -77,7 +77,7 @@ REQUESTS = Histogram(
     buckets=SECONDS,
 )
 REFUSED = Counter("cqrs_http_refused", "Requests refused before the app saw them, by problem", ["type"])
-STREAMS = Gauge("cqrs_feed_clients", "Streams that are open", multiprocess_mode="livesum")
+STREAMS = Gauge("cqrs_feed_clients", "Streaming answers that are open", multiprocess_mode="livesum")
 ACCEPTED = Counter("cqrs_commands_accepted", "Commands accepted; one sent again counts once", ["type"])
 HANDLED = Counter("cqrs_commands_handled", "Commands that reached their outcome", ["type", "status"])
 RETRIES = Counter("cqrs_command_retries", "Failed tries after which a command is tried again", ["type"])

@@ -1,4 +1,4 @@
-"""The history of one user, made in memory from the stream by the same rules as the read model."""
+"""The history of one user, made in memory from the stream by the same function as the read model."""
 
 from collections.abc import Iterable
 from typing import Any

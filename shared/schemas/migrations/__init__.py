@@ -50,7 +50,7 @@ def _amend(connection: Connection, store: str, found: str, bar: Bar) -> None:
 
 
 def at_each_revision(store: str) -> Iterator[Connection]:
-    """A store in memory, as it is on SQLite, at one revision after the other."""
+    """Connections to a store in memory, as it is on SQLite, at one revision after the other."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     with engines.briefly(sqlite.in_memory()) as engine, engine.begin() as connection:

@@ -42,7 +42,7 @@ def make_keys_anew(connection: Connection, bar: Bar) -> None:
 
 
 def _collect(connection: Connection, bar: Bar) -> None:
-    """Fill `held` with the keys of all streams. A stream that can't be read keeps its keys, as if since ever (0)."""
+    """Fill `held` with the keys of all streams. A stream that can't be read keeps its keys, from position 0 on."""
     unreadable: list[str] = []
     last, done = event_store.last_position(connection), 0
     with bar("unique keys made anew") as show:

@@ -1,4 +1,4 @@
-"""Events get the schema version that their types had when they were recorded; those that are there have the first."""
+"""Events get the schema version that their types had when they were recorded; older ones have 1."""
 
 from alembic import op
 from sqlalchemy import Column, Integer, text
