@@ -119,6 +119,7 @@ def test_an_account_is_opened_paid_into_and_drawn_from_but_never_below_zero(runn
     assert (too_much.status_code, too_much.json()["type"]) == (409, "/problems/balance-too-low")
     assert post(running, "/accounts/2/deposits", {"amount": 1}, wait=20).status_code == 404
     assert running.http.get("/accounts/1").json() == account
+    assert running.http.get("/accounts/1", headers={"If-None-Match": '"2", "3"'}).status_code == 304
     assert running.http.get("/accounts/").json() == [account]
     assert post(running, "/accounts/", {"owner": "Jane Doe"}, wait=20).headers["Location"] == "/accounts/2"
     said = run(project, sys.executable, "-m", "cli", "verify", data_dir=running.data_dir)
