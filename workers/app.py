@@ -28,7 +28,7 @@ RETRY_EVERY = 2.0
 """Seconds after which commands set aside are tried again."""
 
 WITHOUT_BROKER_SECONDS = 1.0
-"""How long a worker works at a time while the broker is away, before it tries to reach the broker again."""
+"""How long a worker works at a time while no message can be sent, before it does what else there is to do."""
 
 SOCKET_TIMEOUT = 3.0
 """Seconds that Redis has to answer."""
@@ -112,13 +112,20 @@ def wake_if_possible(task: str) -> None:
         waker.wake(task)
 
 
-def look() -> bool:
+def work() -> bool:
     """Show that this worker is alive, and do what a message would have it do; returns whether there is more."""
     queues = app.amqp.queues.consume_from
     bootsteps.show_alive(settings.alive_file, queues)
     if bus.PROJECTIONS in queues:
         projections.wake()
     return bus.COMMANDS in queues and handle(wake_if_possible)
+
+
+def look() -> None:
+    """Look for work; where no message can be sent for the rest, work on for a while."""
+    until = time.monotonic() + WITHOUT_BROKER_SECONDS
+    while work() and waker.down and time.monotonic() < until:
+        pass
 
 
 def look_with_broker() -> None:
@@ -128,11 +135,9 @@ def look_with_broker() -> None:
 
 
 def look_without_broker() -> None:
-    """Work on while no message can come or go."""
+    """Look while no message can come or go."""
     waker.down = True
-    until = time.monotonic() + WITHOUT_BROKER_SECONDS
-    while look() and time.monotonic() < until:
-        pass
+    look()
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
@@ -169,4 +174,4 @@ def log_in_one_format(**_: Any) -> None:
     logs.set_up(app.conf.role, settings)
 
 
-bootsteps.add_to(app, look_with_broker, look)
+bootsteps.add_to(app, look_with_broker, look, look_without_broker)

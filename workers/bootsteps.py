@@ -23,8 +23,13 @@ class AfterTasks(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
 
-def add_to(app: Celery, connected: Callable[[], object], look: Callable[[], object]) -> None:
-    """Add the steps to the consumers of an app's workers: they call `connected`, and then `look` again and again."""
+def add_to(
+    app: Celery, connected: Callable[[], object], look: Callable[[], object], lost: Callable[[], object]
+) -> None:
+    """Add the steps to the consumers of an app's workers.
+
+    They call `connected`, then `look` again and again, and `lost` whenever the consumer has to start anew.
+    """
 
     class Look(AfterTasks):
         """Looks for work, from the loop that runs a worker's tasks."""
@@ -32,6 +37,12 @@ def add_to(app: Celery, connected: Callable[[], object], look: Callable[[], obje
         def start(self, consumer: Any) -> None:
             connected()
             consumer.timer.call_repeatedly(LOOK_EVERY, look)
+
+        def stop(self, consumer: Any) -> None:
+            # Also if it never came to `start`: a broker that is full or read-only lets itself be connected to, and then
+            # refuses what the consumer needs. It starts anew several times a second, with no look but this one.
+            if consumer.blueprint.state == bootsteps.RUN:
+                lost()
 
     class EventsOnDemand(AfterTasks):
         """Sends task events once somebody like Flower asks for them: Celery's own workers always do, or never can."""

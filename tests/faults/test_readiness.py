@@ -127,6 +127,19 @@ def test_p8_a_redis_that_takes_no_messages_is_named_with_the_reason(
     well_again(running)
 
 
+@pytest.mark.parametrize("name", REDIS)
+def test_p8_commands_are_handled_while_redis_takes_no_messages(
+    running: Service, redis: ValkeyServer, name: str
+) -> None:
+    trouble, _ = REDIS[name]
+    client = redis.client()
+    with trouble(redis, running):
+        client.client_kill_filter(_type="normal")  # who has to connect anew is refused more than who needn't
+        for _ in range(2):
+            goes_all_the_way(running, [])
+    well_again(running)
+
+
 STORES = {"inbox": "inbox.db", "event_store": "events.db"}
 
 
