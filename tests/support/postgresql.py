@@ -39,7 +39,7 @@ class Postgres:
         options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
         options += ["max_connections=300"]  # engines that tests leave to the garbage collector keep theirs until then
         if not self._durable:
-            options += ["fsync=off"]
+            options += ["fsync=off", "autovacuum=off"]  # else it is at work in hundreds of databases all the time
         with (self.folder / "log").open("ab") as log:
             command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
             end = partial(end_with_parent, signal.SIGQUIT)

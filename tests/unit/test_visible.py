@@ -122,8 +122,10 @@ def test_a_library_s_line_holds_no_error_s_own_text() -> None:
 
 
 def test_what_asyncio_says_of_what_nobody_waited_for_holds_no_error_s_own_text(
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("asyncio"), "propagate", False)  # to what other tests left at the root
+
     async def main() -> None:
         async def fail() -> None:
             raise ValueError(f"{canary} was sent")

@@ -25,7 +25,7 @@ LONGEST_PAUSE = 1.0
 FREEZE, LONG_FREEZE = 12.0, 65.0
 """Seconds: longer than the stores' busy timeout (10 s); longer than Celery's visibility timeout (60 s)."""
 
-KILLS_IN_DECK: dict[Engine, int] = {"sqlite": 10, "postgresql": 11}
+KILLS_IN_DECK: dict[Engine, int] = {"sqlite": 9, "postgresql": 10}
 DECKS_TO_A_FREEZE = 2
 FREEZES_TO_A_LONG_ONE = 5
 
