@@ -20,7 +20,7 @@ from shared.stores import event_store
 from shared.stores.deciding import note_of
 from shared.telemetry import logs, tracing
 from workers import bootsteps, reporting
-from workers.handling.handler import TAKEN_REST_SECONDS, CommandHandler
+from workers.handling.handler import RESTS, TAKEN_REST_SECONDS, CommandHandler
 from workers.poison.watch import Watch
 from workers.projecting.runner import ProjectionThreads
 
@@ -51,6 +51,7 @@ def handler() -> CommandHandler:
         engines.reader(settings.inbox),
         engines.writer(settings.event_store, lock=event_store.LOCK, waits=False),
         Watch(note_of(settings.event_store)),
+        rests=RESTS,
     )
 
 

@@ -1,6 +1,7 @@
 """Commands to events: once, in order, whole, unique. Each test names the promise it holds."""
 
 import multiprocessing
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from shared.decider import Rejected, UniqueKey
 from shared.domain.users import decider
 from shared.messages import RecordedEvent
 from shared.settings import Settings
-from shared.stores import event_store, outcomes, unique_keys
+from shared.stores import event_store, outcomes, set_aside, unique_keys
 from shared.stores.outcomes import Outcome
 from tests.support.stores import Stores, accept, create, new_handler, refusing, update
 from workers.handling import handler as commands
@@ -257,6 +258,21 @@ def test_p3_commands_behind_one_that_is_tried_again_wait_for_it_and_keep_their_o
     assert ends(stores, 5) == ["succeeded", "command-failed", "succeeded", "succeeded", "succeeded"]
     its = [event for event in log(stores) if event.stream == "user-1"]
     assert [event.data.get("new_email") for event in its] == [None, "c@example.com", "d@example.com"]
+
+
+@pytest.mark.usefixtures("poison")
+def test_p8_many_workers_try_a_command_again_no_more_often_than_one(stores: Stores) -> None:
+    workers = [new_handler(stores.settings, stores.events, rests=1) for _ in range(4)]
+    accept(stores, create("a@example.com"), update(1, "poison@example.com"), update(1, "c@example.com"))
+    workers[0].handle()
+    for tries in (1, 2):
+        for _ in range(2):
+            assert sum(worker.retry() for worker in workers) == 0
+        with stores.events.begin() as connection:
+            assert [each.tries for each in set_aside.find(connection, [2, 3])] == [tries, 0]
+        time.sleep(1.1)
+    assert [worker.retry() for worker in workers] == [2, 0, 0, 0]
+    assert ends(stores, 3) == ["succeeded", "command-failed", "succeeded"]
 
 
 @pytest.mark.usefixtures("poison")

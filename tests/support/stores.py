@@ -25,9 +25,9 @@ class Stores(NamedTuple):
     handler: CommandHandler
 
 
-def new_handler(settings: Settings, events: Engine) -> CommandHandler:
+def new_handler(settings: Settings, events: Engine, *, rests: float = 0) -> CommandHandler:
     """What a command worker has when it has just started."""
-    return CommandHandler(engines.reader(settings.inbox), events, Watch(note_of(settings.event_store)))
+    return CommandHandler(engines.reader(settings.inbox), events, Watch(note_of(settings.event_store)), rests=rests)
 
 
 @contextmanager

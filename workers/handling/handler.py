@@ -1,7 +1,7 @@
 """The command handler: commands in the inbox become events, outcomes and unique keys, in one transaction."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -35,6 +35,30 @@ GUESSES = 2
 reporting.expect(type_ for rules in AGGREGATES.values() for type_ in rules.commands)
 
 
+RESTS = 1.5
+"""Seconds that a worker leaves a command alone after it saw that a try failed, be it another worker's."""
+
+
+class Rests:
+    """Says which commands set aside may be tried again: each worker looks by itself, so tries would follow at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[tuple[int, int], float] = {}
+
+    def see(self, these: Iterable[SetAside]) -> None:
+        """Their rest begins, unless they were seen with as many tries before."""
+        now = time.monotonic()
+        self._since = {seen: since for seen, since in self._since.items() if now - since < 10 * self._seconds}
+        for each in these:
+            if each.tries:
+                self._since.setdefault((each.seq, each.tries), now)
+
+    def is_over(self, each: SetAside) -> bool:
+        """Whether a command that was seen may be tried again. One that only waits behind another needs no rest."""
+        return not each.tries or time.monotonic() - self._since[each.seq, each.tries] >= self._seconds
+
+
 class Turn(NamedTuple):
     """One transaction's commands, the streams on which a command is set aside, and failed tries by seq."""
 
@@ -50,10 +74,11 @@ class CommandHandler:
     Events, outcomes, unique keys and commands set aside commit together or not at all.
     """
 
-    def __init__(self, inbox_: Engine, store: Engine, watch: Watch) -> None:
+    def __init__(self, inbox_: Engine, store: Engine, watch: Watch, *, rests: float = 0) -> None:
         self._inbox = inbox_
         self._store = store
         self._caution = Caution(watch)
+        self._rests = Rests(rests)
         self._seen = 0
 
     def handle(self) -> int:
@@ -73,7 +98,10 @@ class CommandHandler:
             return bool(inbox.read_after(reading, self._seen, limit=1))
 
     def retry(self) -> int:
-        """Handle each command that was set aside, as `handle` does; returns how many have an outcome now."""
+        """Handle each command that was set aside and doesn't rest, as `handle` does.
+
+        Returns how many have an outcome now.
+        """
         count = after = 0
         stuck: set[str] = set()
         while True:
@@ -95,6 +123,7 @@ class CommandHandler:
             folds.keep(batch.folds())
         ended = [outcome for batch in batches for outcome in batch.outcomes]
         aside = [each for batch in batches for each in batch.set_aside]
+        self._rests.see(aside)
         reporting.handled(turn.commands, ended, aside, began=began)
         return turn, len(ended)
 
@@ -114,8 +143,16 @@ class CommandHandler:
         """The next commands that were set aside; none while there is a suspect, which `handle` takes up first."""
         if self._caution.suspect(connection):
             return Turn([], stuck, {})
-        limit = self._caution.limit(CHUNK)
-        tries = _take_back(connection, set_aside.after(connection, after, limit=limit))
+        due: list[SetAside] = []
+        while not due and (found := set_aside.after(connection, after, limit=CHUNK)):
+            after = found[-1].seq
+            self._rests.see(found)
+            for each in found:
+                if not self._rests.is_over(each):
+                    stuck.add(each.stream)
+                elif each.stream not in stuck:
+                    due.append(each)
+        tries = _take_back(connection, due[: self._caution.limit(CHUNK)])
         return Turn(inbox.read(reading, tries), stuck, tries)
 
     def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
