@@ -87,7 +87,7 @@ def test_what_is_no_address_has_a_key_too(text: str) -> None:
     assert key(key(text)) == key(text)
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(20)
 def test_a_key_takes_linear_time_however_long_its_address_is() -> None:
     key("a" + "\u0315\u0300" * 500_000 + "@example.com")
     key("é@" + "\u0315\u0300" * 500_000)

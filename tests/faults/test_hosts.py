@@ -21,6 +21,8 @@ from tests.support.service import answers, eventually
 from tests.support.stores import JOHN
 from tests.support.trouble import new_email
 
+pytestmark = pytest.mark.long
+
 AWAY = 60 if os.environ.get("LONG") else 15
 """Seconds that a host is cut off for, more than anybody waits; `make test-faults` takes the time."""
 

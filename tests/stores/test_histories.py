@@ -343,7 +343,7 @@ def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_m
     made: Callable[[Path], Settings], engine: str
 ) -> None:
     search = hypothesis.settings(
-        max_examples=int(HISTORIES or {"sqlite": 50, "postgresql": 20}[engine]),
+        max_examples=int(HISTORIES or {"sqlite": 20, "postgresql": 8}[engine]),
         stateful_step_count=30,
         deadline=None,
         derandomize=not HISTORIES,
