@@ -16,8 +16,8 @@ up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 
 FAST := tests/stores tests/unit tests/domain
 
-test: .venv/dev ## Run the tests, in 5 minutes
-	@.venv/bin/python $(PYTEST) -m "not long" tests/faults tests/operations tests/api tests/project $(FAST)
+test: .venv/dev ## Run all tests but those of test-faults and test-containers, and a short storm, in 5 minutes
+	@.venv/bin/python $(PYTEST) -m "not long" tests/faults/test_storm.py tests/operations tests/api tests/project $(FAST)
 
 test-fast: .venv/dev ## Run those that start no process and no server, in 20 seconds
 	@.venv/bin/python $(PYTEST) -n auto --maxprocesses 4 -m "not postgresql and not processes" $(FAST)

@@ -68,7 +68,7 @@ def test_one_command_alone_waits_for_no_other(stores: Stores, batches: list[int]
     async def story() -> None:
         acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         for number in range(3):
-            await asyncio.wait_for(acceptor.accept(create(f"{number}@example.com")), 1)
+            await asyncio.wait_for(acceptor.accept(create(f"{number}@example.com")), 20)
         await acceptor.close()
 
     asyncio.run(story())
