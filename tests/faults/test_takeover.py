@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.settings import Settings
-from tests.operations.test_poison import BUGS
+from tests.faults.test_poison import BUGS
 from tests.support.service import Service, eventually, up
 from tests.support.stores import JOHN
 
