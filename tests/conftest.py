@@ -13,7 +13,7 @@ from cli.stores.init import init
 from shared.database import engines
 from shared.domain.users import decider
 from shared.settings import Settings
-from tests.support.postgresql import Postgres
+from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import Service, up
 from tests.support.stores import Stores, new_handler
 from workers.handling import handler
@@ -44,11 +44,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for the tests that make their own databases."""
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -18,27 +15,14 @@ from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
-from tests.api.test_http import assert_documented, problem
-from tests.support.service import Service, api
+from tests.api.test_http import problem
+from tests.support.service import api
 from tests.support.stores import JOHN, Stores, accept, create, update
 from workers.projecting import runner
 
 WAIT = {"Prefer": "wait=10"}
 
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(scope="module")
-def contract(shared_service: Service) -> Any:
-    return shared_service.http.get("/openapi.json").json()
-
-
-@pytest.fixture
-def http(shared_service: Service, contract: Any) -> Iterator[httpx.Client]:
-    """A client that holds every answer against what the OpenAPI page says of it."""
-    hooks: dict[str, list[Callable[..., Any]]] = {"response": [partial(assert_documented, contract)]}
-    with httpx.Client(base_url=shared_service.url, timeout=35, event_hooks=hooks) as client:
-        yield client
 
 
 def changed_twice(http: httpx.Client) -> tuple[str, list[str]]:

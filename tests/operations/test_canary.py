@@ -19,7 +19,7 @@ from shared.messages import RecordedEvent
 from shared.settings import Settings
 from tests.stores.test_impossible_logs import lines
 from tests.support.command_line import cqrs
-from tests.support.postgresql import Postgres
+from tests.support.postgresql import Postgres, running_postgres
 from tests.support.raw import exchange, request
 from tests.support.service import Service, eventually, free_port
 from tests.support.stores import JOHN
@@ -54,11 +54,8 @@ class Planted(NamedTuple):
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     """It asks nobody for a password, and gets one."""
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from shared.schemas import check, rights
 from shared.settings import Settings
 from shared.stores import checkpoints
 from shared.stores.event_store import LOCK
-from tests.support.postgresql import Postgres
+from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import answers, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create, new_handler
 from workers.projecting import runner
@@ -62,11 +62,8 @@ class Installation:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     """One of its own: its users are a server's, not a database's."""
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

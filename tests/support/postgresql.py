@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,6 +123,16 @@ class Postgres:
     def _run(self, program: str, *arguments: str, **more: Any) -> None:
         command = [str(self._bin / program), *arguments]
         subprocess.run(command, check=True, capture_output=True, timeout=60, **self._user, **more)  # type: ignore[call-overload]
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server that has started; at the end it is gone."""
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
 
 
 def link(file: str, to: str) -> None:
