@@ -4,14 +4,18 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from socket import gethostname
+from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
 from api.domain import stats, users
 from api.http import problems
+from api.http.access import Access
+from api.http.documentation import SCHEMES
+from api.http.routing import Route, Router
 from api.reading.store import newer_event, store_unavailable
 from api.routes import commands, docs, events, health, home, metrics
 from api.service import Service
@@ -19,17 +23,18 @@ from api.serving.door import Door
 from api.serving.envelope import Envelope
 from api.serving.stopping import calling_on_stop
 from shared import tuning
+from shared.access.key_table import NOBODY_COMES_IN
 from shared.errors import refusal
 from shared.errors.reasons import reason_of
 from shared.messages import UnknownShape
 from shared.schemas import check
-from shared.settings import Settings
+from shared.settings import Settings, is_loopback
 from shared.telemetry import logs, tracing
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy event loop lets the thread go on that commits: by default 5 ms, several times a batch."""
 
-ROUTERS: list[APIRouter] = [
+ROUTERS: list[Router] = [
     # in the order of the page at /docs
     users.router,
     stats.router,
@@ -50,8 +55,24 @@ class App(FastAPI):
     """FastAPI in its envelope."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Around it all, since what is added as middleware doesn't see the answer to a bug."""
+        """Around it all, since what is added as middleware doesn't see the answer to a bug.
+
+        Raises TypeError for a route of FastAPI's own, which would ask nobody for a role.
+        """
+        for route in self.routes:
+            if not isinstance(route, Route):
+                raise TypeError(f"{route} is no route of api.http.routing.Router, which says role=")
         return Envelope(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, with the credentials that routes need; where the API is open, they may be left out."""
+        document = super().openapi()
+        document["components"]["securitySchemes"] = SCHEMES
+        if not self.state.access.closed:
+            for operation in (its for path in document["paths"].values() for its in path.values()):
+                if operation.get("security", [{}])[:1] != [{}]:
+                    operation["security"].insert(0, {})
+        return document
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,12 +84,16 @@ def create_app(settings: Settings) -> FastAPI:
         with _in_one_line():
             tracing.set_up(ROLE)
             check.check(settings)
-            app.state.service = Service(settings)
+            app.state.service = service = Service(settings)
+            if settings.closed:
+                await _let_in(app.state.access, service)
+            elif not is_loopback(settings.api_host):
+                log.warning("anybody who reaches the API may do anything, by CQRS_AUTH=off", host=settings.api_host)
             tuning.collect_less()
             sys.setswitchinterval(SWITCH_INTERVAL)
-            with calling_on_stop(app.state.service.streams.stop):
+            with calling_on_stop(service.streams.stop):
                 yield
-            await app.state.service.close()
+            await service.close()
             tracing.stop()
 
     app = App(
@@ -82,9 +107,19 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_telemetry(),
         routes=[route for router in ROUTERS for route in router.routes],
     )
+    app.state.access = Access(closed=settings.closed, on_loopback=is_loopback(settings.api_host))
     app.add_middleware(Door, settings=settings)
     problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
     return app
+
+
+async def _let_in(access: Access, service: Service) -> None:
+    """Have keys and tokens looked at. Ends the process if the API would let nobody in."""
+    credentials = access.credentials = service.credentials
+    await credentials.look()
+    if credentials.lets_nobody_in:
+        refusal.end(NOBODY_COMES_IN)
+    service.watch_credentials()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The service behind the routes: the stores, the way in, the ways to wait, and what one client may have of them."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache, partial
@@ -9,6 +10,7 @@ from fastapi import Request
 from api.accepting.acceptor import Acceptor
 from api.accepting.announcer import Announcer
 from api.accepting.limit import Limit
+from api.access.credentials import Credentials
 from api.http.clients import Shares, client_of
 from api.http.problems import Problem, too_many, unavailable
 from api.http.streaming import Streams
@@ -60,13 +62,21 @@ class Service:
         self.traced = tracing.on()
         self.results = Results(self.log, self.read_models)
         self.feed = Feed(self.log)
+        self.credentials = Credentials(self.log, settings)
+        self._watch: asyncio.Task[None] | None = None
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
 
+    def watch_credentials(self) -> None:
+        """From now on see which keys and tokens still count, and end the streams of those that don't."""
+        self._watch = asyncio.create_task(self.credentials.run(self.streams.keep))
+
     async def close(self) -> None:
         """Wait until all that was accepted is committed and announced."""
+        if self._watch:
+            self._watch.cancel()
         await self.acceptor.close()
         await self._announcer.close()
         for store in self._stores:

@@ -8,6 +8,7 @@ import typer
 from cli import commands
 from cli import config as config_
 from cli import status as status_
+from cli.access import keys
 from cli.domain import users
 from cli.errors import Group
 from cli.events import group as events
@@ -37,6 +38,7 @@ class App(typer.Typer):
 app = App(cls=Group, no_args_is_help=True, help="A directory of users on CQRS and event sourcing.")
 app.add_typer(commands.app, name="commands")
 app.add_typer(events.app, name="events")
+app.add_typer(keys.app, name="keys")
 app.add_typer(projections.app, name="projections")
 app.add_typer(users.app, name="users")
 

@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
@@ -38,6 +38,28 @@ class Settings(BaseSettings):
     read_model_url: str = ""
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=1, le=65535)
+    auth: Literal["", "on", "off"] = ""
+    """`on`: requests need a key or a token. `off`: anybody may do anything. Unset: off on loopback, else on."""
+    operator_key: SecretStr | None = None
+    """A key that `cqrs init` makes known, with the role `operator`: the first one of an installation in containers."""
+    oidc_issuer: str = ""
+    """The identity provider whose tokens are taken: its URL, as in the claim `iss`."""
+    oidc_audience: str = ""
+    """What tokens must name in the claim `aud`."""
+    oidc_jwks: str = ""
+    """The provider's keys: a URL or a file. Unset: where its discovery document says."""
+    oidc_roles_claim: str = "roles"
+    """The claim that has a caller's roles; `a.b` is the field `b` of the claim `a`."""
+    oidc_roles: str = ""
+    """Roles by the claim's values, as in `staff:reader,staff:auditor`. Unset: values that are names of roles."""
+    max_rate_per_key: int | None = Field(None, ge=0)
+    """Requests a second of each key. 0: any number. Unset: 1,000 where requests need a key."""
+    max_rate_per_address: int | None = Field(None, ge=0)
+    """Requests a second of each address, of those without a key. 0: any number. Unset: 100 where they need one."""
+    api_url: str = ""
+    """The URL of an API elsewhere, which `cqrs status` and `cqrs commands` ask in the place of the stores."""
+    api_key: SecretStr | None = None
+    """The key with which they ask it."""
     max_wait: float = Field(30.0, ge=0, allow_inf_nan=False)
     """Seconds for which `Prefer: wait` is honoured at most."""
     max_backlog: int = Field(100_000, ge=1)
@@ -129,6 +151,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def closed(self) -> bool:
+        """Whether requests need a key or a token."""
+        return self.auth == "on" or (not self.auth and not is_loopback(self.api_host))
+
+    @property
     def inbox(self) -> str:
         """The URL of the inbox."""
         return self.inbox_url or f"sqlite:///{self.data_dir / 'inbox.db'}"
@@ -154,6 +181,14 @@ class Settings(BaseSettings):
     def api(self) -> str:
         """The URL of the API."""
         return f"http://{f'[{self.api_host}]' if ':' in self.api_host else self.api_host}:{self.api_port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _check(parse: Callable[[str], object], url: str) -> None:

@@ -12,10 +12,10 @@ from shared import tuning
 from shared.broker import bus
 from shared.database import engines
 from shared.database.errors import Taken
-from shared.domain.aggregates import EVENTS
 from shared.errors import refusal
 from shared.errors.reasons import reason_of
 from shared.schemas import check
+from shared.schemas.known import EVENTS
 from shared.stores import event_store
 from shared.stores.deciding import note_of
 from shared.telemetry import logs, tracing

@@ -24,7 +24,7 @@ from shared.telemetry import logs, metrics, tracing
 HISTORY = timedelta(hours=1)
 """Age from which an event counts as one of a rebuild, which says nothing about how long events take to be visible."""
 
-LOGGED_METADATA = {"command_id", "correlation_id", "traceparent"}
+LOGGED_METADATA = {"command_id", "correlation_id", "principal", "traceparent"}
 """Metadata of an event that is logged; one that was imported may have more."""
 
 log = logs.logger()

@@ -5,12 +5,12 @@ from datetime import date
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.http.documentation import PAGE
 from api.http.paging import Limit, MinPosition
-from api.http.routing import Route
+from api.http.routing import Router
 from api.routes.submit import show_page
 from shared.domain.users.read_models import stats
 
@@ -24,7 +24,7 @@ def _date(value: str) -> str:
     return value
 
 
-router = APIRouter(tags=["stats"], route_class=Route)
+router = Router(tags=["stats"])
 
 
 class Day(BaseModel):
@@ -35,7 +35,7 @@ class Day(BaseModel):
     changes: int = Field(examples=[1], description="Changes to users on this day")
 
 
-@router.get("/stats", response_model=list[Day], responses=PAGE)
+@router.get("/stats", role="reader", response_model=list[Day], responses=PAGE)
 async def list_days(
     request: Request,
     after: Annotated[

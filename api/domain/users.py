@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.addresses import Email
@@ -11,14 +11,14 @@ from api.domain.names import Name
 from api.http.documentation import CONDITIONS, PAGE, PAST, Change, accepts, errors, headers, shows
 from api.http.paging import MAX_INTEGER, After, At, Limit, MinPosition, Version
 from api.http.preferences import Prefer
-from api.http.routing import Route
+from api.http.routing import Router
 from api.routes.submit import IdempotencyKey, Resource, show, show_history, show_page, submit
 from shared.domain.users import history
 from shared.domain.users.messages import CreateUser, UpdateUserEmail
 from shared.domain.users.read_models import emails
 from shared.domain.users.read_models import users as read_model
 
-router = APIRouter(tags=["users"], route_class=Route)
+router = Router(tags=["users"])
 
 USER = Resource("user", read_model.users, read_model.user)
 
@@ -55,7 +55,7 @@ class User(BaseModel):
     version: int = Field(examples=[2])
 
 
-@router.post("/users/", status_code=202, responses=accepts(201, User, {409: "email-taken"}))
+@router.post("/users/", role="writer", status_code=202, responses=accepts(201, User, {409: "email-taken"}))
 async def create_user(
     request: Request, body: NewUser, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:
@@ -65,6 +65,7 @@ async def create_user(
 
 @router.put(
     "/users/{user_id}",
+    role="writer",
     status_code=202,
     responses=accepts(200, User, {404: "user-not-found", 409: "email-taken"}),
     openapi_extra=CONDITIONS,
@@ -78,6 +79,7 @@ async def update_user_email(
 
 @router.get(
     "/users/{user_id}",
+    role="reader",
     response_model=User,
     responses={**shows("user-not-found version-not-found"), **PAST},
     openapi_extra=CONDITIONS,
@@ -91,6 +93,7 @@ async def show_user(
 
 @router.get(
     "/users/{user_id}/history",
+    role="auditor",
     response_model=list[Change],
     responses={200: headers("Link"), **errors({404: "user-not-found"}), **PAST},
 )
@@ -101,7 +104,7 @@ async def list_versions(
     return await show_history(request, "user", user_id, history.changed, min_position, after=after, limit=limit)
 
 
-@router.get("/users/", response_model=list[User], responses=PAGE)
+@router.get("/users/", role="reader", response_model=list[User], responses=PAGE)
 async def list_users(
     request: Request,
     after: After = 0,

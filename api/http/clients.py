@@ -8,12 +8,21 @@ from ipaddress import IPv6Address, ip_network
 
 from fastapi import Request
 
+from api.http.access import NOBODY
+from shared.access.principals import LOCAL, Principal
+
 IPV6_PREFIX = 64
 """Bits of the network that one customer is given, and may choose addresses in (RFC 6177, RFC 8981)."""
 
 
 def client_of(request: Request) -> str:
-    """The address of a client, or of its network for IPv6; all clients of a Unix socket are one."""
+    """A client's key or token by its principal; without one its address, or its network for IPv6.
+
+    All clients of a Unix socket are one.
+    """
+    principal: Principal | None = request.scope.get("principal")
+    if principal and principal not in {LOCAL, NOBODY}:
+        return principal.name
     client = request.scope.get("client")
     host: str = client[0] if client else ""
     return network_of(host) if ":" in host else host

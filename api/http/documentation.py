@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
+from api.http.access import Roles, named
 from api.http.problems import MEDIA_TYPE, Details, document
 
 Responses = dict[int | str, dict[str, Any]]
@@ -17,6 +18,19 @@ HEADERS = {
     "Location": "The command, or what it created if that is there already",
     "Preference-Applied": "`wait=N`, as it was honoured",
     "Retry-After": "Seconds",
+    "WWW-Authenticate": "What is asked for, or what was wrong with it (RFC 6750)",
+}
+
+SCHEME = "key"
+"""The name of the security scheme."""
+
+SCHEMES = {
+    SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "cqrs_… or JWT",
+        "description": "A key of this service, or a token of the identity provider. The roles stand beside each route.",
+    }
 }
 
 AFTER_WAITING = "Idempotency-Replayed", "Preference-Applied"
@@ -31,6 +45,9 @@ class Command(BaseModel):
     user_id: int | None = Field(None, examples=[1], description="Another aggregate's number is named after it")
     correlation_id: str | None = Field(
         examples=["9f86d081884c7d659a2feaa0c55ad015"], description="The `X-Request-ID` it was accepted under"
+    )
+    principal: str | None = Field(
+        examples=["key:5f0c9a1e"], description="Who sent it: a key, a token's subject, or `local` where the API is open"
     )
     accepted_at: str = Field(examples=["2026-01-31T12:00:00.000000Z"])
     handled_at: str | None = Field(examples=["2026-01-31T12:00:00.004000Z"])
@@ -53,6 +70,7 @@ class Change(BaseModel):
     position: int = Field(examples=[2], description="Its place in the log")
     recorded_at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])
     command_id: str | None = Field(examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"], description="What it came of")
+    principal: str | None = Field(examples=["key:5f0c9a1e"], description="Who sent that command")
     links: dict[str, str] = Field(
         examples=[{"self": "/users/1?version=2", "command": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}]
     )
@@ -116,11 +134,26 @@ def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str
     }
 
 
+def refusals(roles: Roles) -> Responses:
+    """The answers of a route to requests that may not be made."""
+    if roles == "public":
+        return {}
+    unauthenticated = errors({401: "unauthenticated invalid-credentials", 403: "missing-role"}, "WWW-Authenticate")
+    return unauthenticated | errors({429: "too-many-requests", 503: "credentials-unavailable"})
+
+
+def security(roles: Roles) -> dict[str, Any]:
+    """What the page says of the credentials that a route needs, as OpenAPI has it (3.1, section 4.8.30)."""
+    return {} if roles == "public" else {"security": [{SCHEME: list(named(roles))}]}
+
+
 INVALID = errors({422: "invalid-request"})
 
 _POSITION = {422: "invalid-request position-unknown"}
 
-QUERY = errors({**_POSITION, 429: "too-many-waits-of-client", 503: "store-unavailable read-model-behind"})
+QUERY = errors(
+    {**_POSITION, 429: "too-many-requests too-many-waits-of-client", 503: "store-unavailable read-model-behind"}
+)
 """What may be wrong with a query of a projection."""
 
 PAGE = {200: headers("Link"), **QUERY}
@@ -130,7 +163,7 @@ LOG = errors({**_POSITION, 503: "store-unavailable"})
 
 PAST = errors({**_POSITION, 503: "store-unavailable read-model-behind newer-event"})
 
-STREAM = errors({429: "too-many-streams-of-client", 503: "store-unavailable too-many-streams"})
+STREAM = errors({429: "too-many-requests too-many-streams-of-client", 503: "store-unavailable too-many-streams"})
 
 CONDITIONS: dict[str, Any] = {
     "parameters": [

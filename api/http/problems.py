@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -90,7 +89,6 @@ def install(app: FastAPI, others: Mapping[type[Exception], Callable[[Any], Probl
     """Make `app` answer every error as a problem. `others`: what to make of errors that are not known here."""
     known: dict[type[Exception], Callable[[Any], Problem]] = {
         Problem: lambda problem: problem,
-        RequestValidationError: lambda error: invalid(error.errors()),  # of FastAPI's own routes
         Exception: lambda _: Problem("internal-server-error", 500, "This is a bug. The log has its traceback."),
         **others,
     }

@@ -3,9 +3,9 @@
 import codecs
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -15,7 +15,8 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from api.http.documentation import INVALID
+from api.http.access import Access, Roles
+from api.http.documentation import INVALID, refusals, security
 from api.http.problems import MAX_ERRORS, Problem, invalid, not_found
 from shared.messages import has_numbers_only
 
@@ -29,17 +30,21 @@ MAX_PARAMETERS = 100
 
 Errors = list[Any]
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
+
 
 class Route(APIRoute):
     """A route whose endpoint takes the request and what its signature names, and returns a Response.
 
     FastAPI's own route looks at the signature's types again for each request, which costs more than all the API does.
-    An endpoint that needs what this one doesn't know, like `Depends`, goes into a router without it. Dependencies of
-    the app or of a router don't reach this one.
+    What this one doesn't know, like `Depends` and dependencies of the app or of a router, it refuses or leaves out.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **options: Any) -> None:
-        options["responses"] = {**INVALID, **(options.get("responses") or {})}
+    def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], *, role: Roles, **options: Any) -> None:
+        """`role`: what a request needs, as in Roles; the other options are FastAPI's."""
+        self.role = role
+        options["responses"] = {**INVALID, **refusals(role), **(options.get("responses") or {})}
+        options["openapi_extra"] = {**security(role), **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
         if not iscoroutinefunction(endpoint) or _asks_for_more(self.dependant):
             raise TypeError(f"{endpoint.__name__} takes what a {type(self).__name__} doesn't read")
@@ -55,7 +60,10 @@ class Route(APIRoute):
         self._body = self._model_of_body()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._answer(Request(scope, receive, send))
+        request = Request(scope, receive, send)
+        guard: Access = scope["app"].state.access
+        await guard.admit(request, self.role)
+        response = await self._answer(request)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -131,6 +139,37 @@ class Route(APIRoute):
             if found.get(alias) == "":  # an EventSource that has seen nothing yet
                 del found[alias]
         return _without_numbers_in_other_ways(found, self._numbers["header"])
+
+
+class Router:
+    """Collects the routes of a module. Each says which role it needs: one that is not told is not made."""
+
+    def __init__(self, *, tags: Sequence[str] = (), in_schema: bool = True) -> None:
+        self.routes: list[Route] = []
+        self._options = {"tags": list(tags), "include_in_schema": in_schema}
+
+    def get(self, path: str, *, role: Roles, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Add a query."""
+        return self._add("GET", path, role, options)
+
+    def post(self, path: str, *, role: Roles, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Add what makes something new."""
+        return self._add("POST", path, role, options)
+
+    def put(self, path: str, *, role: Roles, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Add what changes something."""
+        return self._add("PUT", path, role, options)
+
+    def delete(self, path: str, *, role: Roles, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Add what takes something away."""
+        return self._add("DELETE", path, role, options)
+
+    def _add(self, method: str, path: str, role: Roles, options: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+        def add(endpoint: Endpoint) -> Endpoint:
+            self.routes.append(Route(path, endpoint, role=role, methods=[method], **{**self._options, **options}))
+            return endpoint
+
+        return add
 
 
 def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:

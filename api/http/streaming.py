@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from api.http.clients import Shares
+from api.http.clients import Shares, client_of
 from api.http.problems import too_many, unavailable
+from shared.access.principals import Principal
 from shared.telemetry import metrics
 
 HEARTBEAT_EVERY = 15.0
@@ -42,30 +43,34 @@ class Streams:
     def __init__(self, total: int, per_client: int) -> None:
         self._shares = Shares(total, per_client)
         self._stopped = False
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], Principal] = {}
         metrics.STREAMS.set(0)
 
-    def answer(self, client: str, messages: AsyncIterator[bytes]) -> "EventStream":
+    def answer(self, request: Request, messages: AsyncIterator[bytes]) -> "EventStream":
         """The answer that sends the messages. Raises Problem if there are enough already."""
+        client = client_of(request)
         if self._shares.gone:
             raise unavailable("too-many-streams", f"{self._shares.total} streams are open, and no more may be.")
         if self._shares.used_up(client):
             detail = f"A client may have {self._shares.per_client} streams open, and this one has."
             raise too_many("too-many-streams-of-client", detail)
-        return EventStream(self, client, messages)
+        return EventStream(self, client, request.scope["principal"], messages)
 
     @contextmanager
-    def one(self, client: str, leaves: asyncio.Task[None]) -> Iterator[None]:
-        """A stream of the client while it is open. `leaves` ends when the client leaves, and is cancelled by `stop`."""
+    def one(self, client: str, principal: Principal, leaves: asyncio.Task[None]) -> Iterator[None]:
+        """A stream of the client while it is open.
+
+        `leaves` ends when the client leaves, and is cancelled by `stop` and, for a principal who may not stay, `keep`.
+        """
         with self._shares.one(client):
-            self._open.add(leaves)
+            self._open[leaves] = principal
             metrics.STREAMS.inc()
             if self._stopped:
                 leaves.cancel()
             try:
                 yield
             finally:
-                self._open.discard(leaves)
+                del self._open[leaves]
                 metrics.STREAMS.dec()
 
     def stop(self) -> None:
@@ -74,23 +79,30 @@ class Streams:
         for leaves in self._open:
             leaves.cancel()
 
+    def keep(self, may_stay: Callable[[Principal], bool]) -> None:
+        """End the streams of principals who may not stay."""
+        for leaves, principal in self._open.items():
+            if not may_stay(principal):
+                leaves.cancel()
+
 
 class EventStream(Response):
     """Ends with its messages, or when the client leaves or takes nothing, or the API stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, streams: Streams, client: str, messages: AsyncIterator[bytes]) -> None:
+    def __init__(self, streams: Streams, client: str, principal: Principal, messages: AsyncIterator[bytes]) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["Content-Length"]
         self._streams = streams
         self._client = client
+        self._principal = principal
         self._messages = messages
         self._sent_at = 0.0
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         leaves = asyncio.create_task(_leaves(receive))
-        with self._streams.one(self._client, leaves):
+        with self._streams.one(self._client, self._principal, leaves):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             tasks = leaves, asyncio.create_task(self._send_messages(send)), asyncio.create_task(self._beat(send))
             try:

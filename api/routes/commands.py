@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from pydantic_core import to_json
 
-from api.http.clients import client_of
+from api.http.access import Roles, may
 from api.http.documentation import STREAM, Command, errors, headers, stream_of
 from api.http.preferences import Prefer, applied, wait_of
 from api.http.problems import Problem
-from api.http.routing import Route
+from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream, message
 from api.reading.store import persist
 from api.routes.submit import command_shown
@@ -20,18 +20,22 @@ from shared.stores import inbox, outcomes
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
-router = APIRouter(tags=["commands"], route_class=Route)
+OWN: Roles = "reader", "writer", "auditor"
+"""Roles that see commands: their own ones, and auditors any."""
+
+router = Router(tags=["commands"])
 
 
 @router.get(
     "/commands/{command_id}",
+    role=OWN,
     response_model=Command,
     responses={200: headers("Preference-Applied"), **errors({404: "command-not-found", 503: "store-unavailable"})},
 )
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service: Service = request.app.state.service
-    command = await _find(service, command_id)
+    command = await _find(request, command_id)
     with service.waiting(request, wait_of(prefer, longest=service.settings.max_wait)) as wait:
         outcome = await service.results.outcomes.get(command.seq, within=wait or 0)
     return Response(to_json(command_shown(command, outcome)), 200, applied(wait), "application/json")
@@ -39,6 +43,7 @@ async def show_command(request: Request, command_id: str, prefer: Prefer = None)
 
 @router.get(
     "/commands/{command_id}/stream",
+    role=OWN,
     status_code=200,
     response_class=EventStream,
     responses={
@@ -53,16 +58,18 @@ async def follow_command(
 ) -> Response:
     """A command as server-sent events, each with its status as `id`; ends with the outcome."""
     service: Service = request.app.state.service
-    command = await _find(service, command_id)
+    command = await _find(request, command_id)
     outcome = (await service.log.read(outcomes.find, [command.seq])).get(command.seq)
     if outcome and last_event_id == outcome.status:
         return Response(status_code=204)
-    return service.streams.answer(client_of(request), _becomes(service, command, outcome))
+    return service.streams.answer(request, _becomes(service, command, outcome))
 
 
-async def _find(service: Service, command_id: str) -> Accepted:
+async def _find(request: Request, command_id: str) -> Accepted:
+    """The command. Raises Problem if there is none that the principal may see: of another's nothing is told."""
+    service: Service = request.app.state.service
     command = await service.inbox.read(inbox.find, command_id)
-    if not command:
+    if not command or not (may(request, "auditor") or command.principal == request.scope["principal"].name):
         raise Problem("command-not-found", 404, f"No command {command_id} was accepted.")
     return command
 

@@ -5,13 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 
 from api.http.problems import not_found
-from api.http.routing import Route
+from api.http.routing import Router
 
-router = APIRouter(route_class=Route, include_in_schema=False)
+router = Router(in_schema=False)
 
 # Swagger UI has pictures in its stylesheet.
 POLICY = (
@@ -46,25 +46,25 @@ class File(NamedTuple):
     content: bytes
 
 
-@router.get("/openapi.json")
+@router.get("/openapi.json", role="docs")
 async def show_openapi(request: Request) -> Response:
     """The OpenAPI document, from which the page is made."""
     return Response(to_json(request.app.openapi()), media_type="application/json")
 
 
-@router.get("/docs")
+@router.get("/docs", role="docs")
 async def show_docs(request: Request) -> Response:
     """The page, which shows the OpenAPI document."""
     return Response(PAGE, headers=HEADERS, media_type="text/html")
 
 
-@router.get("/redoc")
+@router.get("/redoc", role="docs")
 async def show_redoc(request: Request) -> Response:
     """Leads to `/docs`: FastAPI's other page needs styles within the document."""
     return Response(status_code=308, headers={"Location": "/docs"})
 
 
-@router.get("/docs/{name}")
+@router.get("/docs/{name}", role="docs")
 async def show_file(request: Request, name: str) -> Response:
     """A file that the page loads."""
     file = _files().get(name)

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.http.clients import client_of
 from api.http.documentation import LOG, STREAM, headers, stream_of
 from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
-from api.http.routing import Route
+from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream
 from api.reading.log_pages import Wanted
 from api.service import Service, unknown
@@ -16,7 +15,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.stores import event_store
 
-router = APIRouter(tags=["events"], route_class=Route)
+router = Router(tags=["events"])
 
 TYPES = list(dict.fromkeys(type for each in PROJECTIONS.values() for type in each.events))
 """The names of all events."""
@@ -40,7 +39,7 @@ class Event(BaseModel):
     metadata: dict[str, Any] = Field(examples=[{"command_id": "019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}])
 
 
-@router.get("/events/", response_model=list[Event], responses={200: headers("Link"), **LOG})
+@router.get("/events/", role="auditor", response_model=list[Event], responses={200: headers("Link"), **LOG})
 async def list_events(
     request: Request,
     after: After = 0,
@@ -59,6 +58,7 @@ async def list_events(
 
 @router.get(
     "/events/stream",
+    role="auditor",
     status_code=200,
     response_class=EventStream,
     responses={200: stream_of(Event, id="position"), **LOG, **STREAM},
@@ -82,4 +82,4 @@ async def follow_events(
     if position > last:  # it was another log's: what this one has up to there would never be seen
         raise unknown(position)
     wanted = Wanted(None if type is None else frozenset(type), stream)
-    return service.streams.answer(client_of(request), service.feed.follow(position, wanted))
+    return service.streams.answer(request, service.feed.follow(position, wanted))

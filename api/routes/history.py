@@ -68,7 +68,8 @@ def nothing(category: str, number: int | str) -> Problem:
 
 def change(event: RecordedEvent, path: str, changed: dict[str, Any]) -> dict[str, Any]:
     """An event of the aggregate at `path`, as a Change of `api.http.documentation`."""
-    command_id = event.metadata.get("command_id")
+    metadata = event.metadata
+    command_id = metadata.get("command_id")
     links = {"self": f"{path}?version={event.version}"}
     if command_id:
         links["command"] = f"/commands/{command_id}"
@@ -79,6 +80,7 @@ def change(event: RecordedEvent, path: str, changed: dict[str, Any]) -> dict[str
         "position": event.position,
         "recorded_at": event.recorded_at,
         "command_id": command_id,
+        "principal": metadata.get("principal"),
         "links": links,
     }
 

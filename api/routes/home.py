@@ -1,12 +1,12 @@
 """The page at `/`, with links to everything."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from api.http.routing import Route
+from api.http.routing import Router
 
-router = APIRouter(tags=["home"], route_class=Route)
+router = Router(tags=["home"])
 
 
 class Home(BaseModel):
@@ -16,7 +16,7 @@ class Home(BaseModel):
     links: dict[str, str] = Field(examples=[{"users": "/users/", "events": "/events/", "docs": "/docs"}])
 
 
-@router.get("/", response_model=Home)
+@router.get("/", role="any", response_model=Home)
 async def show_home(request: Request) -> Response:
     """The ways in: every path that needs no number or id."""
     paths = [route.path for route in request.app.routes if "GET" in route.methods and "{" not in route.path]

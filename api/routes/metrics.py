@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from api.http.routing import Route
+from api.http.routing import Router
 from api.reading.condition import Condition
 from shared.stores.backlog import Lag
 from shared.telemetry import metrics
@@ -23,10 +23,10 @@ OF_PROJECTIONS: list[tuple[str, str, Callable[[Lag], float]]] = [
 ]
 """Gauges of each projection: a name, a help text, and the value for a lag."""
 
-router = APIRouter(route_class=Route)
+router = Router(in_schema=False)
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.get("/metrics", role="operator")
 async def show_metrics(request: Request) -> Response:
     """For Prometheus; without what a store in trouble would have to say. Takes four seconds at most."""
     condition: Condition = await request.app.state.service.conditions.look(STORE_TIMEOUT)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from api.http import problems
+from api.http.access import may
 from api.http.paging import page
 from api.http.preconditions import asked_of, tag_of, unmet
 from api.http.preferences import applied, wait_of
@@ -19,6 +20,7 @@ from api.http.problems import Problem
 from api.routes import history
 from api.routes.history import Fold
 from api.service import Service
+from shared.access.principals import LOCAL, Principal
 from shared.messages import Command, RecordedEvent, UnknownShape
 from shared.projection import Projection
 from shared.stores import event_store
@@ -72,6 +74,7 @@ async def submit(
 ) -> Response:
     """Accept a command and answer 202; or, asked to wait, what it led to, once that is visible: 201 or 200.
 
+    A principal who is no reader gets the command also then, with its outcome: 202.
     `body` has the command's fields but for the aggregate's number; without a number the command makes a new one.
     `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
     """
@@ -81,19 +84,19 @@ async def submit(
         resource.category,
         number,
         body.model_dump(),
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key and _own(request, idempotency_key),
         metadata=request.scope["metadata"],
     )
     service: Service = request.app.state.service
     accepted = await _accept(service, submission.required(asked) if asked else submission)
     headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
-    row = await _result(request, resource, accepted, prefer, headers) if prefer else None
-    if row is None:
+    result = await _result(request, resource, accepted, prefer, headers) if prefer else None
+    if result is None or isinstance(result, Outcome):
         headers["Location"] = f"/commands/{accepted.command.command_id}"
-        return Response(to_json(command_shown(accepted.command, None)), 202, headers, "application/json")
+        return Response(to_json(command_shown(accepted.command, result)), 202, headers, "application/json")
     if number is None:
         headers["Location"] = _path(accepted.command.stream)
-    return _shown(row, 201 if number is None else 200, headers)
+    return _shown(result, 201 if number is None else 200, headers)
 
 
 async def show(
@@ -175,13 +178,15 @@ async def show_history(
 def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
     """The command as callers see it; its aggregate's number is named after the category, `user_id`."""
     category, _, number = command.stream.rpartition("-")
+    metadata = from_json(command.metadata)
     path = f"/commands/{command.command_id}"
     return {
         "command_id": command.command_id,
         "type": command.type,
         "status": outcome.status if outcome else "accepted",
         f"{category}_id": int(number),
-        "correlation_id": from_json(command.metadata).get("correlation_id"),
+        "correlation_id": metadata.get("correlation_id"),
+        "principal": metadata.get("principal"),
         "accepted_at": command.accepted_at,
         "handled_at": outcome and outcome.handled_at,
         "version": outcome and outcome.version,
@@ -189,6 +194,12 @@ def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "problem": outcome and outcome.problem and problems.document(**outcome.problem, instance=path),
         "links": {"self": path, category: _path(command.stream)},
     }
+
+
+def _own(request: Request, key: str) -> str:
+    """The idempotency key as it is stored: each principal has its own ones. No header has a line break in it."""
+    principal: Principal = request.scope["principal"]
+    return key if principal == LOCAL else f"{principal.name}\n{key}"
 
 
 async def _accept(service: Service, submission: Submission) -> Acceptance:
@@ -201,8 +212,10 @@ async def _accept(service: Service, submission: Submission) -> Acceptance:
 
 async def _result(
     request: Request, resource: Resource[R], accepted: Acceptance, prefer: str, headers: dict[str, str]
-) -> R | None:
+) -> R | Outcome | None:
     """The row as the command left it, if the caller waits for it and it is visible in time; adds to `headers`.
+
+    For a principal who is no reader, the outcome.
 
     Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
     """
@@ -216,6 +229,8 @@ async def _result(
             if outcome := await visible.get(command.seq, within=wait, later=not replayed):
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
+                if not may(request, "reader"):
+                    return outcome
                 return await _left(request, resource, command.stream, outcome.version or 0)
     return None
 

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Awaitable
 from functools import lru_cache
-from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import Problem
-from shared.settings import Settings
+from shared.settings import Settings, is_loopback
 
 HEADERS = {b"host", b"origin", b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"}
 
@@ -75,11 +74,3 @@ class Door:
         if given.get(b"sec-fetch-site", b"none") in {b"none", b"same-origin"}:
             return False
         return method not in {"GET", "HEAD"} or not NAVIGATION.items() <= given.items()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -53,7 +53,9 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] += [(HEADERS[name], value.encode()) for name, value in metadata.items()]
+                message["headers"] += [
+                    (HEADERS[name], value.encode()) for name, value in metadata.items() if name in HEADERS
+                ]
                 message["headers"].append(NOSNIFF)
                 return _send_all(send, message, {"type": "http.response.body"}) if is_head else send(message)
             return _send_all(send) if is_head else send(message)

@@ -13,11 +13,11 @@ from cli.events import cloud_events
 from cli.projections.shadow import shadow_of
 from cli.stores.init import init
 from shared.database import engines
-from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.projection import Projection
 from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
+from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, unique_keys

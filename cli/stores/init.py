@@ -12,13 +12,13 @@ from cli.output import bar
 from cli.projections.shadow import shadow_of
 from cli.stores.private import tighten
 from shared.database import engines, sqlite
-from shared.domain.aggregates import EVENTS
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.schemas import migrations, projection_tables, rights
 from shared.schemas.check import WrongSchema
 from shared.schemas.event_shapes import Unreadable
+from shared.schemas.known import EVENTS
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, unique_keys
 

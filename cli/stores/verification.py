@@ -12,12 +12,13 @@ from cli.output import progress, say
 from cli.projections.comparison import differences
 from cli.stores import schemas
 from cli.stores.snapshots import Snapshots, snapshots
+from shared.access import operations
 from shared.database import engines
-from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.projection import Projection
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
+from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, unique_keys
@@ -124,9 +125,13 @@ def _positions(log: Connection) -> Iterator[int]:
 
 
 def _causes(stores: Snapshots) -> Iterator[int]:
-    """Each command's events stand together and end where its outcome says. Imported events have no commands here."""
+    """Each command's events stand together and end where its outcome says.
+
+    Imported events have no commands here, and operations have none at all.
+    """
     events = event_store.read_between(stores.log, after=0, upto=event_store.last_position(stores.log))
-    caused = ((cause, list(group)) for cause, group in groupby(events, key=_cause))
+    commanded = (each for each in events if each.stream != operations.STREAM)
+    caused = ((cause, list(group)) for cause, group in groupby(commanded, key=_cause))
     imported = True
     for page in pages(caused):
         known = inbox.find_all(stores.inbox, [cause for cause, _ in page])

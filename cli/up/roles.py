@@ -24,10 +24,12 @@ from cli.stores.init import contested, init, places
 from cli.stores.private import is_ours
 from cli.up.screen import Screen
 from cli.up.supervisor import Role, run
+from shared.access import key_table
 from shared.broker import address, bus
+from shared.database import engines
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
-from shared.settings import Settings
+from shared.settings import Settings, is_loopback
 from shared.telemetry import metric_files
 
 COUNTS = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
@@ -41,6 +43,7 @@ def up(settings: Settings, *, command_workers: int, projection_workers: int) -> 
     screen = Screen()
     with alone(settings), _socket_folder(settings), _memory() as counts, contextlib.closing(screen):
         _check_port(settings)
+        _check_access(settings)
         if settings.redis_url and (trouble := bus.trouble(bus.celery(settings, socket_timeout=2))):
             where = maybe_sanitize_url(settings.redis_url)
             why = f"no Redis answers at CQRS_REDIS_URL, {where}"
@@ -71,7 +74,7 @@ def _stages(
     nowhere.mkdir(mode=0o500)
     environment = {
         f"CQRS_{name.upper()}": str(value)
-        for name, value in settings.model_dump(exclude={"metrics_port"}).items()
+        for name, value in settings.model_dump(exclude={"metrics_port", "operator_key", "api_url", "api_key"}).items()
         if value is not None
     } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metric_files.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
@@ -155,7 +158,7 @@ async def _greet(settings: Settings, screen: Screen) -> None:
     redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
     data = " and ".join(places(settings))
     where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
-    where |= {"data": data, "Redis": redis}
+    where |= {"access": _access(settings), "data": data, "Redis": redis}
     if settings.log_format == "json":
         screen.say(line(settings, "is up", **where))
         return
@@ -165,6 +168,21 @@ async def _greet(settings: Settings, screen: Screen) -> None:
     with console.capture() as captured:
         console.print(panel)
     screen.say(captured.get().rstrip("\n"))
+
+
+def _check_access(settings: Settings) -> None:
+    """Raises Refused if the API would let nobody in."""
+    if settings.closed and not settings.oidc_issuer:
+        with engines.reading(settings.event_store) as connection:
+            if not any(each.state == "active" for each in key_table.all_keys(connection)):
+                raise Refused(key_table.NOBODY_COMES_IN)
+
+
+def _access(settings: Settings) -> str:
+    if settings.closed:
+        return "requests need a key" + (" or a token" if settings.oidc_issuer else "")
+    reach = "on this machine" if is_loopback(settings.api_host) else "who reaches it"
+    return f"open: anybody {reach} may do anything"
 
 
 def _check_port(settings: Settings) -> None:

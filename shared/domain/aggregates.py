@@ -13,8 +13,8 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {
 """Deciders by category. The category begins the names of streams (`user-7`) and of the number's field (`user_id`)."""
 
 
-def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Event]]:
-    # Projections and upcasters choose by the name alone.
+def by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Event]]:
+    """The events of aggregates by their names, by which alone projections and upcasters choose."""
     found: dict[str, type[Event]] = {}
     for aggregate in aggregates:
         for name, event in aggregate.events.items():
@@ -24,5 +24,5 @@ def _by_name(aggregates: Iterable[Decider[Any, Any, Any]]) -> dict[str, type[Eve
     return found
 
 
-EVENTS: Mapping[str, type[Event]] = _by_name(AGGREGATES.values())
+EVENTS: Mapping[str, type[Event]] = by_name(AGGREGATES.values())
 """All events that this version knows, by name."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Table
 
+from shared.access import key_table
 from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
@@ -27,6 +28,7 @@ STORES: dict[str, Rights] = {
         unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
         set_aside.table.name: {API: READ, COMMANDS: QUEUE},
         deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
+        key_table.table.name: dict.fromkeys(ROLES, READ),
     },
     "read_model": {
         checkpoints.table.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},

@@ -100,6 +100,12 @@ class Accepted(NamedTuple):
     metadata: str
     precondition: str | None = None
 
+    @property
+    def principal(self) -> str | None:
+        """Who sent it; None if that was not recorded."""
+        who: str | None = from_json(self.metadata).get("principal")
+        return who
+
     def trail(self) -> dict[str, Any]:
         """The fields by which logs and traces name the command."""
         metadata = from_json(self.metadata)

@@ -23,11 +23,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from starlette.requests import Request
 from starlette.types import Message
 
 from api.http import streaming
 from api.http.streaming import HEARTBEAT_EVERY, Streams
 from api.reading import feed, log_pages
+from shared.access.principals import LOCAL
 from shared.database.sqlite import path_of
 from shared.messages import NewEvent
 from shared.stores import event_store
@@ -342,7 +344,8 @@ def test_silence_is_broken_by_a_comment(monkeypatch: pytest.MonkeyPatch) -> None
     async def send(message: Message) -> None:
         sent.append((time.monotonic(), message.get("body", b"")))
 
-    asyncio.run(Streams(1, 1).answer("", messages())({}, receive, send))
+    request = Request({"type": "http", "client": None, "principal": LOCAL})
+    asyncio.run(Streams(1, 1).answer(request, messages())({}, receive, send))
     words = [text for _, text in sent]
     assert words[:6] == [b"", b"retry: 1000\n\n", *[b"data: x\n\n"] * 4]
     assert set(words[6:-1]) == {b":\n\n"}

@@ -8,4 +8,4 @@ from shared.domain.aggregates import AGGREGATES
 
 def test_no_two_aggregates_have_an_event_of_one_name() -> None:
     with pytest.raises(ValueError, match="two aggregates have an event UserCreated"):
-        aggregates._by_name([AGGREGATES["user"], AGGREGATES["user"]])
+        aggregates.by_name([AGGREGATES["user"], AGGREGATES["user"]])

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Cookie, Depends, Header, Query, Request, Response
+from fastapi import Cookie, Depends, Header, Query, Request, Response
 from starlette.applications import Starlette
 
+from api.http.access import Access
 from api.http.problems import MAX_ERRORS
-from api.http.routing import Route
+from api.http.routing import Router
 from api.main import create_app
+from api.serving.envelope import Envelope
 from shared.settings import Settings
 
 
@@ -32,10 +34,10 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_bug(tmp_path: Any)
 
 
 def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
-    router = APIRouter(route_class=Route)
+    router = Router()
     seen: list[Any] = []
 
-    @router.get("/{number}")
+    @router.get("/{number}", role="public")
     async def show(
         request: Request,
         number: int,
@@ -48,7 +50,9 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
         return Response()
 
     async def ask() -> None:
-        app = httpx.ASGITransport(Starlette(routes=router.routes))
+        starlette = Starlette(routes=router.routes)
+        starlette.state.access = Access(closed=False, on_loopback=True)
+        app = httpx.ASGITransport(Envelope(starlette))
         async with httpx.AsyncClient(transport=app, base_url="http://localhost") as client:
             await client.get("/1")
             headers = [("Prefer", "wait=1"), ("prefer", "respond-async"), ("X-Other", "x")]
@@ -58,19 +62,16 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
     assert seen == [(1, None, 7, None, "none"), (2, ["a", "b"], 3, "wait=1, respond-async", "x")]
 
 
-def test_a_router_of_fastapi_s_own_answers_problems_too(tmp_path: Any) -> None:
+def test_a_route_that_says_no_role_is_refused_at_the_start(tmp_path: Any) -> None:
+    async def show(request: Request) -> Response:
+        return Response()
+
+    with pytest.raises(TypeError, match="role"):
+        Router().get("/")(show)  # type: ignore[call-arg]
     app = create_app(Settings(data_dir=tmp_path))
-
-    @app.get("/plain/{number}")
-    async def show(number: int) -> None: ...
-
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-            return await client.get("/plain/x")
-
-    answer = asyncio.run(ask())
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["errors"][0]["field"] == "number"
+    app.get("/plain")(show)
+    with pytest.raises(TypeError, match="plain.*role"):
+        app.build_middleware_stack()
 
 
 @pytest.mark.parametrize("needs", [Depends(lambda: 1), Cookie()])
@@ -79,7 +80,7 @@ def test_a_signature_that_would_not_be_read_is_refused_at_the_start(needs: Any) 
         return Response()
 
     with pytest.raises(TypeError, match="show"):
-        APIRouter(route_class=Route).get("/")(show)
+        Router().get("/", role="public")(show)
 
 
 def test_a_path_or_a_query_with_a_character_that_no_store_holds_is_refused(tmp_path: Any) -> None:

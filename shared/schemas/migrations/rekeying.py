@@ -7,9 +7,9 @@ from operator import attrgetter
 from sqlalchemy import Column, Connection, MetaData, String, Table, delete, func, insert, literal_column, select
 
 from shared.database.statements import BigInt, insert_rows
-from shared.domain.aggregates import AGGREGATES
 from shared.projection import Bar
 from shared.schemas.folding import Folded, Wrong, fold
+from shared.schemas.known import AGGREGATES
 from shared.stores import event_store
 from shared.stores.event_store import pages
 from shared.stores.unique_keys import contested_keys, unique_keys

@@ -1,0 +1,1 @@
+"""Keys and tokens: whose they are, and whether they still count."""

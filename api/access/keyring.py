@@ -1,0 +1,100 @@
+"""The keyring: the keys that count, in memory, kept like the table beside the event store."""
+
+import hmac
+import math
+import time
+from collections import defaultdict
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from api.http.access import invalid_credentials
+from api.http.problems import unavailable
+from api.reading.store import Store
+from shared.access import key_table
+from shared.access.key_table import KnownKey
+from shared.access.keys import digest_of, id_in, key_of
+from shared.access.principals import Principal
+from shared.clock import moment
+from shared.errors.reasons import reason_of
+from shared.telemetry import logs
+
+GRACE = 30.0
+"""Seconds for which what was known of keys serves while the table can't be read."""
+
+UNKNOWN = invalid_credentials("The key is not known, or counts no more")
+
+MISTYPED = invalid_credentials("The key is mistyped: its checksum is wrong")
+
+log = logs.logger()
+
+
+class Keyring:
+    """Knows each key by its id. `look`, called again and again, sees what changed."""
+
+    def __init__(self, store: Store) -> None:
+        """`store`: the event store."""
+        self._store = store
+        self._change = -1
+        self._looked_at = -math.inf
+        self._keys: dict[str, list[Principal]] = {}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether a key counts now."""
+        return any(each.until > time.time() for its in self._keys.values() for each in its)
+
+    async def look(self) -> bool:
+        """See what changed in the table; returns whether something did, or the table can't be read."""
+        try:
+            change, keys = await self._store.read(_read, self._change)
+        except DBAPIError as error:
+            log.debug("keys can't be read", error=reason_of(error))
+            return True
+        self._looked_at = time.monotonic()
+        if change == self._change:
+            return False
+        self._change, self._keys = change, _principals(keys)
+        return True
+
+    def principal(self, text: str) -> Principal:
+        """The principal whose key this is. Raises Problem."""
+        id = id_in(text)
+        digest = digest_of(text)
+        for each in self._keys.get(id or "", ()):
+            if hmac.compare_digest(each.credential, digest) and each.until > time.time():
+                self._check_age()
+                return each
+        self._check_age()
+        raise UNKNOWN if key_of(text) else MISTYPED
+
+    def counts(self, principal: Principal) -> bool:
+        """Whether a key that counted once still does."""
+        id = principal.name.removeprefix("key:")
+        known = any(each.credential == principal.credential for each in self._keys.get(id, ()))
+        return known and time.monotonic() < self._looked_at + GRACE
+
+    def _check_age(self) -> None:
+        if time.monotonic() > self._looked_at + GRACE:
+            raise unavailable(
+                "credentials-unavailable", "Keys can't be looked up, since the event store doesn't answer."
+            )
+
+
+def _read(connection: Connection, known: int) -> tuple[int, list[KnownKey]]:
+    change = key_table.changes(connection)
+    return change, key_table.all_keys(connection) if change != known else []
+
+
+def _principals(keys: list[KnownKey]) -> dict[str, list[Principal]]:
+    """For each id the principal by its digest; after a rotation two, the older of which counts for a while."""
+    found: dict[str, list[Principal]] = defaultdict(list)
+    for key in keys:
+        if key.revoked_at:
+            continue
+        until = moment(key.expires_at).timestamp() if key.expires_at else math.inf
+        found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.digest))
+        if key.old_digest and key.old_until:
+            until = min(until, moment(key.old_until).timestamp())
+            found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.old_digest))
+    return dict(found)

@@ -1,0 +1,1 @@
+"""`cqrs keys` and `cqrs audit`: who may do what, and who did it."""

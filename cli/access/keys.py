@@ -1,0 +1,119 @@
+"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers are let in."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import Refused
+from cli.output import AsJson, console, example, say, show_json, table
+from shared.access import key_table
+from shared.access.key_table import KnownKey, NoSuchKey
+from shared.access.keys import new_key
+from shared.access.principals import operator_here
+from shared.database import engines
+from shared.roles import ROLES, Role
+from shared.settings import Settings
+from shared.stores import event_store
+
+app = typer.Typer(no_args_is_help=True, help="Make, list, revoke and rotate the keys that let callers in.")
+
+DURATION = re.compile("([1-9][0-9]{0,4})([mhd])")
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+Which = Annotated[str, typer.Argument(help="A key's name or id", metavar="KEY")]
+
+
+def _duration(text: str) -> timedelta:
+    match = DURATION.fullmatch(text)
+    if not match:
+        raise typer.BadParameter("must be a number and m, h or d: 90d")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+Roles = Annotated[list[str], typer.Option("--role", help=f"One of {', '.join(ROLES)}; may be repeated")]
+Expires = Annotated[
+    timedelta | None,
+    typer.Option(parser=_duration, help="After how long it counts no more: 90d, 12h, 30m", metavar="TIME"),
+]
+Grace = Annotated[
+    timedelta,
+    typer.Option(parser=_duration, help="For how long the text before counts as well: 1d, 12h, 30m", metavar="TIME"),
+]
+
+
+@app.command(epilog=example("cqrs keys add billing --role reader --role writer --expires 90d"))
+def add(name: str, role: Roles, expires: Expires = None, as_json: AsJson = False) -> None:
+    """Make a key and show it, this once."""
+    if unknown := set(role) - set(ROLES):
+        raise Refused(f"there is no role {', '.join(sorted(unknown))}: roles are {', '.join(ROLES)}")
+    if not re.fullmatch(r"[\w.@/-]{1,64}", name, re.ASCII):
+        raise Refused("a key's name has letters, digits and ._@/- only, 64 at most")
+    roles: list[Role] = [each for each in ROLES if each in role]
+    key = new_key()
+    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+        until = datetime.now(UTC) + expires if expires else None
+        known = key_table.add(connection, key, name, roles, expires_at=until, by=operator_here())
+    _show_text(known, key.text, as_json=as_json)
+
+
+@app.command("list", epilog=example("cqrs keys list"))
+def list_(as_json: AsJson = False) -> None:
+    """List the keys that were ever made: never their texts, which are not kept."""
+    with engines.reading(Settings().event_store) as connection:
+        known = key_table.all_keys(connection)
+    if as_json:
+        show_json(list(map(_shown, known)))
+        return
+    rows = [
+        (each.id, each.name, " ".join(sorted(each.roles)), each.state, each.expires_at or "never", each.created_by)
+        for each in known
+    ]
+    console().print(table("id", "name", "roles", "state", "expires", "made by", rows=rows))
+
+
+@app.command(epilog=example("cqrs keys revoke billing"))
+def revoke(key: Which, as_json: AsJson = False) -> None:
+    """Revoke a key: every process refuses it within a second, and ends its streams."""
+    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+        known = _find(connection, key)
+        key_table.revoke(connection, known, by=operator_here())
+        [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
+    if as_json:
+        show_json(_shown(known))
+    else:
+        say(f"cqrs: the key {known.name} ({known.id}) is revoked")
+
+
+@app.command(epilog=example("cqrs keys rotate billing --grace 1d"))
+def rotate(key: Which, grace: Grace = timedelta(0), as_json: AsJson = False) -> None:
+    """Give a key a new text and show it, this once. What the key did, it still owns."""
+    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+        known = _find(connection, key)
+        new = new_key(known.id)
+        key_table.rotate(connection, known, new, old_until=datetime.now(UTC) + grace, by=operator_here())
+        [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
+    _show_text(known, new.text, as_json=as_json)
+
+
+def _find(connection: Any, key: str) -> KnownKey:
+    try:
+        return key_table.find(connection, key)
+    except NoSuchKey as none:
+        raise Refused(str(none)) from None
+
+
+def _show_text(known: KnownKey, text: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_shown(known) | {"key": text})
+        return
+    say(text)
+    typer.secho("cqrs: it is shown this once; send it as `Authorization: Bearer cqrs_…`", err=True)
+
+
+def _shown(known: KnownKey) -> dict[str, Any]:
+    """A key without its digests."""
+    shown = known._asdict() | {"roles": sorted(known.roles), "state": known.state}
+    return {name: value for name, value in shown.items() if "digest" not in name}

@@ -1,0 +1,102 @@
+"""Operations: what operators do, as events of a stream of its own in the log, each written before or with the deed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared.decider import Decider
+from shared.messages import Command, Event, NewEvent
+from shared.stores import event_store
+from shared.stores.event_store import Append
+
+CATEGORY = "operations"
+
+STREAM = f"{CATEGORY}-1"
+
+
+class Operation(Event):
+    """Something that an operator did or began. Its metadata has the operator's principal."""
+
+
+class KeyAdded(Operation):
+    """A key was made."""
+
+    key_id: str
+    name: str
+    roles: list[str]
+    expires_at: str | None
+
+
+class KeyRotated(Operation):
+    """A key got a new secret. The one before it counts until `old_until`."""
+
+    key_id: str
+    name: str
+    old_until: str
+
+
+class KeyRevoked(Operation):
+    """A key counts no more."""
+
+    key_id: str
+    name: str
+
+
+class CommandRetried(Operation):
+    """A command that failed is handled again."""
+
+    command_id: str
+
+
+class ProjectionPaused(Operation):
+    """A projection was told to apply no more events."""
+
+    projection: str
+
+
+class ProjectionResumed(Operation):
+    """A paused projection was told to go on."""
+
+    projection: str
+
+
+class RebuildStarted(Operation):
+    """A rebuild of a projection's tables began."""
+
+    projection: str
+
+
+class BackupRestored(Operation):
+    """A backup was put in the place of the stores: the events before this one are the backup's."""
+
+    taken_at: str
+    last_event: int
+
+
+class LogImported(Operation):
+    """All events before this one were imported into an empty log."""
+
+    events: int
+
+
+EVENTS = {each.__name__: each for each in Operation.__subclasses__()}
+"""All operations, by name."""
+
+
+def record(connection: Connection, done: Operation, *, by: str) -> None:
+    """Append an operation to the log, in this transaction of a writer of the event store. `by`: the principal."""
+    new = NewEvent(type(done).__name__, done, {"principal": by}, done.schema_version)
+    event_store.append(connection, Append(STREAM, [new]))
+
+
+def _decide(command: Command, state: object) -> Sequence[Operation]:
+    raise TypeError("operations are recorded, not commanded")
+
+
+def _evolve(state: int | None, event: Operation) -> int:
+    return (state or 0) + 1
+
+
+OPERATIONS: Decider[Any, Operation, int] = Decider(commands={}, events=EVENTS, decide=_decide, evolve=_evolve)
+"""The operations as an aggregate, for whatever reads the whole log. No command leads to them."""

@@ -1,0 +1,22 @@
+"""Roles: what a principal may do. None implies another, and a principal may have several."""
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+Role = Literal["reader", "writer", "auditor", "operator", "eraser"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+MEANINGS: dict[Role, str] = {
+    "reader": "sees users and statistics",
+    "writer": "sends commands",
+    "auditor": "sees the log, histories, any command, and what operators did",
+    "operator": "sees metrics and full readiness; retries, pauses, rebuilds, makes keys",
+    "eraser": "erases people",
+}
+"""What each role may do, in words."""
+
+
+def roles_of(names: Iterable[str]) -> frozenset[Role]:
+    """The roles among these names; other names are left out."""
+    return frozenset(role for role in ROLES if role in set(names))

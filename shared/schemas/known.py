@@ -1,0 +1,15 @@
+"""What the log may hold: the events of the domain's aggregates, and the operations of operators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.access.operations import CATEGORY, OPERATIONS
+from shared.decider import Decider
+from shared.domain import aggregates
+from shared.messages import Event
+
+AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {**aggregates.AGGREGATES, CATEGORY: OPERATIONS}
+"""Deciders by category, the operations among them."""
+
+EVENTS: Mapping[str, type[Event]] = aggregates.by_name(AGGREGATES.values())
+"""All events that this version knows, by name."""
