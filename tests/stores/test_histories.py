@@ -290,6 +290,7 @@ class History(RuleBasedStateMachine):
                 "metadata": {
                     "command_id": (first := self.first_answers[event.command])["command_id"],
                     "correlation_id": first["correlation_id"],
+                    "principal": "local",
                 },
             }
             for position, event in enumerate(self.model.events, start=1)

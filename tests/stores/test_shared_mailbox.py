@@ -86,7 +86,12 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
         came = create("one@example.com"), create(first), create(third), update(1, second)
         assert handle(stores, *came, create("i@straße.example.de")) == ["succeeded"] * 5
         project(stores)
-    change(stores.settings.event_store, "DROP TABLE contested_keys", "UPDATE event_store_schema SET version_num='0003'")
+    change(
+        stores.settings.event_store,
+        "DROP TABLE contested_keys",
+        "DROP TABLE access_keys",
+        "UPDATE event_store_schema SET version_num='0003'",
+    )
     for name in PROJECTIONS:
         change(stores.settings.read_model_of(name), "UPDATE read_model_schema SET version_num='0002'")
     return stores
