@@ -70,7 +70,7 @@ def test_a_route_that_says_no_role_is_refused_at_the_start(tmp_path: Any) -> Non
         Router().get("/")(show)  # type: ignore[call-arg]
     app = create_app(Settings(data_dir=tmp_path))
     app.get("/plain")(show)
-    with pytest.raises(TypeError, match="plain.*role"):
+    with pytest.raises(TypeError, match=r"plain.*role"):
         app.build_middleware_stack()
 
 
