@@ -66,7 +66,7 @@ migration: .venv/up ## Make a revision of a store's schema: STORE=event_store ME
 	@.venv/bin/alembic -n $(STORE) revision -m "$(MESSAGE)" --rev-id $$(ls shared/schemas/migrations/$(STORE)/r*.py | wc -l | xargs expr 1 + | xargs printf %04d)
 
 lock: ## Pin every dependency anew, with hashes; needs uv
-	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build -o requirements.txt pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra oidc -o requirements.txt pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the virtual environments and the caches, never the data

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
+
+from shared.roles import ROLES, Role, roles_of
 
 
 class Settings(BaseSettings):
@@ -44,7 +46,7 @@ class Settings(BaseSettings):
     """A key that `cqrs init` makes known, with the role `operator`: the first one of an installation in containers."""
     oidc_issuer: str = ""
     """The identity provider whose tokens are taken: its URL, as in the claim `iss`."""
-    oidc_audience: str = ""
+    oidc_audience: str = Field("", validate_default=True)
     """What tokens must name in the claim `aud`."""
     oidc_jwks: str = ""
     """The provider's keys: a URL or a file. Unset: where its discovery document says."""
@@ -143,6 +145,31 @@ class Settings(BaseSettings):
             raise ValueError("must be names with commas between, as in example.org,example.org:8443, or *")
         return ",".join(hosts)
 
+    @field_validator("oidc_issuer", "oidc_jwks")
+    @classmethod
+    def _provider(cls, value: str, info: ValidationInfo) -> str:
+        """A file's path becomes absolute, since roles may run in other folders."""
+        if value and info.field_name == "oidc_jwks" and "://" not in value:
+            return str(Path(value).expanduser().resolve())
+        if value and not (is_secure(value) and re.fullmatch(r"[!-~]+", value) and not re.search("[@?#]", value)):
+            raise ValueError("must look like https://HOST/PATH; http is for this machine alone")
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _audience(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("oidc_issuer") and not value:
+            raise ValueError("must be set if CQRS_OIDC_ISSUER is: without it, tokens for other services would count")
+        return value
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _roles(cls, value: str) -> str:
+        pairs = [each.strip().rpartition(":") for each in value.split(",") if each.strip()]
+        if not all(claimed and role in ROLES for claimed, _, role in pairs):
+            raise ValueError(f"must look like staff:reader,staff:auditor; the roles are {', '.join(ROLES)}")
+        return ",".join(map("".join, pairs))
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         files = [url for url in (self.inbox, self.event_store, self.read_model) if url.startswith("sqlite:")]
@@ -154,6 +181,13 @@ class Settings(BaseSettings):
     def closed(self) -> bool:
         """Whether requests need a key or a token."""
         return self.auth == "on" or (not self.auth and not is_loopback(self.api_host))
+
+    @property
+    def claimed_roles(self) -> dict[str, frozenset[Role]]:
+        """The roles that each value of the claim `oidc_roles_claim` stands for."""
+        pairs = [each.rpartition(":") for each in self.oidc_roles.split(",") if each]
+        by_value = [(claimed, role) for claimed, _, role in pairs] or list(zip(ROLES, ROLES, strict=True))
+        return {claimed: roles_of([role for its, role in by_value if its == claimed]) for claimed, _ in by_value}
 
     @property
     def inbox(self) -> str:
@@ -189,6 +223,17 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def is_secure(url: str) -> bool:
+    """Whether nobody between can change what comes from the URL: it is https, or of this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises, too
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def _check(parse: Callable[[str], object], url: str) -> None:

@@ -4,8 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from api.access.claims import InvalidToken
 from api.access.keyring import Keyring
+from api.access.provider import KeysUnavailable
+from api.access.tokens import Tokens
 from api.http.access import invalid_credentials
+from api.http.problems import unavailable
 from api.reading.store import Store
 from shared.access.principals import Principal
 from shared.settings import Settings
@@ -24,12 +28,12 @@ class Credentials:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._keyring = Keyring(store)
-        self._settings = settings
+        self._tokens = Tokens(settings) if settings.oidc_issuer else None
 
     @property
     def lets_nobody_in(self) -> bool:
         """Whether no key counts, and tokens are not taken."""
-        return not self._settings.oidc_issuer and not self._keyring.has_keys
+        return not self._tokens and not self._keyring.has_keys
 
     async def look(self) -> None:
         """See which keys count."""
@@ -46,10 +50,20 @@ class Credentials:
         """The principal who sends this. Raises Problem: 401 if it counts for nobody, 503 if that can't be told."""
         if token.startswith(PREFIX):
             return self._keyring.principal(token)
-        raise NO_TOKENS
+        if not self._tokens:
+            raise NO_TOKENS
+        return self._tokens.known(token) or await self._verified(self._tokens, token)
 
     def counts(self, principal: Principal) -> bool:
         """Whether a principal that was let in may stay, as on a stream that is open."""
         if time.time() >= principal.until:
             return False
         return self._keyring.counts(principal) if principal.name.startswith("key:") else True
+
+    async def _verified(self, tokens: Tokens, token: str) -> Principal:
+        try:
+            return await tokens.principal(token)
+        except InvalidToken as error:
+            raise invalid_credentials(str(error)) from None
+        except KeysUnavailable as error:
+            raise unavailable("credentials-unavailable", str(error)) from None

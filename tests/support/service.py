@@ -99,11 +99,11 @@ def up(data_dir: Path, *arguments: str, **environment: str) -> Iterator[Service]
 
 
 @contextlib.contextmanager
-def api(data_dir: Path, **environment: str) -> Iterator[httpx.Client]:
+def api(data_dir: Path, module: str = "api", **environment: str) -> Iterator[httpx.Client]:
     """One API process by hand, on a data dir that may have others."""
     port = free_port()
     own = {"CQRS_DATA_DIR": str(data_dir), "CQRS_API_PORT": str(port)} | environment
-    process = start(["api"], data_dir, own)
+    process = start([module], data_dir, own)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=35) as http:
         try:
             eventually(lambda: answers(http, "/livez"), within=30)

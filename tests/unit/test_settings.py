@@ -3,9 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from shared.errors.refusal import wrong_setting
+from shared.roles import ROLES
 from shared.settings import Settings
 from tests.support.service import clean_environment
 
@@ -40,6 +44,51 @@ def test_what_a_setting_is_written_as_is_read_as_the_same() -> None:
         settings = Settings(trusted_proxies=networks, _env_file=None)
         again = Settings(trusted_proxies=settings.model_dump()["trusted_proxies"], _env_file=None)
         assert again.trusted_proxies == settings.trusted_proxies
+
+
+PROVIDER: dict[str, Any] = {"oidc_issuer": "https://id.example/realms/acme", "oidc_audience": "users-api"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"oidc_issuer": "https://id.example"}, "CQRS_OIDC_AUDIENCE: must be set if CQRS_OIDC_ISSUER is"),
+        (PROVIDER | {"oidc_issuer": "http://id.example"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "https://"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "id.example"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "https://me:secret@id.example"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "https://id.example/#a"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "https://id.example/a b"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_issuer": "https://id.example:port"}, "CQRS_OIDC_ISSUER: must look like https://"),
+        (PROVIDER | {"oidc_jwks": "http://id.example/keys"}, "CQRS_OIDC_JWKS: must look like https://"),
+        (PROVIDER | {"oidc_jwks": "file:///keys"}, "CQRS_OIDC_JWKS: must look like https://"),
+        (PROVIDER | {"oidc_roles": "staff:admin"}, "CQRS_OIDC_ROLES: must look like staff:reader"),
+        (PROVIDER | {"oidc_roles": "reader"}, "CQRS_OIDC_ROLES: must look like staff:reader"),
+        (PROVIDER | {"oidc_roles": ":reader"}, "CQRS_OIDC_ROLES: must look like staff:reader"),
+    ],
+)
+def test_a_provider_that_would_not_be_safe_is_refused_in_one_line(settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**settings, _env_file=None)
+    line = wrong_setting(refused.value)
+    assert line.startswith(why)
+    assert "secret" not in line
+
+
+def test_what_a_provider_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for issuer in (
+        "https://tenant.auth0.com/",
+        "http://127.0.0.1:8080/realms/a",
+        "http://localhost",
+        "http://[::1]:80",
+    ):
+        assert Settings(oidc_issuer=issuer, oidc_audience="a", _env_file=None).oidc_issuer == issuer
+    assert Settings(oidc_jwks="keys.json", _env_file=None).oidc_jwks == str(tmp_path / "keys.json")
+    assert Settings(_env_file=None).claimed_roles == {role: {role} for role in ROLES}
+    mapped = Settings(oidc_roles=" staff:reader , staff:auditor, urn:x:admin:operator,", _env_file=None)
+    assert mapped.oidc_roles == "staff:reader,staff:auditor,urn:x:admin:operator"
+    assert mapped.claimed_roles == {"staff": {"reader", "auditor"}, "urn:x:admin": {"operator"}}
 
 
 def redis_url(code: int = 0, **environment: str) -> str:

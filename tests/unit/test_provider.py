@@ -1,0 +1,225 @@
+"""The keys of an identity provider: fetched when one is missing, seldom enough, and without trust in what comes."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.access import provider as module
+from api.access.claims import InvalidToken
+from api.access.provider import MAX_DOCUMENT, KeysUnavailable
+from api.access.tokens import Tokens
+from tests.support.provider import Answer, IdentityProvider, answered, dripping, jwk, private, running_provider, silent
+
+DESCRIBED = "/.well-known/openid-configuration"
+
+NEW = private("ES256", "new")
+
+
+@pytest.fixture
+def provider() -> Iterator[IdentityProvider]:
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", 0.2)
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Lets this time pass for fetches."""
+    before = time.monotonic
+
+    class Later:
+        monotonic = staticmethod(lambda: before() + seconds)
+
+    monkeypatch.setattr(module, "time", Later)
+
+
+async def fetched(tokens: Tokens) -> None:
+    """Wait for the fetch that is under way."""
+    if fetching := tokens._provider._fetching:
+        await fetching
+
+
+async def refused(tokens: Tokens, token: str) -> None:
+    with pytest.raises(InvalidToken, match="not one of the identity provider's"):
+        await tokens.principal(token)
+
+
+def test_keys_are_fetched_once_whoever_asks(provider: IdentityProvider) -> None:
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        assert not provider.asked
+        await asyncio.gather(*(tokens.principal(provider.token(sub=f"u-{number}")) for number in range(50)))
+        assert provider.asked == {DESCRIBED: 1, "/keys": 1}
+        await asyncio.gather(*(refused(tokens, provider.token(kid=f"k-{number}")) for number in range(50)))
+        assert provider.fetches == 1
+
+    asyncio.run(story())
+
+
+def test_a_new_key_is_fetched_and_unknown_ones_at_most_every_half_minute(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        await tokens.principal(provider.token())
+        provider.keys = [jwk(NEW, "new")]
+        rotated = provider.token(NEW, "new")
+        later(monkeypatch, 29)
+        await refused(tokens, rotated)
+        later(monkeypatch, 31)
+        unknown = (refused(tokens, provider.token(kid=f"k-{number}")) for number in range(50))
+        await asyncio.gather(tokens.principal(rotated), *unknown)
+        assert provider.fetches == 2
+        await refused(tokens, provider.token())  # the key of before
+        assert provider.fetches == 2
+
+    asyncio.run(story())
+
+
+def test_a_key_that_the_provider_withdrew_is_forgotten_though_no_key_is_missing(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        await tokens.principal(provider.token())
+        provider.keys = [jwk(NEW, "new")]
+        later(monkeypatch, 601)
+        await tokens.principal(provider.token(sub="u-2"))  # it doesn't wait for the fetch that it begins
+        await fetched(tokens)
+        await refused(tokens, provider.token(sub="u-3"))
+        assert provider.fetches == 2
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/keys", answered(200, b"no JSON")),
+        ("/keys", answered(200, b"[" * 100_000)),
+        ("/keys", answered(200, b"{}")),
+        ("/keys", answered(200, b'{"keys": "many"}')),
+        ("/keys", answered(200, b'{"keys": []}')),
+        ("/keys", answered(200, b'{"keys": [{"kty": "oct", "k": "AAAA"}]}')),
+        ("/keys", answered(200, b"\xff\xfe")),
+        ("/keys", answered(200, b" " * (MAX_DOCUMENT + 1))),
+        ("/keys", answered(204)),
+        ("/keys", answered(404)),
+        ("/keys", answered(503)),
+        ("/keys", dripping),
+        ("/keys", silent),
+        *(("/keys", answered(status, Location="/elsewhere")) for status in (301, 302, 303, 307, 308)),
+        (DESCRIBED, answered(302, Location="/elsewhere")),
+        (DESCRIBED, answered(200, b"<html>")),
+        (DESCRIBED, answered(200, b'{"issuer": 7}')),
+        (DESCRIBED, silent),
+    ],
+)
+def test_keys_that_do_not_come_as_they_should_are_none(provider: IdentityProvider, path: str, answer: Answer) -> None:
+    provider.answers = {path: answer, "/elsewhere": answered(200, json.dumps({"keys": provider.keys}).encode())}
+
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        start = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(KeysUnavailable, match=r"^The keys of the identity provider can't be fetched\.$"):
+                await tokens.principal(provider.token())
+        assert time.monotonic() - start < 0.9
+        assert provider.asked[path] == 1
+        assert not provider.asked["/elsewhere"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"issuer": "https://evil.example"},
+        {"issuer": None},
+        {"jwks_uri": "http://192.0.2.1/keys"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "/etc/passwd"},
+        {"jwks_uri": "http://127.0.0.1@192.0.2.1/keys"},
+        {"jwks_uri": "http://[::1"},
+    ],
+)
+def test_a_discovery_document_that_leads_elsewhere_is_not_followed(
+    provider: IdentityProvider, document: dict[str, str | None]
+) -> None:
+    provider.document |= document
+    with pytest.raises(KeysUnavailable):
+        asyncio.run(Tokens(provider.settings()).principal(provider.token()))
+    assert provider.asked == {DESCRIBED: 1}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_known_keys_serve_while_the_provider_is_in_trouble(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        await tokens.principal(provider.token())
+        for hours, trouble in enumerate((answered(500), silent, dripping, answered(200, b'{"keys": []}')), 1):
+            provider.answers = {"/keys": trouble}
+            later(monkeypatch, hours * 3600)
+            await tokens.principal(provider.token(sub=f"u-{hours}"))
+            await refused(tokens, provider.token(kid="unknown"))
+            await fetched(tokens)
+        provider.answers = {}
+        later(monkeypatch, 36000)
+        provider.keys.append(jwk(NEW, "new"))
+        await tokens.principal(provider.token(NEW, "new"))
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("answer", [silent, dripping])
+def test_a_slow_provider_holds_up_nobody_else(provider: IdentityProvider, answer: Answer) -> None:
+    provider.answers = {"/keys": answer}
+
+    async def beat() -> float:
+        longest = 0.0
+        for _ in range(50):
+            start = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - start)
+        return longest
+
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        asked = asyncio.gather(*(tokens.principal(provider.token()) for _ in range(20)), return_exceptions=True)
+        assert await beat() < 0.1
+        assert {type(each) for each in await asked} == {KeysUnavailable}
+        assert provider.fetches == 1
+
+    asyncio.run(story())
+
+
+def test_keys_may_be_in_a_file(provider: IdentityProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        file = tmp_path / "jwks.json"
+        tokens = Tokens(provider.settings(oidc_jwks=str(file)))
+        with pytest.raises(KeysUnavailable):
+            await tokens.principal(provider.token())
+        file.write_text(json.dumps({"keys": provider.keys}))
+        later(monkeypatch, 31)
+        await tokens.principal(provider.token())
+        assert not provider.asked
+
+    asyncio.run(story())
+
+
+def test_proxies_are_not_asked_for_what_is_on_this_machine(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert asyncio.run(Tokens(provider.settings()).principal(provider.token()))
