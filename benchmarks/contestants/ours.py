@@ -1,19 +1,27 @@
 """The product's own functions, on files of their own, in a process that collects garbage as a worker does."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastapi import Request
 from sqlalchemy import Engine
 
+from api.access.credentials import Credentials
+from api.http.access import Access
+from api.reading.store import Store
 from benchmarks.contestants.fill import fill
 from cli.stores.init import init
 from shared import tuning
+from shared.access import key_table
+from shared.access.keys import new_key
 from shared.database import engines, sqlite
 from shared.domain.users.read_models.users import users
 from shared.messages import NewEvent
+from shared.roles import ROLES
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox
 from shared.stores.deciding import note_of
@@ -25,6 +33,9 @@ from workers.projecting import runner
 
 PAGE = 1000
 """Events read at a time."""
+
+KEYS = 1000
+"""Keys that a service has where requests need one."""
 
 BATCH = 500
 """Commands accepted at a time."""
@@ -131,6 +142,39 @@ def writer_of(settings: Settings, *, waits: bool = True) -> Engine:
 def handler_of(settings: Settings, store: Engine) -> CommandHandler:
     """The handler of a worker that has just started."""
     return CommandHandler(engines.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
+
+
+def closed(folder: Path) -> str:
+    """Make a service in the folder that has a thousand keys; returns one with all roles."""
+    keys = [new_key() for _ in range(KEYS)]
+    with writer_of(empty(folder)).begin() as connection:
+        for number, key in enumerate(keys):
+            key_table.add(connection, key, f"key{number}", ROLES, by="benchmark")
+    return keys[KEYS // 2].text
+
+
+def admit(folder: Path, count: int) -> dict[str, float]:
+    """Microseconds that it takes to check a request's key, beyond what a request to an open API takes."""
+    key = closed(folder)
+    settings = Settings(data_dir=folder, _env_file=None)
+    store = Store(settings.event_store)
+    guard, none = (Access(closed=is_closed, on_loopback=True) for is_closed in (True, False))
+    guard.credentials = known = Credentials(store, settings)
+    headers = [(f"x-header-{n}".encode(), b"of a usual request") for n in range(6)]
+    headers.append((b"authorization", f"Bearer {key}".encode()))
+
+    async def seconds(access: Access) -> float:
+        request = Request({"type": "http", "headers": headers, "metadata": {}, "client": ("127.0.0.1", 1)})
+        began = time.perf_counter()
+        for _ in range(count):
+            await access.admit(request, "reader")
+        return time.perf_counter() - began
+
+    async def compare() -> float:
+        await known.look()
+        return await seconds(guard) - await seconds(none)
+
+    return {"check": 1e6 * asyncio.run(compare()) / count}
 
 
 def _until_done(turn: Callable[[], object]) -> float:

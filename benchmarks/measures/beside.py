@@ -12,13 +12,16 @@ import uvloop
 
 from benchmarks.contestants import eventsourcing_library, floor_sqlite, ours
 from benchmarks.contestants.service import Service, alone, folder
-from benchmarks.contestants.services import FloorHttp, NaiveCelery, NaiveSync, Ours
+from benchmarks.contestants.services import Closed, FloorHttp, NaiveCelery, NaiveSync, Ours
 from benchmarks.load.journey import Run, holding, percentiles
 from benchmarks.load.people import Person, invent
 from benchmarks.load.traffic import AT_ONCE, Traffic
 from benchmarks.measures.bounds import OURS, Bound, Figure, Figures, Measure, Say
 
 CELERY, SYNC, HTTP, SQLITE, LIBRARY = "naive-celery", "naive-sync", "floor-http", "floor-sqlite", "eventsourcing"
+
+OPEN = "without keys"
+"""The service itself, open, as in the first row."""
 
 MEASURES = (
     Measure(
@@ -41,6 +44,8 @@ MEASURES = (
     Measure("rebuild", "rebuilding the users", "/s", (Bound(60_000, 120_000), Bound(15, over=LIBRARY))),
     Measure("rebuild NORMAL", "rebuilding, the library's view at NORMAL", "/s"),
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
+    Measure("keys", "the first row, each request with a key", "/s", (Bound(0.97, over=OPEN),)),
+    Measure("check", "checking the key of a request", "µs", (Bound(10),), low=True),
     Measure("CPU", "CPU of all processes a command", "ms", low=True),
     Measure("client", "CPU of the load generator", "% of a core", low=True),
     Measure("start", "start until ready", "s", low=True),
@@ -66,6 +71,7 @@ class Scale:
     events: int = 999_999
     library_events: int = 30_000
     backlog: int = 20_000
+    checks: int = 100_000
 
 
 FULL, QUICK = Scale(), Scale(2, 4_500, 200, 40, 1, 2, 2, 1_500, 49_998, 8_000)
@@ -99,6 +105,7 @@ def _tasks(scale: Scale) -> Iterator[tuple[str, dict[str, float]]]:
     yield OURS, alone(ours.read_and_rebuild, scale.events)
     yield LIBRARY, alone(eventsourcing_library.read_and_rebuild, scale.library_events)
     yield OURS, alone(ours.handle, scale.backlog)
+    yield OURS, alone(ours.admit, scale.checks)
 
 
 def _serving(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
@@ -106,6 +113,8 @@ def _serving(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
     for kind in MEASURING:
         for key, value in uvloop.run(_serve(kind, scale, people)).items():
             yield key, kind.name, value
+            if (kind, key) == (Ours, "sustained"):
+                yield "keys", OPEN, value
 
 
 async def _serve(kind: type[Service], scale: Scale, people: Sequence[Person]) -> Found:
@@ -139,6 +148,13 @@ async def _ours(service: Ours, traffic: Traffic, scale: Scale) -> Found:
     return {**found, "stop": service.stop()}
 
 
+async def _closed(service: Closed, traffic: Traffic, scale: Scale) -> Found:
+    await service.ready()
+    await traffic.warm_up()
+    rate, _, _ = await _sustained(service, traffic, scale.commands)
+    return {"keys": rate}
+
+
 async def _naive_celery(service: Service, traffic: Traffic, scale: Scale) -> Found:
     await traffic.warm_up()
     low, _ = percentiles(await traffic.polling(scale.singles))
@@ -166,6 +182,7 @@ async def _sustained(service: Service, traffic: Traffic, count: int) -> tuple[fl
 
 MEASURING: dict[type[Service], Any] = {
     Ours: _ours,
+    Closed: _closed,
     NaiveCelery: _naive_celery,
     NaiveSync: _naive_sync,
     FloorHttp: _floor_http,
