@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """`on`: requests need a key or a token. `off`: anybody may do anything. Unset: off on loopback, else on."""
     operator_key: SecretStr | None = None
     """A key that `cqrs init` makes known, with the role `operator`: the first one of an installation in containers."""
+    prometheus_key: SecretStr | None = None
+    """Another one, with which Prometheus asks for metrics."""
     oidc_issuer: str = ""
     """The identity provider whose tokens are taken: its URL, as in the claim `iss`."""
     oidc_audience: str = Field("", validate_default=True)
@@ -179,8 +181,12 @@ class Settings(BaseSettings):
 
     @property
     def closed(self) -> bool:
-        """Whether requests need a key or a token."""
-        return self.auth == "on" or (not self.auth and not is_loopback(self.api_host))
+        """Whether requests to the API need a key or a token."""
+        return self.closed_at(self.api_host)
+
+    def closed_at(self, host: str) -> bool:
+        """Whether whatever a role serves at this host needs a key: the API, or a worker's metrics."""
+        return self.auth == "on" or (not self.auth and not is_loopback(host))
 
     @property
     def claimed_roles(self) -> dict[str, frozenset[Role]]:

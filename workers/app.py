@@ -19,7 +19,7 @@ from shared.schemas.known import EVENTS
 from shared.stores import event_store
 from shared.stores.deciding import note_of
 from shared.telemetry import logs, tracing
-from workers import bootsteps, reporting
+from workers import bootsteps, metrics_port
 from workers.handling.handler import RESTS, TAKEN_REST_SECONDS, CommandHandler
 from workers.poison.watch import Watch
 from workers.projecting.runner import ProjectionThreads
@@ -146,7 +146,7 @@ def start(**_: Any) -> None:
     """Check the stores, and begin tracing, metrics and looks."""
     check.check(settings, EVENTS)
     tracing.set_up(app.conf.role)
-    reporting.serve_metrics(settings)
+    metrics_port.serve(settings)
     bus.work_between_tries(look_without_broker)
 
 

@@ -3,19 +3,17 @@
 It is done a chunk at a time, which costs a tenth of doing it for each command or event.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, get_args
 
-from prometheus_client import Histogram, start_http_server
+from prometheus_client import Histogram
 
 from shared.clock import moment, written
 from shared.messages import RecordedEvent
 from shared.projection import Projection
-from shared.settings import Settings
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome, Status
 from shared.stores.set_aside import SetAside
@@ -30,17 +28,6 @@ LOGGED_METADATA = {"command_id", "correlation_id", "principal", "traceparent"}
 log = logs.logger()
 
 Ended = tuple[Accepted, Outcome]
-
-
-def serve_metrics(settings: Settings) -> None:
-    """Show the metrics at a port of this process, if the settings have one."""
-    metrics.show_zeros()
-    if not settings.metrics_port:
-        return
-    try:
-        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry())
-    except OSError as error:
-        logging.getLogger(__name__).warning("no metrics at port %d: %s", settings.metrics_port, error.strerror)
 
 
 def expect(types: Iterable[str]) -> None:

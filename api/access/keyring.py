@@ -1,9 +1,7 @@
 """The keyring: the keys that count, in memory, kept like the table beside the event store."""
 
-import hmac
 import math
 import time
-from collections import defaultdict
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -12,10 +10,10 @@ from api.http.access import invalid_credentials
 from api.http.problems import unavailable
 from api.reading.store import Store
 from shared.access import key_table
+from shared.access.holders import Holders, holder_of, holders_of
 from shared.access.key_table import KnownKey
-from shared.access.keys import digest_of, id_in, key_of
+from shared.access.keys import key_of
 from shared.access.principals import Principal
-from shared.clock import moment
 from shared.errors.reasons import reason_of
 from shared.telemetry import logs
 
@@ -37,7 +35,7 @@ class Keyring:
         self._store = store
         self._change = -1
         self._looked_at = -math.inf
-        self._keys: dict[str, list[Principal]] = {}
+        self._keys: Holders = {}
 
     @property
     def has_keys(self) -> bool:
@@ -54,18 +52,15 @@ class Keyring:
         self._looked_at = time.monotonic()
         if change == self._change:
             return False
-        self._change, self._keys = change, _principals(keys)
+        self._change, self._keys = change, holders_of(keys)
         return True
 
     def principal(self, text: str) -> Principal:
         """The principal whose key this is. Raises Problem."""
-        id = id_in(text)
-        digest = digest_of(text)
-        for each in self._keys.get(id or "", ()):
-            if hmac.compare_digest(each.credential, digest) and each.until > time.time():
-                self._check_age()
-                return each
+        holder = holder_of(text, self._keys)
         self._check_age()
+        if holder:
+            return holder
         raise UNKNOWN if key_of(text) else MISTYPED
 
     def counts(self, principal: Principal) -> bool:
@@ -84,17 +79,3 @@ class Keyring:
 def _read(connection: Connection, known: int) -> tuple[int, list[KnownKey]]:
     change = key_table.changes(connection)
     return change, key_table.all_keys(connection) if change != known else []
-
-
-def _principals(keys: list[KnownKey]) -> dict[str, list[Principal]]:
-    """For each id the principal by its digest; after a rotation two, the older of which counts for a while."""
-    found: dict[str, list[Principal]] = defaultdict(list)
-    for key in keys:
-        if key.revoked_at:
-            continue
-        until = moment(key.expires_at).timestamp() if key.expires_at else math.inf
-        found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.digest))
-        if key.old_digest and key.old_until:
-            until = min(until, moment(key.old_until).timestamp())
-            found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.old_digest))
-    return dict(found)

@@ -11,6 +11,9 @@ from cli.errors import Refused
 from cli.output import bar
 from cli.projections.shadow import shadow_of
 from cli.stores.private import tighten
+from shared.access import key_table
+from shared.access.keys import key_of
+from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
@@ -41,6 +44,7 @@ def init(settings: Settings) -> None:
     for store, url in schema.stores(settings):
         if not engines.is_local(url):
             _give_rights(settings, store, url)
+    _add_first_keys(settings)
     _check_they_belong_together(settings)
     for store, url in schema.stores(settings):
         if wrong := schema.look(settings, store, url, EVENTS):
@@ -117,6 +121,19 @@ def _give_rights(settings: Settings, store: str, url: str) -> None:
     filled = [table for which in schema.projections(settings, store, url) for table in which.tables]
     with engines.writing(url, lock="rights") as connection:
         rights.give(connection, rights.of_store(store, filled))
+
+
+def _add_first_keys(settings: Settings) -> None:
+    """Make the keys known that come with the installation. Raises Refused for one that is no key."""
+    given = {"operator": settings.operator_key, "prometheus": settings.prometheus_key}
+    for name, secret in given.items():
+        if not secret:
+            continue
+        key = key_of(secret.get_secret_value())
+        if not key:
+            raise Refused(f"CQRS_{name.upper()}_KEY is no key, or one that is mistyped: its checksum is wrong")
+        with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+            key_table.add_first(connection, key, name, ["operator"], by=operator_here())
 
 
 def _check_they_belong_together(settings: Settings) -> None:

@@ -35,6 +35,16 @@ from shared.telemetry import metric_files
 COUNTS = re.compile(r"cqrs-counts-([1-9][0-9]{0,6})-[a-z0-9_]+")
 """The folder of counts that a killed `cqrs up` leaves, with its process id."""
 
+NOT_FOR_ROLES = (
+    "CQRS_METRICS_PORT",
+    "CQRS_SECRETS_DIR",
+    "CQRS_OPERATOR_KEY",
+    "CQRS_PROMETHEUS_KEY",
+    "CQRS_API_URL",
+    "CQRS_API_KEY",
+)
+"""Variables that `cqrs up` doesn't pass on."""
+
 
 def up(settings: Settings, *, command_workers: int, projection_workers: int) -> None:
     """Run every role until SIGINT or SIGTERM. Raises Refused if it can't."""
@@ -73,10 +83,9 @@ def _stages(
     nowhere = counts / "nowhere"
     nowhere.mkdir(mode=0o500)
     environment = {
-        f"CQRS_{name.upper()}": str(value)
-        for name, value in settings.model_dump(exclude={"metrics_port", "operator_key", "api_url", "api_key"}).items()
-        if value is not None
-    } | {"CQRS_METRICS_PORT": "", "CQRS_SECRETS_DIR": "", metric_files.FOLDER: str(counts)}
+        f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
+    }
+    environment |= dict.fromkeys(NOT_FOR_ROLES, "") | {metric_files.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
     role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
     python = [sys.executable, "-P", "-m"]

@@ -1,0 +1,38 @@
+"""Holders of keys: the principals whose keys count, as the table of keys has them."""
+
+import hmac
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+from shared.access.key_table import KnownKey
+from shared.access.keys import digest_of, id_in
+from shared.access.principals import Principal
+from shared.clock import moment
+
+Holders = dict[str, list[Principal]]
+"""For each key's id its holder; after a rotation also the holder of the text before, who counts for a while."""
+
+
+def holders_of(keys: Iterable[KnownKey]) -> Holders:
+    """The holders of those keys that are not revoked. `until` says when each one's key expires."""
+    found: Holders = defaultdict(list)
+    for key in keys:
+        if key.revoked_at:
+            continue
+        until = moment(key.expires_at).timestamp() if key.expires_at else math.inf
+        found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.digest))
+        if key.old_digest and key.old_until:
+            until = min(until, moment(key.old_until).timestamp())
+            found[key.id].append(Principal(f"key:{key.id}", key.roles, until, key.old_digest))
+    return dict(found)
+
+
+def holder_of(text: str, holders: Holders) -> Principal | None:
+    """The holder of the key with this text, unless it is not known or has expired. Compares in constant time."""
+    digest = digest_of(text)
+    for each in holders.get(id_in(text) or "", ()):
+        if hmac.compare_digest(each.credential, digest) and each.until > time.time():
+            return each
+    return None

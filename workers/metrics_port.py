@@ -1,0 +1,104 @@
+"""The port at which a worker shows its metrics. Where it is closed, a scrape needs a key with the role `operator`."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from threading import Lock
+from typing import Any
+
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
+from sqlalchemy.exc import DBAPIError
+
+from shared.access import key_table
+from shared.access.holders import Holders, holder_of, holders_of
+from shared.access.keys import key_of
+from shared.database import engines
+from shared.settings import Settings
+from shared.telemetry import metrics
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the table of keys, at least: callers can't make a worker do nothing but look."""
+
+CHALLENGE = 'Bearer realm="cqrs"'
+"""What `WWW-Authenticate` says (RFC 6750, section 3)."""
+
+Start = Callable[[str, list[tuple[str, str]]], object]
+
+App = Callable[[dict[str, Any], Start], Iterable[bytes]]
+"""A WSGI application, called in a thread for each request."""
+
+
+def serve(settings: Settings) -> None:
+    """Show the metrics at a port of this process, if the settings have one."""
+    metrics.show_zeros()
+    if not settings.metrics_port:
+        return
+    app: App = make_wsgi_app(metrics.registry())
+    if settings.closed_at(settings.metrics_host):
+        app = Guard(app, settings.event_store)
+    nothing = CollectorRegistry()  # it answers from the first moment on, before `app` is in its place
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, nothing)
+    except OSError as error:
+        logging.getLogger(__name__).warning("no metrics at port %d: %s", settings.metrics_port, error.strerror)
+        return
+    server.set_app(app)
+
+
+class Guard:
+    """Lets nobody ask an application but operators, by their keys. Tokens of an identity provider are not taken."""
+
+    def __init__(self, app: App, event_store: str) -> None:
+        """`event_store`: its URL."""
+        self._app = app
+        self._event_store = event_store
+        self._lock = Lock()
+        self._looked_at = -math.inf
+        self._holders: Holders | None = None
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """Answer a request, or refuse it as the API would."""
+        refused = self._refusal(environ.get("HTTP_AUTHORIZATION", ""))
+        if refused is None:
+            return self._app(environ, start)
+        status, type_, challenge = refused
+        headers = [("Content-Type", "application/problem+json"), ("WWW-Authenticate", challenge)]
+        start(f"{status.value} {status.phrase}", headers if challenge else headers[:1])
+        title = type_.replace("-", " ").capitalize()
+        return [json.dumps({"type": f"/problems/{type_}", "title": title, "status": status.value}).encode()]
+
+    def _refusal(self, authorization: str) -> tuple[HTTPStatus, str, str] | None:
+        """The status, the type of the problem and the challenge; None if an operator asks."""
+        scheme, _, text = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return HTTPStatus.UNAUTHORIZED, "unauthenticated", CHALLENGE
+        text = text.strip()
+        holders = self._look() if key_of(text) else {}
+        if holders is None:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "credentials-unavailable", ""
+        holder = holder_of(text, holders)
+        if holder is None:
+            return HTTPStatus.UNAUTHORIZED, "invalid-credentials", f'{CHALLENGE}, error="invalid_token"'
+        if "operator" not in holder.roles:
+            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="operator"'
+            return HTTPStatus.FORBIDDEN, "missing-role", challenge
+        return None
+
+    def _look(self) -> Holders | None:
+        """The holders of keys as of a moment ago; None if the table can't be read."""
+        with self._lock:
+            if time.monotonic() > self._looked_at + LOOK_EVERY:
+                self._holders = _read(self._event_store)
+                self._looked_at = time.monotonic()
+            return self._holders
+
+
+def _read(event_store: str) -> Holders | None:
+    try:
+        with engines.reading(event_store) as connection:
+            return holders_of(key_table.all_keys(connection))
+    except DBAPIError:
+        return None
