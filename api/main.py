@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_telemetry(),
         routes=[route for router in ROUTERS for route in router.routes],
     )
-    app.state.access = Access(closed=settings.closed, on_loopback=is_loopback(settings.api_host))
+    app.state.access = Access(settings)
     app.add_middleware(Door, settings=settings)
     problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
     return app

@@ -20,7 +20,7 @@ LOOK_EVERY = 0.5
 PREFIX = "cqrs_"
 """With which keys begin."""
 
-NO_TOKENS = invalid_credentials("This is no key of this service, and tokens are not taken")
+NO_TOKENS = "This is no key of this service, and tokens are not taken"
 
 
 class Credentials:
@@ -51,7 +51,7 @@ class Credentials:
         if token.startswith(PREFIX):
             return self._keyring.principal(token)
         if not self._tokens:
-            raise NO_TOKENS
+            raise invalid_credentials(NO_TOKENS)
         return self._tokens.known(token) or await self._verified(self._tokens, token)
 
     def counts(self, principal: Principal) -> bool:

@@ -20,9 +20,9 @@ from shared.telemetry import logs
 GRACE = 30.0
 """Seconds for which what was known of keys serves while the table can't be read."""
 
-UNKNOWN = invalid_credentials("The key is not known, or counts no more")
+UNKNOWN = "The key is not known, or counts no more"
 
-MISTYPED = invalid_credentials("The key is mistyped: its checksum is wrong")
+MISTYPED = "The key is mistyped: its checksum is wrong"
 
 log = logs.logger()
 
@@ -61,7 +61,7 @@ class Keyring:
         self._check_age()
         if holder:
             return holder
-        raise UNKNOWN if key_of(text) else MISTYPED
+        raise invalid_credentials(UNKNOWN if key_of(text) else MISTYPED)
 
     def counts(self, principal: Principal) -> bool:
         """Whether a key that counted once still does."""

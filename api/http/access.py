@@ -5,27 +5,23 @@ from typing import Literal, Protocol
 from fastapi import Request
 from starlette.types import Scope
 
-from api.http.problems import Problem, unavailable
-from shared.access.principals import LOCAL, Principal
+from api.http.clients import Rates, address_of, client_of, is_known
+from api.http.problems import Problem, too_many, unavailable
+from shared.access.principals import LOCAL, NOBODY, Principal
 from shared.roles import Role
+from shared.settings import Settings, is_loopback
+from shared.telemetry.refused import Refused
 
 Roles = Role | tuple[Role, ...] | Literal["any", "public", "docs"]
 """What a route asks for: a role; one of several; `any` role; none (`public`); or none on this machine (`docs`)."""
 
-NOBODY = Principal("nobody", frozenset())
-"""Whoever sends no credentials, or none that count."""
-
 SCHEME = b"bearer "
+
+DEFAULT_RATES = {"key": 1000, "address": 100}
+"""Requests a second of a key, and of an address without one, where the API is closed."""
 
 CHALLENGE = 'Bearer realm="cqrs"'
 """What `WWW-Authenticate` says (RFC 6750, section 3)."""
-
-UNAUTHENTICATED = Problem(
-    "unauthenticated",
-    401,
-    "This needs a key or a token: Authorization: Bearer …",
-    headers={"WWW-Authenticate": CHALLENGE},
-)
 
 
 class Credentials(Protocol):
@@ -36,37 +32,80 @@ class Credentials(Protocol):
 
 
 class Access:
-    """The check of an API. One that is open takes every request as LOCAL's."""
+    """The check of an API. One that is open takes every request as LOCAL's.
 
-    def __init__(self, *, closed: bool, on_loopback: bool) -> None:
-        self.closed = closed
-        self._on_loopback = on_loopback
+    A request counts for the rate of its key or token, or for that of its address if it has none that counts. Public
+    routes are answered at any rate, so that health checks are behind a busy address, too; credentials that are sent
+    there are looked at only within the address's rate.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.closed = settings.closed
+        self._on_loopback = is_loopback(settings.api_host)
+        self._by_key = self._rates("key", settings.max_rate_per_key)
+        self._by_address = self._rates("address", settings.max_rate_per_address)
+        self._refused = Refused()
         self.credentials: Credentials | None = None
         """Set when the API starts."""
 
     async def admit(self, request: Request, roles: Roles) -> None:
         """Put the principal into the request's scope and metadata. Raises Problem if the request may not be made."""
-        scope = request.scope
-        if not self.closed:
-            _identify(scope, LOCAL)
-            return
         if roles == "docs":
             roles = "public" if self._on_loopback else "any"
         try:
-            principal = await self._principal(scope)
-        except Problem:
-            _identify(scope, NOBODY)
-            if roles == "public":
-                return
+            principal = await self._principal(request.scope, roles) if self.closed else _identify(request.scope, LOCAL)
+            if roles != "public":
+                self._take(request.scope, principal)
+                _check(principal, roles)
+        except Problem as problem:
+            self._refused.count(problem.name, client_of(request))
             raise
-        _identify(scope, principal)
-        _check(principal, roles)
 
-    async def _principal(self, scope: Scope) -> Principal:
-        token = _token(scope)
+    async def _principal(self, scope: Scope, roles: Roles) -> Principal:
+        """Identify the principal. Raises Problem if it is nobody and the route isn't public."""
+        _identify(scope, NOBODY)
+        if roles == "public" and not self._looks(scope):
+            return NOBODY
+        try:
+            principal = await self._whose(_token(scope))
+        except Problem as problem:
+            if roles == "public":
+                return NOBODY
+            if problem.status_code == 401:
+                self._take(scope, NOBODY)
+            raise
+        return _identify(scope, principal)
+
+    async def _whose(self, token: str) -> Principal:
         if self.credentials is None:
             raise unavailable("credentials-unavailable", "The API is starting.")
         return await self.credentials.principal(token)
+
+    def _looks(self, scope: Scope) -> bool:
+        """Whether credentials are looked at on a public route: there are some, and the address has its rate left."""
+        if not any(name == b"authorization" for name, _ in scope["headers"]):
+            return False
+        return self._by_address is None or self._by_address.take(address_of(scope)).allowed
+
+    def _take(self, scope: Scope, principal: Principal) -> None:
+        """Count the request. Raises Problem if the client's rate is used up.
+
+        What is left is told once it is less than half: to tell it each time would cost an answer 1.2 µs.
+        """
+        known = is_known(principal)
+        rates = self._by_key if known else self._by_address
+        if rates is None:
+            return
+        taken = rates.take(principal.name if known else address_of(scope))
+        if taken.is_low:
+            scope["taken"] = taken
+        if not taken.allowed:
+            raise too_many("too-many-requests", f"Of {rates.per_second} requests a second none is left.")
+
+    def _rates(self, name: str, per_second: int | None) -> Rates | None:
+        if per_second is None:
+            per_second = DEFAULT_RATES[name] if self.closed else 0
+        return Rates(name, per_second) if per_second else None
 
 
 def may(request: Request, role: Role) -> bool:
@@ -88,9 +127,10 @@ def named(roles: Roles) -> tuple[Role, ...]:
     return () if roles in {"any", "public", "docs"} else (roles,)  # type: ignore[return-value]
 
 
-def _identify(scope: Scope, principal: Principal) -> None:
+def _identify(scope: Scope, principal: Principal) -> Principal:
     scope["principal"] = principal
     scope["metadata"]["principal"] = principal.name
+    return principal
 
 
 def _check(principal: Principal, roles: Roles) -> None:
@@ -110,5 +150,6 @@ def _token(scope: Scope) -> str:
     if len(found) > 1:
         raise invalid_credentials("Authorization came more than once")
     if not found or found[0][: len(SCHEME)].lower() != SCHEME:
-        raise UNAUTHENTICATED
+        challenge = {"WWW-Authenticate": CHALLENGE}
+        raise Problem("unauthenticated", 401, "This needs a key or a token: Authorization: Bearer …", headers=challenge)
     return str(found[0][len(SCHEME) :].strip().decode("latin-1"))

@@ -1,29 +1,39 @@
-"""Clients by their addresses, and how much of something scarce each one has."""
+"""Clients by their addresses, and how much each one may have: at a time (`Shares`), or a second (`Rates`)."""
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
+from typing import NamedTuple
 
 from fastapi import Request
+from starlette.types import Scope
 
-from api.http.access import NOBODY
-from shared.access.principals import LOCAL, Principal
+from shared.access.principals import LOCAL, NOBODY, Principal
 
 IPV6_PREFIX = 64
 """Bits of the network that one customer is given, and may choose addresses in (RFC 6177, RFC 8981)."""
 
+SECOND = 1_000_000_000
+"""Nanoseconds, which add up without an error."""
+
 
 def client_of(request: Request) -> str:
-    """A client's key or token by its principal; without one its address, or its network for IPv6.
-
-    All clients of a Unix socket are one.
-    """
+    """A client's key or token by its principal; without one its address, as `address_of` has it."""
     principal: Principal | None = request.scope.get("principal")
-    if principal and principal not in {LOCAL, NOBODY}:
-        return principal.name
-    client = request.scope.get("client")
+    return principal.name if principal and is_known(principal) else address_of(request.scope)
+
+
+def is_known(principal: Principal) -> bool:
+    """Whether it has a key or a token that counts."""
+    return principal is not LOCAL and principal is not NOBODY
+
+
+def address_of(scope: Scope) -> str:
+    """The address of a client, or of its network for IPv6; all clients of a Unix socket are one."""
+    client = scope.get("client")
     host: str = client[0] if client else ""
     return network_of(host) if ":" in host else host
 
@@ -69,3 +79,59 @@ class Shares:
             self._held[client] -= 1
             if not self._held[client]:
                 del self._held[client]
+
+
+class Taken(NamedTuple):
+    """What came of asking for a token: whether there was one, and how many are left in the client's bucket."""
+
+    allowed: bool
+    remaining: int
+    rates: "Rates"
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the client had better slow down: it has used more than half of its tokens."""
+        return 2 * self.remaining < self.rates.per_second
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+
+        Their `t`, like `Retry-After`, is always 1: every bucket has another token within a second.
+        """
+        return [self.rates.policy, (b"ratelimit", self.rates.remaining % self.remaining)]
+
+
+class Rates:
+    """Token buckets: each client may send so many requests a second, or all of them at once after a second of quiet.
+
+    A bucket is one number, the time at which it will be full again; one that is full needs no memory. A second after
+    its last token every bucket is full, so only the buckets of the last one to two seconds are kept. Not for threads.
+    """
+
+    def __init__(self, name: str, per_second: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """`name` is the limit's name in headers, `per_second` 1 or more; `clock` gives nanoseconds."""
+        self.policy = b"ratelimit-policy", b'"%b";q=%d;w=1' % (name.encode(), per_second)
+        self.remaining = b'"%b";r=%%d;t=1' % name.encode()
+        self.per_second = per_second
+        self._clock = clock
+        self._token = SECOND // per_second
+        self._full_at: dict[str, int] = {}
+        self._full_at_before: dict[str, int] = {}
+        self._next_turn = 0
+
+    def take(self, client: str) -> Taken:
+        """Take a token from the client's bucket, if there is one."""
+        now = self._clock()
+        if now >= self._next_turn:
+            self._full_at_before, self._full_at = self._full_at, {}  # what goes away is full by now
+            self._next_turn = now + SECOND
+        full_at = max(now, self._full_at.get(client) or self._full_at_before.get(client, 0)) + self._token
+        left = now + SECOND - full_at
+        if left < 0:
+            return Taken(False, 0, self)
+        self._full_at[client] = full_at
+        return Taken(True, left // self._token, self)
+
+    def __len__(self) -> int:
+        """How many buckets are in memory."""
+        return len(self._full_at) + len(self._full_at_before)

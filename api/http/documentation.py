@@ -17,6 +17,8 @@ HEADERS = {
     "Link": 'The next page, if there is one: `<…>; rel="next"`',
     "Location": "The command, or what it created if that is there already",
     "Preference-Applied": "`wait=N`, as it was honoured",
+    "RateLimit": 'What is left of the rate, as in `"key";r=0;t=1` (draft-ietf-httpapi-ratelimit-headers-11)',
+    "RateLimit-Policy": 'The rate, as in `"key";q=1000;w=1`: requests in a second',
     "Retry-After": "Seconds",
     "WWW-Authenticate": "What is asked for, or what was wrong with it (RFC 6750)",
 }
@@ -127,10 +129,12 @@ def _condition(name: str, description: str) -> dict[str, Any]:
 
 def _error(status: int, names: list[str], headers_: tuple[str, ...]) -> dict[str, Any]:
     examples = {name: {"value": document(name, status, "…")} for name in names}
+    retry = ["Retry-After"] if status in {429, 503} else []
+    rate = ["RateLimit-Policy", "RateLimit"] if "too-many-requests" in names else []
     return {
         "description": " or ".join(f"`{name}`" for name in names),
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}, "examples": examples}},
-        **headers(*headers_, *(["Retry-After"] if status in {429, 503} else [])),
+        **headers(*headers_, *retry, *rate),
     }
 
 

@@ -12,7 +12,7 @@ from api.http.problems import Problem, unavailable
 from api.serving import request_head
 from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, Framed
 from shared.settings import Settings
-from shared.telemetry import metrics
+from shared.telemetry.refused import Refused
 
 LINGER_SECONDS = 2.0
 """How long a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
@@ -22,12 +22,12 @@ LEAVING_SHARE = 20
 
 
 class Bounds:
-    """What connections share: the settings, how many there may be, and what was refused since it was last logged."""
+    """What connections share: the settings, how many there may be, and what is refused."""
 
     def __init__(self, settings: Settings, most: int) -> None:
         self.settings = settings
         self.most = most
-        self.refused: Counter[str] = Counter()
+        self.refused = Refused()
         self.open: dict[Connection, None] = {}
         """Connections in the order in which they came, without those that make room for others."""
 
@@ -79,8 +79,7 @@ class Connection(Framed):
 
     def refuse(self, problem: Problem) -> None:
         """Answer the problem. What the client still sends is thrown away for a while, then the connection is closed."""
-        metrics.REFUSED.labels(problem.name).inc()
-        self._bounds.refused[problem.name] += 1
+        self._bounds.refused.count(problem.name, self.network())
         if self._begun and self._stage is BODY:  # the app waits for the rest
             self.cycle.disconnected = True
             self.cycle.waiting_for_100_continue = False

@@ -29,8 +29,9 @@ class Envelope:
     """Around the app and its middleware, so that it sees the answer to a bug, too.
 
     `X-Request-ID` and W3C's `traceparent` are taken from the caller, made if there are none, and given back; they stand
-    in `scope["metadata"]`, in each line of the log, and in the events that the request leads to. HEAD is answered as
-    GET (RFC 9110, section 9.3.2), and its answer ends behind the headers: a stream then finds that its client has left.
+    in `scope["metadata"]`, in each line of the log, and in the events that the request leads to. What is in
+    `scope["taken"]` says how much of its rate the client has left. HEAD is answered as GET (RFC 9110, section 9.3.2),
+    and its answer ends behind the headers: a stream then finds that its client has left.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -57,6 +58,8 @@ class Envelope:
                     (HEADERS[name], value.encode()) for name, value in metadata.items() if name in HEADERS
                 ]
                 message["headers"].append(NOSNIFF)
+                if "taken" in scope:
+                    message["headers"] += scope["taken"].fields()
                 return _send_all(send, message, {"type": "http.response.body"}) if is_head else send(message)
             return _send_all(send) if is_head else send(message)
 

@@ -46,9 +46,6 @@ class Server(uvicorn.Server):
         now = asyncio.get_running_loop().time()
         for each in [each for each in self._bounds.open if each.deadline < now]:
             each.expire()
-        if self._bounds.refused:
-            log.info("requests refused", **self._bounds.refused)
-            self._bounds.refused.clear()
 
 
 def serve(settings: Settings) -> None:

@@ -25,6 +25,9 @@ class Principal(NamedTuple):
 LOCAL = Principal("local", frozenset(ROLES))
 """Whoever asks an open API: on this machine, or where `CQRS_AUTH=off` says so."""
 
+NOBODY = Principal("nobody", frozenset())
+"""Whoever sends no credentials, or none that count."""
+
 
 def operator_here() -> str:
     """The name of the principal who runs the `cqrs` command: `cli:<user>@<host>`."""

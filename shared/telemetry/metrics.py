@@ -76,7 +76,7 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     buckets=SECONDS,
 )
-REFUSED = Counter("cqrs_http_refused", "Requests refused before the app saw them, by problem", ["type"])
+REFUSED = Counter("cqrs_http_refused", "Requests refused before a route read them, by problem", ["type"])
 STREAMS = Gauge("cqrs_feed_clients", "Streaming answers that are open", multiprocess_mode="livesum")
 ACCEPTED = Counter("cqrs_commands_accepted", "Commands accepted; one sent again counts once", ["type"])
 HANDLED = Counter("cqrs_commands_handled", "Commands that reached their outcome", ["type", "status"])

@@ -51,7 +51,7 @@ def test_lists_defaults_and_headers_in_several_lines_are_read() -> None:
 
     async def ask() -> None:
         starlette = Starlette(routes=router.routes)
-        starlette.state.access = Access(closed=False, on_loopback=True)
+        starlette.state.access = Access(Settings(_env_file=None))
         app = httpx.ASGITransport(Envelope(starlette))
         async with httpx.AsyncClient(transport=app, base_url="http://localhost") as client:
             await client.get("/1")
