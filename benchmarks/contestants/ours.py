@@ -154,11 +154,11 @@ def closed(folder: Path) -> str:
 
 
 def admit(folder: Path, count: int) -> dict[str, float]:
-    """Microseconds that it takes to check a request's key, beyond what a request to an open API takes."""
+    """Microseconds that it takes to check a request's key and rate, beyond what a request to an open API takes."""
     key = closed(folder)
-    settings = Settings(data_dir=folder, _env_file=None)
+    settings = Settings(data_dir=folder, auth="on", max_rate_per_key=10_000_000, _env_file=None)
     store = Store(settings.event_store)
-    guard, none = (Access(closed=is_closed, on_loopback=True) for is_closed in (True, False))
+    guard, none = Access(settings), Access(settings.model_copy(update={"auth": "off"}))
     guard.credentials = known = Credentials(store, settings)
     headers = [(f"x-header-{n}".encode(), b"of a usual request") for n in range(6)]
     headers.append((b"authorization", f"Bearer {key}".encode()))
