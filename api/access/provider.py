@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPResponse
 from pathlib import Path
+from ssl import SSLError
 from typing import Any, Generic, TypeVar
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
@@ -123,15 +126,27 @@ def fetched(url: str) -> bytes:
     """The document at a URL, which must be https unless its host is this machine. Raises Unfit or OSError."""
     if not is_secure(url):
         raise Unfit("a URL of the identity provider is neither https nor of this machine")
-    deadline = time.monotonic() + TIMEOUT
     proxies = ProxyHandler({} if is_loopback(urlsplit(url).hostname or "") else None)
     asked = Request(url, headers={"Accept": "application/json", "User-Agent": "cqrs"})  # noqa: S310 the scheme is checked
+    try:
+        with build_opener(_Stay, proxies).open(asked, timeout=TIMEOUT) as answer:
+            return _read_whole(answer)
+    except HTTPError as error:
+        error.close()
+        raise Unfit(f"the identity provider answered {error.code}") from None
+    except URLError as error:  # around an error that says more
+        if isinstance(error.reason, SSLError):
+            raise Unfit(f"no TLS with the identity provider: {error.reason.reason}") from None
+        raise error.reason if isinstance(error.reason, OSError) else error from None
+
+
+def _read_whole(answer: HTTPResponse) -> bytes:
+    deadline = time.monotonic() + TIMEOUT
     document = bytearray()
-    with build_opener(_Stay, proxies).open(asked, timeout=TIMEOUT) as answer:
-        while piece := answer.read1(PIECE):
-            document += piece
-            if len(document) > MAX_DOCUMENT:
-                raise Unfit(f"a document of the identity provider has more than {MAX_DOCUMENT} bytes")
-            if time.monotonic() > deadline:
-                raise Unfit(f"a document of the identity provider took more than {TIMEOUT:g} s")
+    while piece := answer.read1(PIECE):
+        document += piece
+        if len(document) > MAX_DOCUMENT:
+            raise Unfit(f"a document of the identity provider has more than {MAX_DOCUMENT} bytes")
+        if time.monotonic() > deadline:
+            raise Unfit(f"a document of the identity provider took more than {TIMEOUT:g} s")
     return bytes(document)

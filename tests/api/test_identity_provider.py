@@ -14,7 +14,7 @@ from shared.database import engines
 from shared.settings import Settings
 from shared.stores import inbox
 from tests.support.provider import AUDIENCE, IdentityProvider, answered, jwk, private, running_provider
-from tests.support.service import api, eventually
+from tests.support.service import api, eventually, free_port, start
 from tests.support.stores import JOHN
 
 ROOT = Path(__file__).parents[2]
@@ -139,3 +139,13 @@ def test_while_no_key_is_known_the_answer_is_503(folder: Path, tmp_path: Path) -
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/credentials-unavailable")
         assert "retry-after" in answer.headers
         assert http.get("/livez").status_code == 200
+
+
+def test_without_the_extra_the_api_refuses_to_start(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "jwt.py").write_text("raise ImportError")
+    data_dir = shutil.copytree(folder, tmp_path / "data")
+    environment = {"CQRS_DATA_DIR": str(data_dir), "CQRS_API_PORT": str(free_port()), "PYTHONPATH": str(tmp_path)}
+    issuer = {"CQRS_OIDC_ISSUER": "https://id.example", "CQRS_OIDC_AUDIENCE": AUDIENCE}
+    assert start(["api"], data_dir, environment | issuer).wait(20) == 1
+    line = data_dir.with_suffix(".log").read_text().splitlines()[-1]
+    assert line == "cqrs: CQRS_OIDC_ISSUER is set, which needs more than is installed: pip install 'cqrs[oidc]'"

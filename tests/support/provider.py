@@ -1,17 +1,24 @@
 """A small identity provider: discovery, keys that rotate, tokens, and the trouble that providers make."""
 
 import json
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from shared.settings import Settings
@@ -82,8 +89,8 @@ class IdentityProvider:
 
 
 @contextmanager
-def running_provider(path: str = "") -> Iterator[IdentityProvider]:
-    """A provider whose issuer has this path."""
+def running_provider(path: str = "", certificate: Path | None = None) -> Iterator[IdentityProvider]:
+    """A provider whose issuer has this path; by https, at localhost, if it has a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -103,12 +110,40 @@ def running_provider(path: str = "") -> Iterator[IdentityProvider]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
-        provider = IdentityProvider(f"http://127.0.0.1:{server.server_port}", path)
+        url = f"http://127.0.0.1:{server.server_port}"
+        if certificate:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            url = f"https://localhost:{server.server_port}"
+        provider = IdentityProvider(url, path)
         thread = Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield provider
         server.shutdown()
         thread.join()
+
+
+def certificate_of(host: str, folder: Path) -> Path:
+    """A file with a certificate for this host, which signs itself, and its key."""
+    key, name = private("ES256", "of the certificate"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / f"{host}.pem"
+    file.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    return file
 
 
 def answered(status: int, body: bytes = b"", **headers: str) -> Answer:

@@ -2,17 +2,29 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from api.access import provider as module
 from api.access.claims import InvalidToken
-from api.access.provider import MAX_DOCUMENT, KeysUnavailable
+from api.access.provider import MAX_DOCUMENT, KeysUnavailable, Unfit
 from api.access.tokens import Tokens
-from tests.support.provider import Answer, IdentityProvider, answered, dripping, jwk, private, running_provider, silent
+from tests.support.provider import (
+    Answer,
+    IdentityProvider,
+    answered,
+    certificate_of,
+    dripping,
+    jwk,
+    private,
+    running_provider,
+    silent,
+)
 
 DESCRIBED = "/.well-known/openid-configuration"
 
@@ -223,3 +235,47 @@ def test_proxies_are_not_asked_for_what_is_on_this_machine(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert asyncio.run(Tokens(provider.settings()).principal(provider.token()))
+
+
+def test_a_provider_by_https_is_asked_if_its_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = certificate_of("localhost", tmp_path), certificate_of("id.example", tmp_path)
+    for certificate, trusted in ((own, own), (own, None), (other, other)):
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        if trusted:
+            monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        with running_provider(certificate=certificate) as provider:
+            tokens = Tokens(provider.settings())
+            if certificate == trusted == own:
+                assert asyncio.run(tokens.principal(provider.token())).name == f"oidc:{provider.issuer}#u-1"
+            else:
+                with pytest.raises(KeysUnavailable):
+                    asyncio.run(tokens.principal(provider.token()))
+                with pytest.raises(Unfit, match="no TLS with the identity provider: CERTIFICATE_VERIFY_FAILED"):
+                    module.fetched(f"{provider.url}/keys")
+
+
+def test_the_log_tells_what_the_provider_answered(provider: IdentityProvider) -> None:
+    with pytest.raises(Unfit, match=r"^the identity provider answered 404$"):
+        module.fetched(f"{provider.url}/nothing")
+    with pytest.raises(ConnectionRefusedError):
+        module.fetched("http://127.0.0.1:1/keys")
+
+
+def test_a_provider_elsewhere_is_asked_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        asked: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+
+        thread = Thread(target=answer)
+        thread.start()
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(OSError, match=r"closed|reset"):
+            module.fetched("https://id.example/keys")
+        thread.join()
+    assert asked[0].startswith(b"CONNECT id.example:443 HTTP/1.")
