@@ -53,9 +53,7 @@ class Tokens:
         return principal
 
     def _remember(self, token: str, principal: Principal) -> None:
-        digest = _digest(token)
-        self._remembered.pop(digest, None)
-        self._remembered[digest] = principal, time.monotonic() + REMEMBERED
+        self._remembered[_digest(token)] = principal, time.monotonic() + REMEMBERED
         while len(self._remembered) > MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 

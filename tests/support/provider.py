@@ -5,7 +5,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -163,12 +163,19 @@ def dripping(handler: BaseHTTPRequestHandler) -> None:
     """An answer that never ends: a byte now and then."""
     handler.send_response(200)
     handler.end_headers()
-    try:
+    with suppress(OSError):
         while True:
             handler.wfile.write(b" ")
             time.sleep(0.01)
-    except OSError:
-        pass
+
+
+def dripping_head(handler: BaseHTTPRequestHandler) -> None:
+    """An answer whose head takes a second: a byte now and then."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    with suppress(OSError):
+        for _ in range(100):
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
 
 
 def silent(_: BaseHTTPRequestHandler) -> None:

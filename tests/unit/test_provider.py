@@ -20,6 +20,7 @@ from tests.support.provider import (
     answered,
     certificate_of,
     dripping,
+    dripping_head,
     jwk,
     private,
     running_provider,
@@ -127,6 +128,7 @@ def test_a_key_that_the_provider_withdrew_is_forgotten_though_no_key_is_missing(
         ("/keys", answered(404)),
         ("/keys", answered(503)),
         ("/keys", dripping),
+        ("/keys", dripping_head),
         ("/keys", silent),
         *(("/keys", answered(status, Location="/elsewhere")) for status in (301, 302, 303, 307, 308)),
         (DESCRIBED, answered(302, Location="/elsewhere")),
@@ -172,6 +174,14 @@ def test_a_discovery_document_that_leads_elsewhere_is_not_followed(
     assert provider.asked == {DESCRIBED: 1}
 
 
+def test_what_anybody_between_could_change_is_not_fetched(provider: IdentityProvider, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": provider.keys}))
+    for url in (file.as_uri(), "http://192.0.2.1/keys", "data:application/json,{}", "ftp://127.0.0.1/keys", str(file)):
+        with pytest.raises(Unfit, match="neither https nor of this machine"):
+            module.fetched(url)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_known_keys_serve_while_the_provider_is_in_trouble(
     provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +199,22 @@ def test_known_keys_serve_while_the_provider_is_in_trouble(
         later(monkeypatch, 36000)
         provider.keys.append(jwk(NEW, "new"))
         await tokens.principal(provider.token(NEW, "new"))
+
+    asyncio.run(story())
+
+
+def test_only_one_fetch_is_under_way_however_long_it_takes(
+    provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.answers = {"/keys": silent}
+
+    async def story() -> None:
+        tokens = Tokens(provider.settings())
+        first = asyncio.create_task(tokens.principal(provider.token()))
+        await asyncio.sleep(0.2)
+        later(monkeypatch, 31)
+        await asyncio.gather(first, tokens.principal(provider.token()), return_exceptions=True)
+        assert provider.fetches == 1
 
     asyncio.run(story())
 
@@ -265,6 +291,7 @@ def test_the_log_tells_what_the_provider_answered(provider: IdentityProvider) ->
 
 def test_a_provider_elsewhere_is_asked_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(5)
         asked: list[bytes] = []
 
         def answer() -> None:
