@@ -62,7 +62,8 @@ class Service:
         self.traced = tracing.on()
         self.results = Results(self.log, self.read_models)
         self.feed = Feed(self.log)
-        self.credentials = Credentials(self.log, settings)
+        self._keys = Store(settings.event_store)  # of its own: readers must not hold up the look for revoked keys
+        self.credentials = Credentials(self._keys, settings)
         self._watch: asyncio.Task[None] | None = None
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
@@ -79,7 +80,7 @@ class Service:
             self._watch.cancel()
         await self.acceptor.close()
         await self._announcer.close()
-        for store in self._stores:
+        for store in {*self._stores, self._keys}:
             store.close()
         self._probes.close()
 

@@ -40,11 +40,14 @@ class Credentials:
         await self._keyring.look()
 
     async def run(self, changed: Callable[[Callable[[Principal], bool]], None]) -> None:
-        """Look again and again; at each look `changed` is called with what says whether a principal still counts."""
+        """Look again and again; each time `changed` is called with what says whether a principal still counts."""
+        look = asyncio.create_task(self._keyring.look())
         while True:
-            await self._keyring.look()
+            await asyncio.wait([look], timeout=LOOK_EVERY)  # while a server hangs, keys expire all the same
             changed(self.counts)
             await asyncio.sleep(LOOK_EVERY)
+            if look.done():
+                look = asyncio.create_task(self._keyring.look())
 
     async def principal(self, token: str) -> Principal:
         """The principal who sends this. Raises Problem: 401 if it counts for nobody, 503 if that can't be told."""

@@ -4,7 +4,6 @@ import math
 import time
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from api.http.access import invalid_credentials
 from api.http.problems import unavailable
@@ -36,24 +35,24 @@ class Keyring:
         self._change = -1
         self._looked_at = -math.inf
         self._keys: Holders = {}
+        self._trouble = ""
 
     @property
     def has_keys(self) -> bool:
         """Whether a key counts now."""
         return any(each.until > time.time() for its in self._keys.values() for each in its)
 
-    async def look(self) -> bool:
-        """See what changed in the table; returns whether something did, or the table can't be read."""
+    async def look(self) -> None:
+        """See what changed in the table; whatever keeps it from being read is logged."""
+        looked_at = time.monotonic()
         try:
             change, keys = await self._store.read(_read, self._change)
-        except DBAPIError as error:
-            log.debug("keys can't be read", error=reason_of(error))
-            return True
-        self._looked_at = time.monotonic()
-        if change == self._change:
-            return False
-        self._change, self._keys = change, holders_of(keys)
-        return True
+            if change != self._change:
+                self._keys = holders_of(keys)
+        except Exception as error:  # else nothing would be looked at any more, and a revoked key would stay
+            self._tell(reason_of(error))
+            return
+        self._change, self._looked_at, self._trouble = change, looked_at, ""
 
     def principal(self, text: str) -> Principal:
         """The principal whose key this is. Raises Problem."""
@@ -68,6 +67,11 @@ class Keyring:
         id = principal.name.removeprefix("key:")
         known = any(each.credential == principal.credential for each in self._keys.get(id, ()))
         return known and time.monotonic() < self._looked_at + GRACE
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.warning("keys can't be looked up: those known count for a while", seconds=GRACE, error=trouble)
+        self._trouble = trouble
 
     def _check_age(self) -> None:
         if time.monotonic() > self._looked_at + GRACE:

@@ -30,6 +30,9 @@ class Credentials(Protocol):
     async def principal(self, token: str) -> Principal:
         """The principal who sends this. Raises Problem: 401 if it counts for nobody, 503 if that can't be told."""
 
+    def counts(self, principal: Principal) -> bool:
+        """Whether a principal that was let in still counts."""
+
 
 class Access:
     """The check of an API. One that is open takes every request as LOCAL's.
@@ -60,6 +63,15 @@ class Access:
         except Problem as problem:
             self._refused.count(problem.name, client_of(request))
             raise
+
+    def check_again(self, request: Request) -> None:
+        """Raises Problem if the key or token of a request that was admitted counts no more: it may have waited."""
+        if not self.still_admits(request):
+            raise invalid_credentials("The key or token counts no more")
+
+    def still_admits(self, request: Request) -> bool:
+        """Whether the key or token of a request that was admitted still counts."""
+        return self.credentials is None or self.credentials.counts(request.scope["principal"])
 
     async def _principal(self, scope: Scope, roles: Roles) -> Principal:
         """Identify the principal. Raises Problem if it is nobody and the route isn't public."""
@@ -140,7 +152,8 @@ def _check(principal: Principal, roles: Roles) -> None:
     needed = named(roles)
     if principal.roles.isdisjoint(needed):
         words = " or ".join(needed) or "any"
-        challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{" ".join(needed)}"'
+        scope = f', scope="{" ".join(needed)}"' if needed else ""
+        challenge = f'{CHALLENGE}, error="insufficient_scope"{scope}'
         raise Problem("missing-role", 403, f"This needs the role {words}.", headers={"WWW-Authenticate": challenge})
 
 

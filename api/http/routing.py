@@ -64,6 +64,8 @@ class Route(APIRoute):
         guard: Access = scope["app"].state.access
         await guard.admit(request, self.role)
         response = await self._answer(request)
+        if request.method == "GET":
+            guard.check_again(request)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fastapi import Header, Request, Response
@@ -197,15 +198,15 @@ def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _own(request: Request, key: str) -> str:
-    """The idempotency key as it is stored: each principal has its own ones. No header has a line break in it."""
+    """The idempotency key as it is stored: each principal has its own ones, of which only a hash is kept."""
     principal: Principal = request.scope["principal"]
-    return key if principal == LOCAL else f"{principal.name}\n{key}"
+    return key if principal == LOCAL else f"{principal.name}\n{sha256(key.encode()).hexdigest()}"
 
 
 async def _accept(service: Service, submission: Submission) -> Acceptance:
     if not service.traced:
         return await service.acceptor.accept(submission)
-    with tracing.span(f"accept {submission.type}") as traceparent:
+    with tracing.span(f"accept {submission.type}", principal=submission.metadata["principal"]) as traceparent:
         metadata = {**submission.metadata, "traceparent": traceparent}
         return await service.acceptor.accept(submission._replace(metadata=metadata))
 
@@ -215,7 +216,7 @@ async def _result(
 ) -> R | Outcome | None:
     """The row as the command left it, if the caller waits for it and it is visible in time; adds to `headers`.
 
-    For a principal who is no reader, the outcome.
+    For a principal who is no reader, the outcome; for one whose key or token ended meanwhile, None.
 
     Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
     """
@@ -227,6 +228,8 @@ async def _result(
             headers |= applied(wait)
             visible = service.results.visible[resource.projection.name]
             if outcome := await visible.get(command.seq, within=wait, later=not replayed):
+                if not request.app.state.access.still_admits(request):
+                    return None
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
                 if not may(request, "reader"):

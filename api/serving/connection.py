@@ -10,12 +10,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from api.http.clients import network_of
 from api.http.problems import Problem, unavailable
 from api.serving import request_head
-from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, Framed
+from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, LINGER_SECONDS, Framed
 from shared.settings import Settings
 from shared.telemetry.refused import Refused
-
-LINGER_SECONDS = 2.0
-"""How long a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
 
 LEAVING_SHARE = 20
 """One of so many waiting connections is closed when there are too many: to find the oldest takes a look at all."""

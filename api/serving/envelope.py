@@ -9,6 +9,7 @@ from functools import cache
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.errors.visible import without_secrets
 from shared.telemetry import logs, metrics, tracing
 
 REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
@@ -74,6 +75,8 @@ class Envelope:
         given = dict(headers)
         request_id, traceparent = given.get(b"x-request-id"), given.get(b"traceparent")
         taken = request_id and REQUEST_ID.fullmatch(request_id)
+        if taken and without_secrets(its := taken[0].decode()) != its:
+            taken = None
         metadata = {"correlation_id": taken[0].decode() if taken else secrets.token_hex(16)}
         if self._traced and (current := tracing.traceparent()):
             metadata["traceparent"] = current

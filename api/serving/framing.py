@@ -17,6 +17,9 @@ from shared.settings import Settings
 
 END = b"\r\n\r\n"
 
+LINGER_SECONDS = 2.0
+"""How long a client that was refused may go on sending, so that it gets to read why (RFC 9112, section 9.6)."""
+
 
 class Stage(Enum):
     """What a connection waits for."""
@@ -38,7 +41,8 @@ HEAD, BODY, ANSWER, CLOSING = Stage
 class Framed(HttpToolsProtocol):
     """uvicorn's protocol, which gets nothing of a request before the one ahead of it is answered.
 
-    A request goes to the app once it is whole; one that expects `100 Continue` does as soon as its head is.
+    A request goes to the app once it is whole; as soon as its head is there, if it expects `100 Continue` or the API is
+    closed: then it is refused before its body comes.
     """
 
     def __init__(self, settings: Settings, **uvicorns: Any) -> None:
@@ -82,6 +86,12 @@ class Framed(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        if self._stage is BODY and not self.transport.is_closing():  # the rest of the body is thrown away
+            self.wait(BODY, LINGER_SECONDS)
+        else:
+            self._end()
+
+    def _end(self) -> None:
         if self.transport.is_closing():  # once the client has taken the answer, or hasn't for as long as this
             self.wait(CLOSING, self._settings.body_timeout)
             return
@@ -132,7 +142,7 @@ class Framed(HttpToolsProtocol):
         elif self._left and self._left <= len(self._unread):
             self._read_body()
         else:
-            self._expect_body(begin=expects_continue)
+            self._expect_body(begin=expects_continue or (self._settings.closed and not old), continues=expects_continue)
         return True
 
     def _take_head(self) -> bytes:
@@ -167,13 +177,14 @@ class Framed(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             raise request_head.unreadable(head, error) from None
 
-    def _expect_body(self, *, begin: bool) -> None:
+    def _expect_body(self, *, begin: bool, continues: bool) -> None:
         self._around = 0
         self.wait(BODY, self._settings.body_timeout)
         self.headers = []  # what is a trailer is no header
         if begin:
-            self._begin(expects_continue=True)
-            self.cycle.keep_alive = False  # unless the body comes: else nobody knows where the next request begins
+            self._begin(expects_continue=continues)
+            # A body that was to be asked for may never come: then nobody knows where the next request begins.
+            self.cycle.keep_alive = not continues
 
     def _read_body(self) -> None:
         if self._left is None:
@@ -212,6 +223,12 @@ class Framed(HttpToolsProtocol):
         if not self._begun:
             self._begin()
         cycle = self.cycle
+        if cycle.response_complete:  # the request was refused before
+            self._body = bytearray()
+            if not self._keep_alive:
+                self.transport.close()
+            self._end()
+            return
         cycle.waiting_for_100_continue = False
         if not cycle.response_started:
             cycle.keep_alive = self._keep_alive

@@ -30,9 +30,15 @@ def holders_of(keys: Iterable[KnownKey]) -> Holders:
 
 
 def holder_of(text: str, holders: Holders) -> Principal | None:
-    """The holder of the key with this text, unless it is not known or has expired. Compares in constant time."""
+    """The holder of the key with this text, unless it is not known or has expired.
+
+    How long it takes may tell whether an id is known, which is no secret; digests are compared in constant time.
+    """
+    id = id_in(text)
+    if id not in holders:
+        return None
     digest = digest_of(text)
-    for each in holders.get(id_in(text) or "", ()):
+    for each in holders[id]:
         if hmac.compare_digest(each.credential, digest) and each.until > time.time():
             return each
     return None

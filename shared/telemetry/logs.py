@@ -24,7 +24,7 @@ from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 from shared.clock import now
 from shared.errors.reasons import reason_of
 from shared.errors.tracebacks import traceback_of
-from shared.errors.visible import visible, visible_json
+from shared.errors.visible import visible, visible_json, without_secrets
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -34,11 +34,14 @@ common: ContextVar[Mapping[str, str]] = ContextVar("common", default=MappingProx
 
 
 class Stderr:
-    """Where all log lines go: standard error. A line for which there is no room or no reader is dropped."""
+    """Where all log lines go: standard error, without keys and tokens.
+
+    A line for which there is no room or no reader is dropped.
+    """
 
     def write(self, line: str) -> None:
         with suppress(OSError):
-            os.write(2, f"{line}\n".encode(errors="backslashreplace"))
+            os.write(2, f"{without_secrets(line)}\n".encode(errors="backslashreplace"))
 
     debug = info = warning = error = critical = write
 

@@ -7,10 +7,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared.errors.visible import without_secrets
 
 PRODUCER, CONSUMER = SpanKind.PRODUCER, SpanKind.CONSUMER
 
@@ -25,10 +27,20 @@ def provider(role: str, exporters: Iterable[str]) -> TracerProvider:
     own = {"service.name": f"cqrs-{name}", "service.instance.id": role}
     resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
     made = TracerProvider(resource=resource, shutdown_on_exit=False)  # that would wait for a collector that is gone
+    made.add_span_processor(_WithoutSecrets())
     for each in exporters:
         made.add_span_processor(BatchSpanProcessor(EXPORTERS[each]()))
     trace.set_tracer_provider(made)
     return made
+
+
+class _WithoutSecrets(SpanProcessor):
+    """Takes keys and tokens out of what spans say of a request, such as its path and its query."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 its caller names it
+        for name, value in (span.attributes or {}).items():
+            if isinstance(value, str) and (shown := without_secrets(value)) != value:
+                span.set_attribute(name, shown)
 
 
 def traceparent() -> str | None:

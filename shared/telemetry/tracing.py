@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -59,9 +59,9 @@ def on() -> bool:
 
 
 @contextmanager
-def span(name: str) -> Iterator[str]:
+def span(name: str, **attributes: str) -> Iterator[str]:
     """A span around code that leaves work to other processes; gives them its `traceparent`. Only if tracing is on."""
-    with _tracer.start_as_current_span(name, kind=_otel.PRODUCER):
+    with _tracer.start_as_current_span(name, kind=_otel.PRODUCER, attributes=_named(attributes)):
         yield _otel.traceparent()
 
 
@@ -74,8 +74,12 @@ def record(name: str, *, parent: str | None, began: int, **attributes: str | int
     """Record a span that ends now. `parent`: traceparent of the span that left this work; `began`: ns since 1970."""
     if _tracer:
         context, kind = _otel.context(parent), _otel.CONSUMER
-        its = {f"cqrs.{key}": value for key, value in attributes.items()}
+        its = _named(attributes)
         _tracer.start_span(name, context=context, kind=kind, start_time=began, attributes=its).end(time.time_ns())
+
+
+def _named(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
+    return {f"cqrs.{name}": value for name, value in attributes.items()}
 
 
 def _exporters() -> list[str]:

@@ -1,14 +1,21 @@
-"""A client of the shared service whose answers are held against the OpenAPI page."""
+"""A client whose answers are held against the OpenAPI page, and a service that asks for keys."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.service import Service
+from shared.access.keys import Key
+from shared.roles import ROLES, Role
+from shared.settings import Settings
+from tests.support import keys
+from tests.support.service import Service, eventually, up
+from tests.support.stores import JOHN
 
 HIDDEN = {"/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc"}
 
@@ -54,3 +61,40 @@ def assert_shape(contract: Any, schema: Any, body: Any) -> None:
             assert_shape(contract, schema["items"], item)
     elif "properties" in schema:
         assert set(schema.get("required", ())) <= set(body) <= set(schema["properties"])
+
+
+class Closed:
+    """A service that asks for keys; `keys` has one by each role, and one that has all."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.settings = service.settings
+        self.keys: dict[str, Key] = {role: keys.add(self.settings, role, name=role) for role in ROLES}
+        self.all = keys.add(self.settings, *ROLES, name="all")
+        self.http = httpx.Client(base_url=service.url, timeout=35)
+        eventually(lambda: self.get("/", self.all).status_code == 200)
+
+    def get(self, path: str, key: Key | str, **headers: str) -> httpx.Response:
+        return self.http.get(path, headers=keys.bearer(key) | headers)
+
+    def new_key(self, *roles: Role) -> Key:
+        """One that counts by now."""
+        key = keys.add(self.settings, *roles)
+        eventually(lambda: self.get("/", key).status_code == 200)
+        return key
+
+    def post(self, key: Key, email: str, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post("/users/", json={**JOHN, "email": email}, headers=keys.bearer(key) | named)
+
+
+@pytest.fixture(scope="session")
+def closed(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    """One closed service for the tests that ask who may do what."""
+    folder = shutil.copytree(files, tmp_path_factory.mktemp("closed") / "data")
+    keys.add(Settings(data_dir=folder, _env_file=None), "reader", name="first")
+    no_limits = {"CQRS_MAX_RATE_PER_KEY": "0", "CQRS_MAX_RATE_PER_ADDRESS": "0"}
+    with up(folder, CQRS_AUTH="on", CQRS_LOG_FORMAT="json", **no_limits) as service:
+        made = Closed(service)
+        yield made
+        made.http.close()

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from fastapi import Request, Response
 
+from api.http.routing import Router
 from api.main import create_app
 from shared.settings import Settings
 from shared.telemetry import logs
@@ -71,6 +73,7 @@ def test_a_command_is_followed_by_its_request_id_from_the_request_to_the_project
     assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("order-42/a", TRACEPARENT)
     command = answer.json()
     metadata = {"command_id": command["command_id"], "correlation_id": "order-42/a", "traceparent": TRACEPARENT}
+    metadata |= {"principal": "local"}
     eventually(lambda: trail(running, metadata) == TRAIL)
     shown = running.http.get(answer.headers["location"]).json()
     assert (command["correlation_id"], shown["correlation_id"]) == ("order-42/a", "order-42/a")
@@ -124,9 +127,13 @@ def test_two_requests_have_different_ids(running: Service) -> None:
 def test_every_error_has_the_id_of_its_request(tmp_path: Path, method: str, path: str, status: int) -> None:
     app = create_app(Settings(data_dir=tmp_path, _env_file=None))
 
-    @app.get("/bug")
-    def bug() -> None:
+    router = Router()
+
+    @router.get("/bug", role="public")
+    async def bug(request: Request) -> Response:
         raise ZeroDivisionError
+
+    app.router.routes.extend(router.routes)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
