@@ -34,6 +34,9 @@ from workers.projecting import runner
 PAGE = 1000
 """Events read at a time."""
 
+ROUNDS = 50
+"""Pieces in which a check is timed, of which the fastest counts: what else the machine does is no part of it."""
+
 KEYS = 1000
 """Keys that a service has where requests need one."""
 
@@ -154,7 +157,7 @@ def closed(folder: Path) -> str:
 
 
 def admit(folder: Path, count: int) -> dict[str, float]:
-    """Microseconds that it takes to check a request's key and rate, beyond what a request to an open API takes."""
+    """Microseconds of CPU that it takes to check a request's key and rate, beyond a request to an open API."""
     key = closed(folder)
     settings = Settings(data_dir=folder, auth="on", max_rate_per_key=10_000_000, _env_file=None)
     store = Store(settings.event_store)
@@ -165,16 +168,17 @@ def admit(folder: Path, count: int) -> dict[str, float]:
 
     async def seconds(access: Access) -> float:
         request = Request({"type": "http", "headers": headers, "metadata": {}, "client": ("127.0.0.1", 1)})
-        began = time.perf_counter()
-        for _ in range(count):
+        began = time.process_time()
+        for _ in range(count // ROUNDS):
             await access.admit(request, "reader")
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     async def compare() -> float:
         await known.look()
-        return await seconds(guard) - await seconds(none)
+        took = [(await seconds(guard), await seconds(none)) for _ in range(ROUNDS)]
+        return min(checked for checked, _ in took) - min(unchecked for _, unchecked in took)
 
-    return {"check": 1e6 * asyncio.run(compare()) / count}
+    return {"check": 1e6 * asyncio.run(compare()) / (count // ROUNDS)}
 
 
 def _until_done(turn: Callable[[], object]) -> float:
