@@ -19,4 +19,5 @@ MEANINGS: dict[Role, str] = {
 
 def roles_of(names: Iterable[str]) -> frozenset[Role]:
     """The roles among these names; other names are left out."""
-    return frozenset(role for role in ROLES if role in set(names))
+    named = set(names)
+    return frozenset(role for role in ROLES if role in named)

@@ -193,7 +193,7 @@ class Settings(BaseSettings):
         """The roles that each value of the claim `oidc_roles_claim` stands for."""
         pairs = [each.rpartition(":") for each in self.oidc_roles.split(",") if each]
         by_value = [(claimed, role) for claimed, _, role in pairs] or list(zip(ROLES, ROLES, strict=True))
-        return {claimed: roles_of([role for its, role in by_value if its == claimed]) for claimed, _ in by_value}
+        return {claimed: roles_of(role for its, role in by_value if its == claimed) for claimed, _ in by_value}
 
     @property
     def inbox(self) -> str:

@@ -45,6 +45,8 @@ class Credentials:
         while True:
             await asyncio.wait([look], timeout=LOOK_EVERY)  # while a server hangs, keys expire all the same
             changed(self.counts)
+            if self._tokens:
+                self._tokens.renew_keys()
             await asyncio.sleep(LOOK_EVERY)
             if look.done():
                 look = asyncio.create_task(self._keyring.look())

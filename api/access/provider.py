@@ -1,4 +1,4 @@
-"""The identity provider: its keys, fetched when they are needed, at most once in 30 s."""
+"""The identity provider: its keys, fetched when one is missing or they are old, at most once in 30 s."""
 
 import asyncio
 import time
@@ -68,14 +68,16 @@ class Provider(Generic[K, V]):
 
     async def key(self, name: K) -> V | None:
         """The key of this name, if the provider has it. Raises KeysUnavailable."""
-        if name not in self._keys:
-            if fetching := self._fetch():
-                await asyncio.wait([fetching], timeout=TIMEOUT)
-        elif time.monotonic() > self._fetched + KEYS_AGE:
-            self._fetch()  # nobody waits for it
+        if name not in self._keys and (fetching := self._fetch()):
+            await asyncio.wait([fetching], timeout=TIMEOUT)
         if not self._keys:
             raise KeysUnavailable("The keys of the identity provider can't be fetched.")
         return self._keys.get(name)
+
+    def renew(self) -> None:
+        """Have the keys fetched if there are none, or none younger than KEYS_AGE. Nobody waits for them."""
+        if time.monotonic() > self._fetched + KEYS_AGE:
+            self._fetch()
 
     def _fetch(self) -> asyncio.Task[None] | None:
         """The fetch that is under way, or a new one; None if the last one is too recent."""

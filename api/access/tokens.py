@@ -52,6 +52,10 @@ class Tokens:
         self._remember(token, principal)
         return principal
 
+    def renew_keys(self) -> None:
+        """Have the provider's keys fetched if it is time; to be called again and again."""
+        self._provider.renew()
+
     def _remember(self, token: str, principal: Principal) -> None:
         self._remembered[_digest(token)] = principal, time.monotonic() + REMEMBERED
         while len(self._remembered) > MAX_REMEMBERED:

@@ -103,13 +103,16 @@ def test_a_key_that_the_provider_withdrew_is_forgotten_though_no_key_is_missing(
 ) -> None:
     async def story() -> None:
         tokens = Tokens(provider.settings())
-        await tokens.principal(provider.token())
-        provider.keys = [jwk(NEW, "new")]
-        later(monkeypatch, 601)
-        await tokens.principal(provider.token(sub="u-2"))  # it doesn't wait for the fetch that it begins
+        tokens.renew_keys()
         await fetched(tokens)
+        provider.keys = [jwk(NEW, "new")]
+        for seconds, token, fetches in ((590, provider.token(), 1), (601, provider.token(NEW, "new"), 2)):
+            later(monkeypatch, seconds)
+            tokens.renew_keys()
+            await fetched(tokens)
+            await tokens.principal(token)
+            assert provider.fetches == fetches
         await refused(tokens, provider.token(sub="u-3"))
-        assert provider.fetches == 2
 
     asyncio.run(story())
 
@@ -194,6 +197,7 @@ def test_known_keys_serve_while_the_provider_is_in_trouble(
         for hours, trouble in enumerate((answered(500), silent, dripping, answered(200, b'{"keys": []}')), 1):
             provider.answers = {"/keys": trouble}
             later(monkeypatch, hours * 3600)
+            tokens.renew_keys()
             await tokens.principal(provider.token(sub=f"u-{hours}"))
             await refused(tokens, provider.token(kid="unknown"))
             await fetched(tokens)
