@@ -41,6 +41,7 @@ def http(folder: Path, provider: IdentityProvider) -> Iterator[httpx.Client]:
         "CQRS_OIDC_ROLES": "staff:reader,clerk:writer",
     }
     with api(folder, "tests.support.quick_keys", PYTHONPATH=str(ROOT), **settings) as http:
+        eventually(lambda: provider.fetches)  # before a token comes
         yield http
 
 
