@@ -3,11 +3,15 @@
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from cli.access.remote import Api, here
 from cli.errors import Refused
 from cli.output import AsJson, example, say, show_json
+from shared.access.operations import CommandRetried, record
+from shared.access.principals import operator_here
 from shared.database import engines
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside
@@ -25,7 +29,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the latest commands, the last one first."""
-    settings = Settings()
+    settings = here()
     with engines.reading(settings.event_store) as connection:
         seqs = outcomes.failed(connection, limit=limit) if failed else None
     with engines.reading(settings.inbox) as connection:
@@ -43,8 +47,11 @@ def list_(
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """Show one command, with its data and outcome, as JSON."""
+    """Show one command, with its data and outcome, as JSON. With CQRS_API_URL, as that API shows it."""
     settings = Settings()
+    if settings.api_url:
+        show_json(Api(settings.api_url, settings.api_key).get(f"/commands/{quote(command_id, safe='')}"))
+        return
     [shown] = _shown(settings, [_find(settings, command_id)])
     show_json(shown)
 
@@ -52,7 +59,7 @@ def show(command_id: CommandId, as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs commands retry 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def retry(command_id: CommandId) -> None:
     """Have a command that failed handled again, as if it had been accepted now."""
-    settings = Settings()
+    settings = here()
     command = _find(settings, command_id)
     with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
@@ -60,6 +67,7 @@ def retry(command_id: CommandId) -> None:
             raise Refused(
                 f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only a failed command is retried"
             )
+        record(connection, CommandRetried(command_id=command_id), by=operator_here())
         outcomes.begin_again(connection, command)
     say(f"cqrs: {command.type} on {command.stream} is handled again within seconds")
 

@@ -8,7 +8,9 @@ import typer
 from cli import commands
 from cli import config as config_
 from cli import status as status_
+from cli.access import audit as audit_
 from cli.access import keys
+from cli.access.remote import here
 from cli.domain import users
 from cli.errors import Group
 from cli.events import group as events
@@ -81,17 +83,26 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands."""
-    settings = Settings()
-    api = status_.checked(api) if api else settings.api
+    view = status_.view_of(Settings(), api)
     if watch:
-        status_.watch(settings, api, as_json=as_json)
+        status_.watch(view, as_json=as_json)
         return
-    found = status_.status(settings, api)
+    found = view.look()
     if as_json:
         show_json(found)
     else:
-        console().print(status_.shown(found))
+        console().print(view.show(found))
     raise typer.Exit(0 if found["well"] else 1)
+
+
+@app.command(epilog=example("cqrs audit --limit 100"))
+def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: AsJson = False) -> None:
+    """List the latest of what operators did or began, the last one last: who did it, when, and to what."""
+    found = audit_.latest(Settings(), limit)
+    if as_json:
+        show_json(found)
+    else:
+        console().print(audit_.shown(found))
 
 
 @app.command(epilog=example("cqrs config --json"))
@@ -109,9 +120,9 @@ def config(as_json: AsJson = False) -> None:
 def verify(as_json: AsJson = False) -> None:
     """Check the stores against each other, and read models against a replay of the log. Exit code 1 if one is wrong."""
     if not as_json:
-        verification.verify(Settings())
+        verification.verify(here())
         return
-    verdict = verification.verdict(Settings())
+    verdict = verification.verdict(here())
     show_json(verdict)
     raise typer.Exit(0 if verdict["well"] else 1)
 
@@ -119,7 +130,7 @@ def verify(as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs backup /backups/monday"))
 def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json: AsJson = False) -> None:
     """Copy all stores at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
-    taken = backup_.backup(Settings(), folder)
+    taken = backup_.backup(here(), folder)
     if as_json:
         show_json(taken)
     else:
@@ -129,7 +140,7 @@ def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json
 @app.command(epilog=example("cqrs restore /backups/monday"))
 def restore(folder: Annotated[Path, typer.Argument(help="A backup")], as_json: AsJson = False) -> None:
     """Put a backup in the place of the stores, once it is verified. The service must be stopped."""
-    taken = restore_.restore(Settings(), folder)
+    taken = restore_.restore(here(), folder)
     if as_json:
         show_json(taken)
     else:

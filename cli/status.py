@@ -4,17 +4,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from functools import partial
 from threading import Thread
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 from sqlalchemy.exc import DBAPIError
 
+from cli.access import remote
+from cli.access.remote import Api, state
 from cli.errors import Refused
 from cli.output import console, show_line, table
 from shared.broker import bus
@@ -22,6 +23,7 @@ from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
+from shared.errors.visible import visible
 from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores import backlog, checkpoints, outcomes
@@ -30,7 +32,25 @@ from shared.stores.backlog import Backlog, Handled, Lags
 ANSWER_TIMEOUT = 1.0
 """Seconds in which roles must answer; handled commands are counted meanwhile."""
 
+LOOK_EVERY = 1.0
+"""Seconds from one look to the next while the status is watched."""
+
 NOT_ASKED = "unknown: they are asked through Redis"
+
+
+class View(NamedTuple):
+    """What is looked at: `look` returns a status, and `show` makes it what people read."""
+
+    look: Callable[[], dict[str, Any]]
+    show: Callable[[dict[str, Any]], RenderableType]
+
+
+def view_of(settings: Settings, api: str) -> View:
+    """The service of this machine, or the API in CQRS_API_URL; `api`: where the API is, if elsewhere. Raises Refused."""
+    if settings.api_url:
+        given_by = "--api" if api else "CQRS_API_URL"
+        return View(Api(api or settings.api_url, settings.api_key, given_by=given_by).status, remote.shown)
+    return View(partial(status, settings, api), shown)
 
 
 def status(settings: Settings, api: str = "") -> dict[str, Any]:
@@ -40,7 +60,7 @@ def status(settings: Settings, api: str = "") -> dict[str, Any]:
     answering, unasked = _workers(settings)
     if unasked and dependencies["redis"] == "ok":
         dependencies["redis"] = unasked
-    roles = {"api": _api(api or settings.api), **answering}
+    roles = {"api": _api(settings, api), **answering}
     time.sleep(max(0.0, started + ANSWER_TIMEOUT - time.monotonic()))
     handled, seconds = _handled(settings) - before, time.monotonic() - started
     lags = projection_lags(settings)
@@ -65,17 +85,7 @@ def status(settings: Settings, api: str = "") -> dict[str, Any]:
     }
 
 
-def checked(api: str) -> str:
-    """The URL, if an API may be there. Raises Refused."""
-    with suppress(ValueError):
-        where = urlsplit(api)
-        of_an_api = where.scheme in {"http", "https"} and where.hostname and not where.username and where.port != 0
-        if of_an_api and api.isascii() and api.isprintable() and " " not in api:
-            return api
-    raise Refused(f"--api takes a URL like http://127.0.0.1:8000, and {api!r} is none")
-
-
-def shown(status: Mapping[str, Any]) -> RenderableType:
+def shown(status: dict[str, Any]) -> RenderableType:
     """The status as people read it."""
     commands, asked = status["commands"], status["dependencies"]["redis"] == "ok"
     roles = [
@@ -102,7 +112,7 @@ def shown(status: Mapping[str, Any]) -> RenderableType:
     )
 
 
-def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
+def watch(view: View, *, as_json: bool = False) -> None:
     """Show the status again and again until Ctrl-C, in a terminal in one place."""
     # Another thread asks, while this one waits for the signal: in a call to Redis the signal would become an error.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -111,54 +121,50 @@ def watch(settings: Settings, api: str = "", *, as_json: bool = False) -> None:
     live = Live(console=screen, screen=True, auto_refresh=False)
     in_place = screen.is_terminal and not as_json
 
-    def show() -> None:
+    def go_on() -> None:
         try:
             while True:
+                began = time.monotonic()
                 if as_json:
-                    show_line(status(settings, api))
+                    show_line(view.look())
                 elif in_place:
-                    live.update(_shown_or_why(settings, api), refresh=True)
+                    live.update(_shown_or_why(view), refresh=True)
                 else:
-                    screen.print(_shown_or_why(settings, api), "")
+                    screen.print(_shown_or_why(view), "")
                 sys.stdout.flush()
+                time.sleep(max(0.0, began + LOOK_EVERY - time.monotonic()))
         except Exception as error:
             failed.append(error)
             os.kill(os.getpid(), signal.SIGINT)
 
     with live if in_place else nullcontext():
-        Thread(target=show, daemon=True).start()
+        Thread(target=go_on, daemon=True).start()
         signal.sigwait({signal.SIGINT})
     if failed:
         raise failed[0]
     os._exit(0)  # Python would wait for the other thread, or abort
 
 
-def _shown_or_why(settings: Settings, api: str) -> RenderableType:
+def _shown_or_why(view: View) -> RenderableType:
     try:
-        return shown(status(settings, api))
+        return view.show(view.look())
     except DBAPIError as error:
-        time.sleep(ANSWER_TIMEOUT)
         return f"a store can't be used: {reason_of(error)}"
-
-
-def state(progress: Mapping[str, Any]) -> str:
-    """The state of a projection in words."""
-    if progress["paused"]:
-        return "paused"
-    stopped = progress["stopped"]
-    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
+    except Refused as error:
+        return visible(str(error))
 
 
 def _since(seconds: float | None) -> str:
     return "" if seconds is None else f", the oldest for {seconds:.1f} s"
 
 
-def _api(url: str) -> list[str]:
-    where = urlsplit(url)
-    kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
-    with suppress(OSError, HTTPException), closing(kind(where.netloc, timeout=ANSWER_TIMEOUT)) as connection:
-        connection.request("GET", f"{where.path.rstrip('/')}/livez")
-        return [url] if connection.getresponse().status == 200 else []
+def _api(settings: Settings, given: str) -> list[str]:
+    """The API's URL if it answers there. Only an API that was named is sent the key."""
+    key = settings.api_key if given else None
+    api = Api(given or settings.api, key, given_by="--api", timeout=ANSWER_TIMEOUT)
+    with suppress(Refused):
+        api.get("/livez")
+        return [api.url]
     return []
 
 

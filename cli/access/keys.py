@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
 from shared.access import key_table
@@ -14,7 +15,6 @@ from shared.access.keys import new_key
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.roles import ROLES, Role
-from shared.settings import Settings
 from shared.stores import event_store
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, revoke and rotate the keys that let callers in.")
@@ -53,7 +53,7 @@ def add(name: str, role: Roles, expires: Expires = None, as_json: AsJson = False
         raise Refused("a key's name has letters, digits and ._@/- only, 64 at most")
     roles: list[Role] = [each for each in ROLES if each in role]
     key = new_key()
-    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         until = datetime.now(UTC) + expires if expires else None
         known = key_table.add(connection, key, name, roles, expires_at=until, by=operator_here())
     _show_text(known, key.text, as_json=as_json)
@@ -62,7 +62,7 @@ def add(name: str, role: Roles, expires: Expires = None, as_json: AsJson = False
 @app.command("list", epilog=example("cqrs keys list"))
 def list_(as_json: AsJson = False) -> None:
     """List the keys that were ever made: never their texts, which are not kept."""
-    with engines.reading(Settings().event_store) as connection:
+    with engines.reading(here().event_store) as connection:
         known = key_table.all_keys(connection)
     if as_json:
         show_json(list(map(_shown, known)))
@@ -77,7 +77,7 @@ def list_(as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs keys revoke billing"))
 def revoke(key: Which, as_json: AsJson = False) -> None:
     """Revoke a key: every process refuses it within a second, and ends its streams."""
-    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
         key_table.revoke(connection, known, by=operator_here())
         [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
@@ -90,7 +90,7 @@ def revoke(key: Which, as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs keys rotate billing --grace 1d"))
 def rotate(key: Which, grace: Grace = timedelta(0), as_json: AsJson = False) -> None:
     """Give a key a new text and show it, this once. What the key did, it still owns."""
-    with engines.writing(Settings().event_store, lock=event_store.LOCK) as connection:
+    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
         new = new_key(known.id)
         key_table.rotate(connection, known, new, old_until=datetime.now(UTC) + grace, by=operator_here())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
+from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, show_json, table
 from shared import clock
@@ -14,7 +15,6 @@ from shared.clock import written
 from shared.database import engines
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import User
-from shared.settings import Settings
 from shared.stores import event_store
 
 app = typer.Typer(no_args_is_help=True, help="Users, as the log has them.")
@@ -38,7 +38,7 @@ def show(
     """Show a user now, or at an earlier version or time."""
     if version and at:
         raise Refused("give --version or --at, not both")
-    with engines.reading(Settings().event_store) as connection:
+    with engines.reading(here().event_store) as connection:
         user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
     if as_json:
         show_json(user._asdict())

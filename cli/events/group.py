@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.access.remote import here
 from cli.errors import Refused
 from cli.events import cloud_events, importing
 from cli.output import AsJson, example, progress, say, show_json, show_line
 from shared.database import engines
-from shared.settings import Settings
 from shared.stores import event_store
 
 FOLLOW_EVERY = 0.2
@@ -33,7 +33,7 @@ def tail(
 ) -> None:
     """Show the last events, one a line, the latest last."""
     show = show_line if as_json else _show
-    with engines.reading(Settings().event_store) as connection, suppress(KeyboardInterrupt):
+    with engines.reading(here().event_store) as connection, suppress(KeyboardInterrupt):
         last = event_store.last_position(connection)
         for event in event_store.read_latest(connection, types=type_, stream=stream, limit=count):
             show(event.shown())
@@ -48,7 +48,7 @@ def tail(
 @app.command(epilog=example("cqrs events show 42"))
 def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = False) -> None:
     """Show the event at a position of the log, as JSON."""
-    with engines.reading(Settings().event_store) as connection:
+    with engines.reading(here().event_store) as connection:
         found = event_store.read_all(connection, after=position - 1, limit=1)
     if not found or found[0].position != position:
         raise Refused(f"no event {position} is in the log")
@@ -58,7 +58,7 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
 @app.command(epilog=example("cqrs events export > log.jsonl"))
 def export() -> None:
     """Write the whole log to stdout as JSON lines, each a CloudEvent 1.0; the last has their number and checksum."""
-    with engines.reading(Settings().event_store) as connection:
+    with engines.reading(here().event_store) as connection:
         lines = cloud_events.lines(connection)
         for line in progress(lines, "exported", total=event_store.last_position(connection) + 1):
             sys.stdout.buffer.write(line)
@@ -68,7 +68,7 @@ def export() -> None:
 @app.command("import", epilog=example("cqrs events import log.jsonl"))
 def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export, or - for stdin")]) -> None:
     """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing."""
-    count = importing.import_(Settings(), progress(cloud_events.read_lines(file), "imported"))
+    count = importing.import_(here(), progress(cloud_events.read_lines(file), "imported"))
     say(f"cqrs: {count} events are in the log; the service fills the read models when it runs")
 
 

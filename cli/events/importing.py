@@ -12,6 +12,8 @@ from cli.errors import Refused
 from cli.events import cloud_events
 from cli.projections.shadow import shadow_of
 from cli.stores.init import init
+from shared.access.operations import LogImported, record
+from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
@@ -34,6 +36,7 @@ def import_(settings: Settings, lines: Iterable[bytes]) -> int:
         numbers = _keep_keys(log)
         for which in PROJECTIONS.values():
             _try(log, settings.read_model_of(which.name), which, count)
+        record(log, LogImported(events=count), by=operator_here())
         _count_on(settings, numbers)  # first: numbers that are never given do no harm
     return count
 

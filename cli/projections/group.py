@@ -5,15 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.access.remote import here, state
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
 from cli.projections.rebuild import rebuild as rebuild_
-from cli.status import projection_lags, state
+from cli.status import projection_lags
+from shared.access.operations import ProjectionPaused, ProjectionResumed, record
+from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.projection import Projection
-from shared.settings import Settings
-from shared.stores import checkpoints
+from shared.stores import checkpoints, event_store
 
 app = typer.Typer(no_args_is_help=True, help="Show how far projections are; rebuild, pause and resume one.")
 
@@ -23,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="The projection", autocompletion=lambd
 @app.command(epilog=example("cqrs projections status"))
 def status(as_json: AsJson = False) -> None:
     """Show each projection's position, lag, and what stops it. Exit code 1 if one stands still."""
-    lags = projection_lags(Settings()).by_name
+    lags = projection_lags(here()).by_name
     progress = {name: lag.shown() for name, lag in lags.items()}
     if as_json:
         show_json(progress)
@@ -45,7 +47,7 @@ def rebuild(
 
     Commands and queries go on meanwhile.
     """
-    done = rebuild_(Settings(), _projection(name), check=check, resume=resume, pause=pause)
+    done = rebuild_(here(), _projection(name), check=check, resume=resume, pause=pause)
     if as_json:
         show_json(done)
     else:
@@ -67,8 +69,11 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 
 
 def _pause(name: str, *, paused: bool, as_json: bool) -> None:
-    settings = Settings()
+    settings = here()
     url = settings.read_model_of(_projection(name).name)
+    told = ProjectionPaused if paused else ProjectionResumed
+    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+        record(connection, told(projection=name), by=operator_here())
     with engines.writing(url, lock=name) as connection:
         checkpoints.move(connection, name, checkpoints.position_of(connection, name), paused=paused)
     now = projection_lags(settings).by_name[name].shown()

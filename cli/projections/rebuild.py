@@ -13,6 +13,8 @@ from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.projections.shadow import Shadow, has_tables, shadow_of
+from shared.access.operations import RebuildStarted, record
+from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import is_busy, is_full
 from shared.projection import Projection
@@ -53,6 +55,8 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     began = time.monotonic()
     shadow = shadow_of(settings.read_model_of(which.name), which.name)
     with shadow.alone():
+        if not check:
+            _record(settings, which)
         stays = not check
         try:
             with _begin(settings, which, shadow, resume=resume) as work:
@@ -71,6 +75,11 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
                 shadow.remove()
     seconds = round(time.monotonic() - began, 3)
     return {"projection": which.name, "from": first, **compared, "switched": switched, "seconds": seconds}
+
+
+def _record(settings: Settings, which: Projection) -> None:
+    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+        record(connection, RebuildStarted(projection=which.name), by=operator_here())
 
 
 @contextmanager

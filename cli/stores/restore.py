@@ -18,10 +18,13 @@ from cli.stores import schemas
 from cli.stores.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.stores.init import init
 from cli.stores.verification import Contested, WrongReadModel, verify
+from shared.access.operations import BackupRestored, record
+from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.schemas import check, projection_tables
 from shared.settings import Settings
+from shared.stores import event_store
 from shared.stores.deciding import FileNote
 
 NEEDED = "inbox.db", "events.db"
@@ -64,6 +67,7 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
             _remove_other_shapes(new)
             init(new)
             _verify(new)
+            _record(new, taken)
             _check_unused(paths_of(settings))
             _replace(settings, new)
         finally:
@@ -104,6 +108,13 @@ def _verify(new: Settings) -> None:
             return
         else:
             return
+
+
+def _record(new: Settings, taken: dict[str, Any]) -> None:
+    """Record the restore at the end of the new log, so that it is told if and only if that takes its place."""
+    with engines.writing(new.event_store, lock=event_store.LOCK) as log:
+        done = BackupRestored(taken_at=taken["taken_at"], last_event=taken["last_event"])
+        record(log, done, by=operator_here())
 
 
 def _remove_other_shapes(new: Settings) -> None:

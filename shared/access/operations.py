@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from shared.decider import Decider
-from shared.messages import Command, Event, NewEvent
+from shared.messages import Command, Event, NewEvent, RecordedEvent
 from shared.stores import event_store
 from shared.stores.event_store import Append
 
@@ -88,6 +88,12 @@ def record(connection: Connection, done: Operation, *, by: str) -> None:
     """Append an operation to the log, in this transaction of a writer of the event store. `by`: the principal."""
     new = NewEvent(type(done).__name__, done, {"principal": by}, done.schema_version)
     event_store.append(connection, Append(STREAM, [new]))
+
+
+def shown(event: RecordedEvent) -> dict[str, Any]:
+    """An operation as auditors see it: its `id` (the position), `type`, `at`, `by` (the principal) and `data`."""
+    by = event.metadata.get("principal")
+    return {"id": event.position, "type": event.type, "at": event.recorded_at, "by": by, "data": event.data}
 
 
 def _decide(command: Command, state: object) -> Sequence[Operation]:

@@ -1,0 +1,132 @@
+"""An API elsewhere, which commands ask by HTTP in the place of this machine's stores."""
+
+from contextlib import closing, suppress
+from functools import cache
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ssl import SSLCertVerificationError, SSLError
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from pydantic_core import from_json
+from rich.console import Group, RenderableType
+
+from cli.errors import Refused
+from cli.output import complain, table
+from shared.errors.reasons import reason_of
+from shared.errors.visible import shortened
+from shared.settings import Settings, is_loopback
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds in which the API must answer: it may take four to look at what is wrong with a store."""
+
+SHOWN_CHARACTERS = 300
+"""How much is shown of what the API says in an error."""
+
+BARE = "Dependencies and projections are for the role operator."
+
+
+def here() -> Settings:
+    """The settings of a command that works on the stores. Raises Refused while CQRS_API_URL names another place."""
+    settings = Settings()
+    if settings.api_url:
+        raise Refused("this works on the stores of this machine only, and CQRS_API_URL is set: unset it for that")
+    return settings
+
+
+class Api:
+    """An API at a URL, asked with a key or a token if there is one. Raises Refused if the URL or the key is none."""
+
+    def __init__(
+        self, url: str, key: SecretStr | None, *, given_by: str = "CQRS_API_URL", timeout: float = ANSWER_TIMEOUT
+    ) -> None:
+        """`given_by`: what the URL was given by; `timeout`: seconds."""
+        self.url = _checked(url, given_by)
+        self._where = urlsplit(url)
+        self._timeout = timeout
+        self._headers = {}
+        if key:
+            self._headers["Authorization"] = f"Bearer {_text_of(key)}"
+            if self._where.scheme == "http" and not is_loopback(self._where.hostname or ""):
+                _warn(url)
+
+    def get(self, path: str, *, also: int = 200, kind: type = dict) -> Any:
+        """The JSON at a path, of this kind, answered with 200 or the status `also`. Raises Refused."""
+        status, text = self._ask(path)
+        body = None
+        with suppress(ValueError):
+            body = from_json(text)
+        if status in {200, also} and isinstance(body, kind):
+            return body
+        detail = body.get("detail") if isinstance(body, dict) else None
+        if status == 401 and not self._headers:
+            detail = "it needs a key or a token in CQRS_API_KEY"
+        why = shortened(str(detail or "no answer of this API"), SHOWN_CHARACTERS)
+        raise Refused(f"{self.url} answers {status}: {why}")
+
+    def status(self) -> dict[str, Any]:
+        """The status that `GET /readyz` tells, and whether all is `well`. Raises Refused."""
+        found: dict[str, Any] = self.get("/readyz", also=503)
+        if "dependencies" not in found and self._headers:
+            self.get("/")  # /readyz answers a key that counts for nobody as it answers none, and this refuses it
+        return {"well": found.get("status") == "ready", "api": self.url, **found}
+
+    def _ask(self, path: str) -> tuple[int, bytes]:
+        kind = HTTPSConnection if self._where.scheme == "https" else HTTPConnection
+        try:
+            with closing(kind(self._where.netloc, timeout=self._timeout)) as connection:
+                connection.request("GET", f"{self._where.path.rstrip('/')}{path}", headers=self._headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+        except (OSError, HTTPException) as error:
+            raise Refused(f"{self.url} gives no answer: {_why(error)}") from None
+
+
+def shown(status: dict[str, Any]) -> RenderableType:
+    """The status of an API elsewhere, as people read it."""
+    parts: list[RenderableType] = [table("API", "state", rows=[(status["api"], str(status.get("status")))])]
+    if "dependencies" not in status:
+        return Group(*parts, "", BARE)
+    parts += ["", table("dependency", "state", rows=status["dependencies"].items())]
+    rows = [
+        (name, f"{each['position']:,}", f"{each['lag']:,}", state(each)) for name, each in status["projections"].items()
+    ]
+    return Group(*parts, "", table("projection", "position", "events behind", "state", rows=rows))
+
+
+def state(progress: dict[str, Any]) -> str:
+    """The state of a projection in words."""
+    if progress["paused"]:
+        return "paused"
+    stopped = progress["stopped"]
+    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
+
+
+def _checked(url: str, given_by: str) -> str:
+    """The URL, if an API may be there. Raises Refused."""
+    with suppress(ValueError):
+        where = urlsplit(url)
+        of_an_api = where.scheme in {"http", "https"} and where.hostname and not where.username and where.port != 0
+        if of_an_api and url.isascii() and url.isprintable() and " " not in url:
+            return url
+    raise Refused(f"{given_by} takes a URL like http://127.0.0.1:8000, and {url!r} is none")
+
+
+def _text_of(key: SecretStr) -> str:
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise Refused("CQRS_API_KEY is no key and no token: it has characters that neither has")
+    return text
+
+
+@cache
+def _warn(url: str) -> None:
+    complain(f"whoever is on the way to {url} can read the key: use https")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, SSLCertVerificationError):
+        return f"its certificate does not count: {error.verify_message}"
+    if isinstance(error, SSLError):
+        return "no agreement on TLS"
+    return "no HTTP" if isinstance(error, HTTPException) else reason_of(error)
