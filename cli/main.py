@@ -102,7 +102,8 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: As
     if as_json:
         show_json(found)
     else:
-        console().print(audit_.shown(found))
+        for each in found:
+            say(audit_.in_words(each))
 
 
 @app.command(epilog=example("cqrs config --json"))

@@ -46,7 +46,7 @@ class View(NamedTuple):
 
 
 def view_of(settings: Settings, api: str) -> View:
-    """The service of this machine, or the API in CQRS_API_URL; `api`: where the API is, if elsewhere. Raises Refused."""
+    """Of the service on this machine, or of the API at CQRS_API_URL. `api`: the API's URL, if it is elsewhere."""
     if settings.api_url:
         given_by = "--api" if api else "CQRS_API_URL"
         return View(Api(api or settings.api_url, settings.api_key, given_by=given_by).status, remote.shown)

@@ -4,10 +4,7 @@ import re
 from collections import deque
 from typing import Any
 
-from rich.table import Table
-
 from cli.access.remote import Api
-from cli.output import table
 from shared.access import operations
 from shared.database import engines
 from shared.settings import Settings
@@ -25,10 +22,12 @@ def latest(settings: Settings, limit: int) -> list[dict[str, Any]]:
         return list(map(operations.shown, event_store.read_latest(connection, stream=operations.STREAM, limit=limit)))
 
 
-def shown(found: list[dict[str, Any]]) -> Table:
-    """The operations as people read them."""
-    rows = [(f"{each['at'][:19]}Z", str(each["by"]), _in_words(each["type"]), _about(each["data"])) for each in found]
-    return table("at", "by", "what", "about", rows=rows)
+def in_words(done: dict[str, Any]) -> str:
+    """An operation in one line: when it was, who did it, what it was, and about what."""
+    what = re.sub("(?<=[a-z])(?=[A-Z])", " ", done["type"]).lower()  # `key added` for KeyAdded
+    data = {name: ",".join(value) if isinstance(value, list) else value for name, value in done["data"].items()}
+    about = " ".join(f"{name}={value}" for name, value in data.items() if value is not None)
+    return f"{done['at'][:19]}Z  {done['by']}  {what}  {about}"
 
 
 def _elsewhere(api: Api, limit: int) -> list[dict[str, Any]]:
@@ -39,13 +38,3 @@ def _elsewhere(api: Api, limit: int) -> list[dict[str, Any]]:
         last += page
         after = page[-1]["id"]
     return list(last)
-
-
-def _in_words(type_: str) -> str:
-    """`key added` for `KeyAdded`."""
-    return re.sub("(?<=[a-z])(?=[A-Z])", " ", type_).lower()
-
-
-def _about(data: dict[str, Any]) -> str:
-    told = {name: ",".join(value) if isinstance(value, list) else value for name, value in data.items()}
-    return " ".join(f"{name}={value}" for name, value in told.items() if value is not None)

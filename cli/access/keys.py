@@ -39,8 +39,12 @@ Expires = Annotated[
     typer.Option(parser=_duration, help="After how long it counts no more: 90d, 12h, 30m", metavar="TIME"),
 ]
 Grace = Annotated[
-    timedelta,
-    typer.Option(parser=_duration, help="For how long the text before counts as well: 1d, 12h, 30m", metavar="TIME"),
+    timedelta | None,
+    typer.Option(
+        parser=_duration,
+        help="For how long the text before counts as well: 1d, 12h, 30m; no more unless given",
+        metavar="TIME",
+    ),
 ]
 
 
@@ -68,8 +72,7 @@ def list_(as_json: AsJson = False) -> None:
         show_json(list(map(_shown, known)))
         return
     rows = [
-        (each.id, each.name, " ".join(sorted(each.roles)), each.state, each.expires_at or "never", each.created_by)
-        for each in known
+        (each.id, each.name, " ".join(sorted(each.roles)), each.state, _until(each), each.created_by) for each in known
     ]
     console().print(table("id", "name", "roles", "state", "expires", "made by", rows=rows))
 
@@ -88,12 +91,14 @@ def revoke(key: Which, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=example("cqrs keys rotate billing --grace 1d"))
-def rotate(key: Which, grace: Grace = timedelta(0), as_json: AsJson = False) -> None:
+def rotate(key: Which, grace: Grace = None, as_json: AsJson = False) -> None:
     """Give a key a new text and show it, this once. What the key did, it still owns."""
     with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
-        new = new_key(known.id)
-        key_table.rotate(connection, known, new, old_until=datetime.now(UTC) + grace, by=operator_here())
+        if known.state == "expired":
+            raise Refused(f"the key {known.name} ({known.id}) has expired, and a new text would not count: add a key")
+        new, old_until = new_key(known.id), datetime.now(UTC) + (grace or timedelta(0))
+        key_table.rotate(connection, known, new, old_until=old_until, by=operator_here())
         [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
     _show_text(known, new.text, as_json=as_json)
 
@@ -103,6 +108,10 @@ def _find(connection: Any, key: str) -> KnownKey:
         return key_table.find(connection, key)
     except NoSuchKey as none:
         raise Refused(str(none)) from None
+
+
+def _until(known: KnownKey) -> str:
+    return f"{known.expires_at[:19]}Z" if known.expires_at else "never"
 
 
 def _show_text(known: KnownKey, text: str, *, as_json: bool) -> None:

@@ -52,11 +52,11 @@ class Api:
 
     def get(self, path: str, *, also: int = 200, kind: type = dict) -> Any:
         """The JSON at a path, of this kind, answered with 200 or the status `also`. Raises Refused."""
-        status, text = self._ask(path)
+        status, media_type, text = self._ask(path)
         body = None
         with suppress(ValueError):
             body = from_json(text)
-        if status in {200, also} and isinstance(body, kind):
+        if status in {200, also} and isinstance(body, kind) and media_type == "application/json":  # no problem
             return body
         detail = body.get("detail") if isinstance(body, dict) else None
         if status == 401 and not self._headers:
@@ -71,13 +71,14 @@ class Api:
             self.get("/")  # /readyz answers a key that counts for nobody as it answers none, and this refuses it
         return {"well": found.get("status") == "ready", "api": self.url, **found}
 
-    def _ask(self, path: str) -> tuple[int, bytes]:
+    def _ask(self, path: str) -> tuple[int, str, bytes]:
+        """The status, the media type and the body."""
         kind = HTTPSConnection if self._where.scheme == "https" else HTTPConnection
         try:
             with closing(kind(self._where.netloc, timeout=self._timeout)) as connection:
                 connection.request("GET", f"{self._where.path.rstrip('/')}{path}", headers=self._headers)
                 answer = connection.getresponse()
-                return answer.status, answer.read()
+                return answer.status, answer.headers.get_content_type(), answer.read()
         except (OSError, HTTPException) as error:
             raise Refused(f"{self.url} gives no answer: {_why(error)}") from None
 
