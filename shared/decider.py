@@ -30,7 +30,7 @@ class UniqueKey(NamedTuple):
 
 
 UniqueKeys = Mapping[UniqueKey, str]
-"""For each key the text that it was made of, as the client gave it: a rejection shows this text."""
+"""For each key the text that it was made of, as the client gave it: `cqrs verify` shows this text."""
 
 
 def no_keys(state: object) -> UniqueKeys:

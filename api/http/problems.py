@@ -37,7 +37,7 @@ class Details(BaseModel):
     type: str = Field(examples=["/problems/email-taken"])
     title: str = Field(examples=["Email taken"])
     status: int = Field(examples=[409])
-    detail: str = Field(examples=["The email john.doe@example.com is taken."])
+    detail: str = Field(examples=["This email is taken."])
     instance: str | None = Field(None, description="The command that came to this, if one did")
     errors: list[FieldError] | None = Field(None, description="What is wrong with each field, if it is fields")
 

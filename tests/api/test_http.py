@@ -87,7 +87,7 @@ def test_a_command_tells_its_rejection(http: httpx.Client) -> None:
         "type": "/problems/email-taken",
         "title": "Email taken",
         "status": 409,
-        "detail": f"The email {taken} is taken.",
+        "detail": "This email is taken.",
         "instance": location,
     }
 
@@ -379,8 +379,7 @@ def test_an_address_is_found_and_refused_however_its_domain_is_spelled(http: htt
     local = secrets.token_hex(4)
     user = created(http, email=f"{local}@bücher.example.org")
     other = f"{local.upper()}@XN--BCHER-kva.example.org"
-    body = problem(http.post("/users/", json={**JOHN, "email": other}, headers=WAIT), 409, "email-taken")
-    assert body["detail"] == f"The email {other} is taken."
+    problem(http.post("/users/", json={**JOHN, "email": other}, headers=WAIT), 409, "email-taken")
 
     def found(spelling: str) -> bool:
         return bool(http.get("/users/", params={"email": spelling}).json() == [user])

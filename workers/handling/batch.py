@@ -132,7 +132,7 @@ class Batch:
         gained, left = after.keys() - before.keys(), before.keys() - after.keys()
         for key in gained:
             if self._holders(key, ()):
-                raise Rejected(f"{key.scope}-taken", f"The {key.scope} {after[key]} is taken.")
+                raise Rejected(f"{key.scope}-taken", f"This {key.scope} is taken.")  # outcomes are kept: no values
         self.moved |= dict.fromkeys(gained, (stream,))
         for key in left:
             self.moved[key] = tuple(each for each in self._holders(key, (stream,)) if each != stream)
