@@ -47,7 +47,10 @@ def list_(
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """Show one command, with its data and outcome, as JSON. With CQRS_API_URL, as that API shows it."""
+    """Show one command, with its data and outcome, as JSON. With CQRS_API_URL, as that API shows it.
+
+    An old command's data is taken away: `emptied` is true then.
+    """
     settings = Settings()
     if settings.api_url:
         show_json(Api(settings.api_url, settings.api_key).get(f"/commands/{quote(command_id, safe='')}"))
@@ -60,13 +63,15 @@ def show(command_id: CommandId, as_json: AsJson = False) -> None:
 def retry(command_id: CommandId) -> None:
     """Have a command that failed handled again, as if it had been accepted now."""
     settings = here()
-    command = _find(settings, command_id)
     with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+        command = _find(settings, command_id)  # under the lock, under which the upkeep takes old data away
         outcome = outcomes.find(connection, [command.seq]).get(command.seq)
         if not outcome or outcome.status != "failed":
             raise Refused(
                 f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only a failed command is retried"
             )
+        if command.is_emptied:
+            raise Refused(f"{command_id} is too old to be retried: its data was taken away (CQRS_KEEP_COMMANDS)")
         record(connection, CommandRetried(command_id=command_id), by=operator_here())
         outcomes.begin_again(connection, command)
     say(f"cqrs: {command.type} on {command.stream} is handled again within seconds")
@@ -88,7 +93,8 @@ def _shown(settings: Settings, commands: Sequence[Accepted]) -> list[dict[str, A
     return [
         {
             **command._asdict(),
-            "data": json.loads(command.data),
+            "data": None if command.is_emptied else json.loads(command.data),
+            "emptied": command.is_emptied,
             "metadata": json.loads(command.metadata),
             "expected_version": None if command.precondition else command.expected_version,
             "precondition": command.precondition and json.loads(command.precondition),

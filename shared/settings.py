@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Seconds for which `Prefer: wait` is honoured at most."""
     max_backlog: int = Field(100_000, ge=1)
     """Commands that may wait to be handled; further commands are refused."""
+    keep_commands: int = Field(90, ge=0, le=36_500)
+    """Days for which the inbox keeps handled commands' data and idempotency keys. 0: for ever."""
     max_streams: int = Field(500, ge=0)
     """Answers that one API process may be streaming at once (the feed of events); further requests are refused."""
     max_streams_per_client: int = Field(100, ge=1)

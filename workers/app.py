@@ -1,11 +1,14 @@
 """The Celery app of the workers. A message names no work: a task looks for what there is to do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared import tuning
@@ -16,13 +19,14 @@ from shared.errors import refusal
 from shared.errors.reasons import reason_of
 from shared.schemas import check
 from shared.schemas.known import EVENTS
-from shared.stores import event_store
+from shared.stores import event_store, inbox
 from shared.stores.deciding import note_of
 from shared.telemetry import logs, tracing
 from workers import bootsteps, metrics_port
 from workers.handling.handler import RESTS, TAKEN_REST_SECONDS, CommandHandler
 from workers.poison.watch import Watch
 from workers.projecting.runner import ProjectionThreads
+from workers.upkeep.retention import Retention
 
 RETRY_EVERY = 2.0
 """Seconds after which commands set aside are tried again."""
@@ -45,14 +49,28 @@ log = logs.logger()
 
 
 @cache
+def accepted() -> Engine:
+    """The inbox, to read it."""
+    return engines.reader(settings.inbox)
+
+
+@cache
+def recorded() -> Engine:
+    """The event store, to write it. A transaction raises Taken while another worker has one."""
+    return engines.writer(settings.event_store, lock=event_store.LOCK, waits=False)
+
+
+@cache
 def handler() -> CommandHandler:
     """The command handler of this process, made when it first looks for commands."""
-    return CommandHandler(
-        engines.reader(settings.inbox),
-        engines.writer(settings.event_store, lock=event_store.LOCK, waits=False),
-        Watch(note_of(settings.event_store)),
-        rests=RESTS,
-    )
+    return CommandHandler(accepted(), recorded(), Watch(note_of(settings.event_store)), rests=RESTS)
+
+
+@cache
+def retention() -> Retention:
+    """The retention of this process, made when it first looks for old commands."""
+    writing = engines.writer(settings.inbox, lock=inbox.LOCK, waits=False)
+    return Retention(accepted(), writing, recorded(), timedelta(days=settings.keep_commands))
 
 
 class Pace:
@@ -74,25 +92,39 @@ class Pace:
 retrying = Pace(RETRY_EVERY)
 
 
+@contextmanager
+def going_on(warning: str) -> Iterator[None]:
+    """Log the warning, with the error, when the block raises: what it leaves waits for the next look."""
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        log.warning(warning, error=reason_of(error))
+    except Exception:  # Celery's own lines would have its message
+        log.exception(warning)
+
+
 def handle(wake: Callable[[str], None]) -> bool:
     """Handle a chunk of commands, and wake the workers for what follows; returns whether more commands wait."""
     # A worker that had the log looks again after its turn, so another that finds the log taken need not wait: workers
     # in a queue for it would handle smaller chunks, each of which costs the same, and all would be slower.
-    try:
-        if handler().handle():
-            wake(bus.CATCH_UP)
-        if retrying.due() and handler().retry():
-            wake(bus.CATCH_UP)
-        if handler().is_behind():
-            wake(bus.HANDLE_COMMANDS)
-            return True
-    except Taken:
-        time.sleep(TAKEN_REST_SECONDS)
-    except (DBAPIError, OSError) as error:
-        log.warning("commands wait for the next look", error=reason_of(error))
-    except Exception:  # Celery's own lines would have its message
-        log.exception("commands wait for the next look")
+    with going_on("commands wait for the next look"):
+        try:
+            if handler().handle():
+                wake(bus.CATCH_UP)
+            if retrying.due() and handler().retry():
+                wake(bus.CATCH_UP)
+            if handler().is_behind():
+                wake(bus.HANDLE_COMMANDS)
+                return True
+        except Taken:
+            time.sleep(TAKEN_REST_SECONDS)
     return False
+
+
+def keep_up() -> None:
+    """Take away what is kept no longer."""
+    with going_on("old commands stay until the next look"):
+        retention().look()
 
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
@@ -119,7 +151,10 @@ def work() -> bool:
     bootsteps.show_alive(settings.alive_file, queues)
     if bus.PROJECTIONS in queues:
         projections.wake()
-    return bus.COMMANDS in queues and handle(wake_if_possible)
+    if bus.COMMANDS not in queues:
+        return False
+    keep_up()
+    return handle(wake_if_possible)
 
 
 def look() -> None:

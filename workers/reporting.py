@@ -60,6 +60,12 @@ def handled(
             _record_span(f"handle {command.type}", _of_outcome((command, outcome)), began)
 
 
+def emptied(count: int, *, upto: int) -> None:
+    """Report commands whose data was taken away; all commands up to that seq are emptied now."""
+    metrics.EMPTIED.inc(count)
+    log.info("emptied", commands=count, upto=upto)
+
+
 def projected(which: Projection, events: Sequence[RecordedEvent], *, began: int, replayed: bool) -> None:
     """Report the events of one transaction, which `began` so many nanoseconds after 1970.
 

@@ -90,16 +90,21 @@ def _commands(stores: Snapshots) -> Iterator[int]:
     accepted, handled = inbox.last_seq(stores.inbox), outcomes.settled_seq(stores.log)
     if handled > accepted:
         raise Wrong(f"the inbox ends at command {accepted}, the event store at {handled}: they aren't a pair")
-    last, seq = event_store.last_position(stores.log), 0
+    last, seq, emptied = event_store.last_position(stores.log), 0, 0
     while page := inbox.read_after(stores.inbox, seq, limit=PAGE_SIZE):
         for each in page:
             if each.seq != seq + 1:
                 raise Wrong(f"the inbox: command {each.seq} follows {seq}")
+            if each.is_emptied and emptied != seq:
+                raise Wrong(f"the inbox: command {each.seq} has no data, and {emptied + 1} before it has")
             seq = each.seq
+            emptied += each.is_emptied
         _check_outcomes(stores.log, [each.seq for each in page if each.seq <= handled], last)
         yield len(page)
     if seq != accepted:
         raise Wrong(f"the inbox: {accepted} commands were accepted, the last one is {seq}")
+    if emptied > (ended := outcomes.ended_seq(stores.log)):
+        raise Wrong(f"the inbox: command {ended + 1} has no data, and has yet to be handled")
 
 
 def _check_outcomes(log: Connection, seqs: Sequence[int], last: int) -> None:

@@ -14,13 +14,14 @@ READ = "SELECT"
 ADD = "SELECT, INSERT"
 SET = "SELECT, INSERT, UPDATE"
 QUEUE = "SELECT, INSERT, DELETE"
+EMPTY = "SELECT, UPDATE (data, idempotency_key, fingerprint)"
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 Rights = dict[str, dict[str, str]]
 """For each table or sequence, what each role may do with it."""
 
 STORES: dict[str, Rights] = {
-    "inbox": {inbox.commands.name: {API: ADD, COMMANDS: READ}, inbox.sequences.name: {API: SET}},
+    "inbox": {inbox.commands.name: {API: ADD, COMMANDS: EMPTY}, inbox.sequences.name: {API: SET, COMMANDS: READ}},
     "event_store": {
         event_store.events.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
         outcomes.outcomes.name: {API: READ, COMMANDS: ADD},

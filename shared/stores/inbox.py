@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, null, select, update
 
 from shared.clock import now
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
@@ -47,6 +48,9 @@ SEQ = "seq"
 
 NO_VERSION = -1
 """The expected version beside a precondition. No stream has it, so a worker too old for preconditions refuses."""
+
+EMPTIED = ""
+"""The data of an emptied command. It isn't NULL, since SQLite rewrites a whole table to make a column nullable."""
 
 _NOT_IN_FINGERPRINTS = {None, EXISTS.as_json()}
 """Preconditions that fingerprints leave out, as they did when `If-Match: *` was the only one and was not stored."""
@@ -87,7 +91,8 @@ class Submission(NamedTuple):
 class Accepted(NamedTuple):
     """A command in the inbox. `stream` is the category, a hyphen, and the number.
 
-    `data`, `metadata` and `precondition` are JSON; `precondition` is None if `expected_version` says it all.
+    `data`, `metadata` and `precondition` are JSON; `precondition` is None if `expected_version` says it all. `data` is
+    EMPTIED once the command was emptied.
     """
 
     seq: int
@@ -106,10 +111,22 @@ class Accepted(NamedTuple):
         who: str | None = from_json(self.metadata).get("principal")
         return who
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether the command's data was taken away, since it was handled and is old."""
+        return self.data == EMPTIED
+
     def trail(self) -> dict[str, Any]:
         """The fields by which logs and traces name the command."""
         metadata = from_json(self.metadata)
         return {"command_id": self.command_id, "type": self.type, "stream": self.stream, **metadata}
+
+
+class Age(NamedTuple):
+    """When the command with this seq was accepted."""
+
+    seq: int
+    accepted_at: str
 
 
 class Acceptance(NamedTuple):
@@ -202,6 +219,25 @@ def last_seq(connection: Connection) -> int:
     return connection.scalar(select(sequences.c.value).where(sequences.c.name == SEQ)) or 0
 
 
+def emptied_seq(connection: Connection) -> int:
+    """The seq up to which commands are emptied: no command is before all those accepted earlier."""
+
+    def has_data(seq: int) -> bool:
+        return not any(each.is_emptied for each in read(connection, [seq]))
+
+    return bisect_left(range(1, last_seq(connection) + 1), True, key=has_data)
+
+
+def ages(connection: Connection, *, after: int, by: str, limit: int) -> list[Age]:
+    """When commands past a seq were accepted, in order of seq; without those accepted later than `by`."""
+    return list(map(Age._make, fetch(connection, _ages, after=after, by=by, limit=limit)))
+
+
+def empty(connection: Connection, *, after: int, upto: int) -> int:
+    """Take away data and idempotency keys of the commands with `after < seq <= upto`; returns how many had data."""
+    return connection.execute(_empty, {"after": after, "upto": upto}).rowcount
+
+
 def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     """Set the last number given in each category; the next number is one higher."""
     upsert_rows(connection, sequences, numbers.items())
@@ -248,4 +284,15 @@ _find = _select.where(commands.c.command_id == bindparam("id"))
 _ids = entries(bindparam("ids"))
 _find_all = _select.where(commands.c.command_id.in_(select(_ids.c.key)))
 _read = _select.where(commands.c.seq.in_(bindparam("seqs", expanding=True))).order_by(commands.c.seq)
+_ages = (
+    select(commands.c.seq, commands.c.accepted_at)
+    .where(commands.c.seq > bindparam("after"), commands.c.accepted_at <= bindparam("by"))
+    .order_by(commands.c.seq)
+    .limit(bindparam("limit"))
+)
+_empty = (
+    update(commands)
+    .where(commands.c.seq > bindparam("after"), commands.c.seq <= bindparam("upto"), commands.c.data != EMPTIED)
+    .values(data=EMPTIED, idempotency_key=null(), fingerprint=null())
+)
 _read_after = _select.where(commands.c.seq > bindparam("after")).order_by(commands.c.seq).limit(bindparam("limit"))

@@ -71,8 +71,17 @@ def settled_seq(connection: Connection) -> int:
     return max(reached(connection))
 
 
+def ended_seq(connection: Connection) -> int:
+    """The seq up to which every command has its outcome, and none is set aside."""
+    first_aside = set_aside.after(connection, 0, limit=1)
+    return min([settled_seq(connection), *(each.seq - 1 for each in first_aside)])
+
+
 def begin_again(connection: Connection, command: Accepted) -> None:
-    """Delete a command's outcome and set the command aside, so that it is handled again, with no failed tries."""
+    """Delete a command's outcome and set the command aside, so that it is handled again, with no failed tries.
+
+    See in the same transaction that the command has its data: under the event store's lock, nobody takes it away.
+    """
     connection.execute(delete(outcomes).where(outcomes.c.seq == command.seq))
     set_aside.add(connection, [set_aside.SetAside(command.seq, command.stream, 0, None)])
 

@@ -81,6 +81,9 @@ STREAMS = Gauge("cqrs_feed_clients", "Streaming answers that are open", multipro
 ACCEPTED = Counter("cqrs_commands_accepted", "Commands accepted; one sent again counts once", ["type"])
 HANDLED = Counter("cqrs_commands_handled", "Commands that reached their outcome", ["type", "status"])
 RETRIES = Counter("cqrs_command_retries", "Failed tries after which a command is tried again", ["type"])
+EMPTIED = Counter(
+    "cqrs_commands_emptied", "Commands whose data and idempotency key were taken away, since they are old"
+)
 BATCHES = Histogram(
     "cqrs_batch_size", "Commands (accept, handle) or events (project) in a transaction", ["stage"], buckets=SIZES
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import answers, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create, new_handler
 from workers.projecting import runner
+from workers.upkeep.retention import Retention
 
 USERS_SQL = Path(__file__).parents[2] / "deploy" / "users.sql"
 
@@ -142,6 +144,9 @@ REFUSED = {
         "UPDATE outcomes SET status = 'failed'",
         "DELETE FROM outcomes",
         "INSERT INTO commands VALUES (1, '', 'user-1', 'CreateUser', '{}')",
+        "UPDATE commands SET stream = 'user-2'",
+        "UPDATE commands SET metadata = '{}'",
+        "DELETE FROM commands",
         "UPDATE sequences SET value = 0",
         "DELETE FROM users",
         "UPDATE checkpoints SET position = 0",
@@ -260,6 +265,19 @@ def test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for(later: Ins
             with stores.read_model.connect() as connection:
                 progress = checkpoints.progress(connection, which.name)
             assert (progress.position, bool(progress.stopped)) == ((0, True) if project is _can_not else (1, False))
+
+
+def test_a_command_worker_s_user_takes_old_commands_data_away(later: Installation) -> None:
+    later.make_users()
+    init(later.owner)
+    own = later.of(rights.COMMANDS)
+    with opened(later) as stores, engines.briefly(engines.writer(own.inbox, lock="inbox", waits=False)) as writing:
+        accept(stores, create(), create("later@example.com"))
+        assert stores.handler.handle() == 2
+        with later.connect("cqrs") as connection:
+            connection.execute("UPDATE commands SET accepted_at = '2020-01-01T00:00:00.000000Z' WHERE seq = 1")
+        with engines.briefly(engines.reader(own.inbox)) as reading:
+            assert Retention(reading, writing, stores.events, timedelta(days=90)).empty() == 1
 
 
 @contextmanager

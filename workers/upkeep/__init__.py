@@ -1,0 +1,1 @@
+"""Upkeep: what command workers do now and then, beside handling commands."""

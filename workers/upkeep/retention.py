@@ -1,0 +1,104 @@
+"""Retention: handled commands' data and idempotency keys are taken away once they are old, in small batches."""
+
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+
+from sqlalchemy import Connection, Engine
+
+from shared.clock import moment, now, written
+from shared.database.errors import Taken
+from shared.stores import inbox, outcomes
+from workers import reporting
+
+EVERY = 60.0
+"""Seconds between two looks for old commands."""
+
+AGAIN = 2.0
+"""Seconds until the next look if there may be more to do."""
+
+BATCH = 250
+"""Commands in one transaction: API processes wait for it, and each command changes a page of an index."""
+
+PACE = 24
+"""How many times as fast as time passes a clock that is ahead is followed: a day in an hour."""
+
+
+class CautiousClock:
+    """The time by a clock that may have been set wrong; by one that is far ahead, all commands would be old.
+
+    It begins at the newest command's time and goes PACE times as fast as time passes, up to the machine's own time.
+    """
+
+    def __init__(self, newest: str) -> None:
+        self._time = moment(newest)
+        self._looked = time.monotonic()
+
+    def time(self) -> datetime:
+        """The present time, or an earlier one."""
+        passed = time.monotonic() - self._looked
+        self._looked += passed
+        self._time = min(datetime.now(UTC), self._time + timedelta(seconds=passed * PACE))
+        return self._time
+
+
+class Retention:
+    """Empties commands in order of seq: those older than `keep`, up to the first that is not handled.
+
+    However many workers look, each command is emptied once.
+    """
+
+    def __init__(self, reading: Engine, writing: Engine, store: Engine, keep: timedelta) -> None:
+        """`reading` and `writing` are the inbox. `writing` and `store`, the event store, don't wait for their locks.
+
+        `keep`: how long data is kept; 0: for ever.
+        """
+        self._reading = reading
+        self._writing = writing
+        self._store = store
+        self._keep = keep
+        self._clock: CautiousClock | None = None
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Empty a batch if it is time for it, and the locks are free. Raises the stores' trouble."""
+        if not self._keep or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + EVERY
+        more = True
+        with suppress(Taken):
+            more = self.empty() > 0
+        if more:
+            self._next = time.monotonic() + AGAIN
+
+    def empty(self) -> int:
+        """Empty the next batch of old commands; returns how many commands that were. Raises Taken."""
+        with self._reading.connect() as reading:
+            after = inbox.emptied_seq(reading)
+            old = self._old(reading, after)
+        if old == after:
+            return 0
+        # A command that failed may be set aside again, by whoever sees under the event store's lock that it has data.
+        with self._store.begin() as log:
+            upto = min(old, outcomes.ended_seq(log))
+            if upto <= after:
+                return 0
+            with self._writing.begin() as writing:
+                count = inbox.empty(writing, after=after, upto=upto)
+        reporting.emptied(count, upto=upto)
+        return count
+
+    def _old(self, reading: Connection, after: int) -> int:
+        """The seq up to which commands are old, in this batch.
+
+        A command accepted while a clock was ahead, and so at a time to come, is as old as the next one that is not.
+        """
+        newest = inbox.read(reading, [inbox.last_seq(reading)])
+        if not newest:
+            return after
+        self._clock = self._clock or CautiousClock(newest[0].accepted_at)
+        end = written(self._clock.time() - self._keep)
+        ages = inbox.ages(reading, after=after, by=now(), limit=BATCH)
+        old = [each.seq for each in takewhile(lambda each: each.accepted_at < end, ages)]
+        return min(old[-1], after + BATCH) if old else after
