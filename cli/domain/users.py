@@ -1,4 +1,4 @@
-"""`cqrs users`: a user by the log, now or at an earlier time."""
+"""`cqrs users`: a user by the log, now or at an earlier time; and all that the stores hold of one."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, show_json, table
+from cli.stores.streams import export as export_
 from shared import clock
 from shared.clock import written
 from shared.database import engines
@@ -17,24 +18,15 @@ from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import User
 from shared.stores import event_store
 
-app = typer.Typer(no_args_is_help=True, help="Users, as the log has them.")
+app = typer.Typer(no_args_is_help=True, help="Users, as the log has them; and all that is known of one.")
 
+UserId = Annotated[int, typer.Argument(min=1, metavar="ID")]
 Version = Annotated[int | None, typer.Option(min=1, help="Show the user at this version")]
 At = Annotated[str | None, typer.Option(help="Show the user at this time, as in RFC 3339; UTC without an offset")]
 
 
-@app.callback()
-def users() -> None:
-    """Makes a group of it, although it has one command."""
-
-
 @app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
-def show(
-    user_id: Annotated[int, typer.Argument(min=1, metavar="ID")],
-    version: Version = None,
-    at: At = None,
-    as_json: AsJson = False,
-) -> None:
+def show(user_id: UserId, version: Version = None, at: At = None, as_json: AsJson = False) -> None:
     """Show a user now, or at an earlier version or time."""
     if version and at:
         raise Refused("give --version or --at, not both")
@@ -45,6 +37,12 @@ def show(
         return
     rows = [(name, str(value)) for name, value in user._asdict().items()]
     console().print(table("field", "value", rows=rows))
+
+
+@app.command(epilog=example("cqrs users export 1 > user-1.json"))
+def export(user_id: UserId) -> None:
+    """Write all that the stores hold of a user to stdout, as JSON by table. The log keeps who asked for it."""
+    show_json(export_(here(), f"user-{user_id}"))
 
 
 def _user(connection: Connection, stream: str, version: int | None, at: datetime | None) -> User:

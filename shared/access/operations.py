@@ -74,6 +74,12 @@ class BackupRestored(Operation):
     last_event: int
 
 
+class StreamExported(Operation):
+    """All that the stores hold of a stream was written out, as for a person who asked what is known of him."""
+
+    stream: str
+
+
 class LogImported(Operation):
     """All events before this one were imported into an empty log."""
 
