@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from socket import gethostname
@@ -63,6 +63,14 @@ def table(*columns: str, rows: Iterable[Iterable[str]]) -> Table:
     for row in rows:
         made.add_row(*map(visible, row))
     return made
+
+
+def state(progress: Mapping[str, Any]) -> str:
+    """The state of a projection in words."""
+    if progress["paused"]:
+        return "paused"
+    stopped = progress["stopped"]
+    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
 
 
 class _Console(Console):

@@ -15,9 +15,9 @@ from rich.live import Live
 from sqlalchemy.exc import DBAPIError
 
 from cli.access import remote
-from cli.access.remote import Api, state
+from cli.access.remote import Api
 from cli.errors import Refused
-from cli.output import console, show_line, table
+from cli.output import console, show_line, state, table
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
@@ -46,21 +46,25 @@ class View(NamedTuple):
 
 
 def view_of(settings: Settings, api: str) -> View:
-    """Of the service on this machine, or of the API at CQRS_API_URL. `api`: the API's URL, if it is elsewhere."""
+    """The view of the service on this machine or, if CQRS_API_URL is set, of the API there. Raises Refused.
+
+    `api`: the URL of the API, if it is elsewhere than the settings say.
+    """
     if settings.api_url:
         given_by = "--api" if api else "CQRS_API_URL"
         return View(Api(api or settings.api_url, settings.api_key, given_by=given_by).status, remote.shown)
-    return View(partial(status, settings, api), shown)
+    return View(partial(status, settings, _api(settings, api)), shown)
 
 
-def status(settings: Settings, api: str = "") -> dict[str, Any]:
-    """The status, as a program reads it; takes a second. `api`: the URL of an API, if not the one in the settings."""
+def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
+    """The status, as a program reads it; takes a second. `api`: an API, if not the one in the settings."""
+    api = api or _api(settings)
     before, started = _handled(settings), time.monotonic()
     dependencies = _dependencies(settings)
     answering, unasked = _workers(settings)
     if unasked and dependencies["redis"] == "ok":
         dependencies["redis"] = unasked
-    roles = {"api": _api(settings, api), **answering}
+    roles = {"api": [api.url] if _answers(api) else [], **answering}
     time.sleep(max(0.0, started + ANSWER_TIMEOUT - time.monotonic()))
     handled, seconds = _handled(settings) - before, time.monotonic() - started
     lags = projection_lags(settings)
@@ -158,14 +162,16 @@ def _since(seconds: float | None) -> str:
     return "" if seconds is None else f", the oldest for {seconds:.1f} s"
 
 
-def _api(settings: Settings, given: str) -> list[str]:
-    """The API's URL if it answers there. Only an API that was named is sent the key."""
+def _api(settings: Settings, given: str = "") -> Api:
+    """The API beside the stores. Only one that was named is sent the key. Raises Refused."""
     key = settings.api_key if given else None
-    api = Api(given or settings.api, key, given_by="--api", timeout=ANSWER_TIMEOUT)
+    return Api(given or settings.api, key, given_by="--api", timeout=ANSWER_TIMEOUT)
+
+
+def _answers(api: Api) -> bool:
     with suppress(Refused):
-        api.get("/livez")
-        return [api.url]
-    return []
+        return bool(api.get("/livez"))
+    return False
 
 
 def _dependencies(settings: Settings) -> dict[str, str]:

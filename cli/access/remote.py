@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from rich.console import Group, RenderableType
 
 from cli.errors import Refused
-from cli.output import complain, table
+from cli.output import complain, state, table
 from shared.errors.reasons import reason_of
 from shared.errors.visible import shortened
 from shared.settings import Settings, is_loopback
@@ -93,14 +93,6 @@ def shown(status: dict[str, Any]) -> RenderableType:
         (name, f"{each['position']:,}", f"{each['lag']:,}", state(each)) for name, each in status["projections"].items()
     ]
     return Group(*parts, "", table("projection", "position", "events behind", "state", rows=rows))
-
-
-def state(progress: dict[str, Any]) -> str:
-    """The state of a projection in words."""
-    if progress["paused"]:
-        return "paused"
-    stopped = progress["stopped"]
-    return f"stopped by event {stopped['event']}: {stopped['error']}" if stopped else "running"
 
 
 def _checked(url: str, given_by: str) -> str:

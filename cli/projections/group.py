@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.access.remote import here, state
+from cli.access.remote import here
 from cli.errors import Refused
-from cli.output import AsJson, console, example, say, show_json, table
+from cli.output import AsJson, console, example, say, show_json, state, table
 from cli.projections.rebuild import rebuild as rebuild_
 from cli.status import projection_lags
 from shared.access.operations import ProjectionPaused, ProjectionResumed, record

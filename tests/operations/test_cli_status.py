@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.status import status as shown
+from cli.status import view_of
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, clean_environment, eventually, free_port, up
 from tests.support.stores import JOHN, Stores, accept, create
@@ -51,7 +51,7 @@ def frozen(running: Service, role: str) -> Iterator[None]:
 
 def status(running: Service) -> Any:
     """Whatever its exit code."""
-    return shown(running.settings, running.url)
+    return view_of(running.settings, running.url).look()
 
 
 def test_roles_are_alive_as_long_as_they_answer(running: Service) -> None:
