@@ -1,25 +1,42 @@
 #!/bin/sh
-# Makes each password that isn't there yet, and puts it where it is needed: a folder in /for is what one role sees.
+# Makes each password and key that isn't there yet, and puts it where it is needed: a folder in /for is what one role sees.
 set -eu
 umask 022 # each folder is a volume of its own: who has it may read it, and nobody else can
 
-password() { # password NAME
+digest() { # digest PASSWORD
+  printf %s "$1" | sha256sum | cut -c 1-64
+}
+
+random() { # random DIGITS: as many hexadecimal ones, 64 at most
+  head -c 32 /dev/urandom | sha256sum | cut -c "1-$1"
+}
+
+new_password() {
+  random 48
+}
+
+new_key() { # of the form that shared/access/keys.py describes
+  text=cqrs_$(random 8)_$(random 64)
+  echo "$text$(digest "$text" | cut -c 1-8)"
+}
+
+secret() { # secret NAME MAKER
   if [ ! -s "/secrets/$1" ]; then
-    if ! head -c 32 /dev/urandom | sha256sum | cut -c 1-48 >"/secrets/$1.new"; then
-      echo "secrets: there is no password for $1, and none can be made: put one into a file $1 beside the others" >&2
+    if ! "$2" >"/secrets/$1.new"; then
+      echo "secrets: there is no ${2#new_} for $1, and none can be made: put one into a file $1 beside the others" >&2
       exit 1
     fi
     mv "/secrets/$1.new" "/secrets/$1"
   fi
+  cat "/secrets/$1"
+}
+
+password() { # password NAME
+  secret "$1" new_password
   if ! grep -qx '[A-Za-z0-9._~-]*' "/secrets/$1"; then
     echo "secrets: the password for $1 may have letters, digits and ._~- only: it becomes part of a URL" >&2
     exit 1
   fi
-  cat "/secrets/$1"
-}
-
-digest() { # digest PASSWORD
-  printf %s "$1" | sha256sum | cut -c 1-64
 }
 
 put() { # put TEXT WHERE
@@ -51,6 +68,14 @@ put_redis api "$api" api
 put_redis workers "$workers" workers command-worker projection-worker owner
 put "$(sed -e '/^#/d' -e "s/@api@/$(digest "$api")/" -e "s/@workers@/$(digest "$workers")/" /users.acl)" redis/users.acl
 
+operator=$(secret operator new_key)
+put "$operator" owner/cqrs_operator_key
+if [ -d /for/prometheus ]; then
+  prometheus=$(secret prometheus new_key)
+  put "$prometheus" owner/cqrs_prometheus_key
+  put "$prometheus" prometheus/key
+fi
+
 put_stores workers # all of them where PostgreSQL isn't used: they need no URL of a store
 if [ -d /for/postgres ]; then
   command=$(password command-worker)
@@ -67,5 +92,6 @@ if [ -d /for/postgres ]; then
   put_stores owner cqrs "$postgres"
 else
   put_stores api
+  put_stores owner
 fi
 sync

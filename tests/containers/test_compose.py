@@ -2,10 +2,14 @@
 
 import json
 import re
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any
 from uuid import uuid4
@@ -13,8 +17,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from shared.access.keys import key_of
+from shared.clock import moment
+from tests.support.keys import bearer
 from tests.support.service import eventually
-from tests.support.stack import ROOT, Stack, docker, unavailable
+from tests.support.stack import ADD_KEY, READ_KEY, ROOT, Stack, docker, unavailable
 from tests.support.stores import JOHN
 
 BASE = "python:3.13-slim"
@@ -28,21 +35,37 @@ POSTGRESQL = (
 pytestmark = pytest.mark.timeout(900)  # the images may have to be fetched and built first
 
 
-@pytest.fixture(params=[pytest.param(SQLITE, id="sqlite"), pytest.param(POSTGRESQL, id="postgresql")])
-def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    files, entrance, images = request.param
+@contextmanager
+def made_of(files: list[str], entrance: str, images: list[str], *, auth: str = "") -> Iterator[Stack]:
     if reason := unavailable(images):
         pytest.skip(reason)
-    stack = Stack(files, entrance)
+    stack = Stack(files, entrance, auth)
     try:
         yield stack
     finally:
         stack.compose("down", "--volumes", "--timeout", "5")
 
 
+BOTH = [pytest.param(SQLITE, id="sqlite"), pytest.param(POSTGRESQL, id="postgresql")]
+
+
+@pytest.fixture(params=BOTH)
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """As it comes: open with SQLite, closed with PostgreSQL."""
+    with made_of(*request.param) as stack:
+        yield stack
+
+
+@pytest.fixture(params=BOTH)
+def closed(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with made_of(*request.param, auth="on") as stack:
+        yield stack
+
+
 def test_compose_serves_the_example_loses_nothing_when_containers_go_and_keeps_its_data(stack: Stack) -> None:
     with stack.up() as http:
-        shows_the_example(http)
+        shows_the_example(http, after=1 if stack.closed else 0)
+        assert is_said_to_be_open(stack) != stack.closed
         eventually(partial(all_three_handle, stack, http), within=60)
         accepted = [location for each in disturbances(stack) for location in posted_during(http, each)]
         outcomes = {http.get(each, headers={"Prefer": "wait=30"}).json()["status"] for each in accepted}
@@ -60,13 +83,18 @@ def test_compose_serves_the_example_loses_nothing_when_containers_go_and_keeps_i
 KILLED = 137
 
 
-def shows_the_example(http: httpx.Client) -> None:
+def shows_the_example(http: httpx.Client, *, after: int) -> None:
+    """`after`: the last event before it, that a key was made."""
     assert http.post("/users/", json=JOHN).status_code == 202
     changed = http.put("/users/1", json={"email": "john.new@example.com"}, headers={"Prefer": "wait=5"})
     assert (changed.status_code, changed.json()["version"]) == (200, 2)
-    events = [(event["id"], event["type"]) for event in http.get("/events/").json()]
-    assert events == [(1, "UserCreated"), (2, "UserEmailUpdated")]
+    events = [(event["id"], event["type"]) for event in http.get("/events/", params={"after": after}).json()]
+    assert events == [(after + 1, "UserCreated"), (after + 2, "UserEmailUpdated")]
     assert http.get("/users/1").json() == {**JOHN, "user_id": 1, "email": "john.new@example.com", "version": 2}
+
+
+def is_said_to_be_open(stack: Stack) -> bool:
+    return "anybody who reaches the API may do anything" in stack.compose("logs", "api")
 
 
 def someone() -> dict[str, str]:
@@ -151,10 +179,11 @@ def whole_log(http: httpx.Client) -> list[Any]:
     return events
 
 
-def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_they_are(stack: Stack) -> None:
+def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_they_are(closed: Stack) -> None:
+    stack = closed
     with stack.up() as http:
         assert http.post("/users/", json=JOHN, headers={"Prefer": "wait=10"}).status_code == 201
-        assert http.get("/readyz").json()["status"] == "ready"
+        assert http.get("/readyz").json() == {"status": "ready"}
     described = stack.containers()
     for each in described:
         confined(each)
@@ -171,6 +200,108 @@ def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_t
     operators_have_a_container_of_their_own(stack)
     images_are_small(stack)
     what_takes_too_much_memory_is_ended(stack)
+
+
+def test_p10_nobody_comes_in_without_a_key_and_one_that_is_revoked_opens_nothing_a_second_later(closed: Stack) -> None:
+    with closed.up() as http:
+        operator, app = closed.as_documented(READ_KEY).strip(), http.headers["Authorization"].split()[1]
+        assert http.post("/users/", json=JOHN, headers={"Prefer": "wait=10"}).status_code == 201
+        for path in ("/users/1", "/events/", "/stats", "/docs", "/openapi.json", "/commands/1"):
+            assert refused(http.get(path, headers={"Authorization": ""})) == (401, "Bearer realm=")
+        assert refused(http.post("/users/", json=JOHN, headers={"Authorization": "Bearer x"}))[0] == 401
+        assert refused(http.get("/users/1", headers=bearer(operator))) == (403, "Bearer realm=")
+        assert http.get("/readyz", headers=bearer(operator)).json()["dependencies"]["workers"] == "ok"
+        revoked_at = ends_everywhere(closed, app)
+        assert refused(http.get("/users/1")) == (401, "Bearer realm=")
+    assert [seconds for seconds in revoked_at if not seconds < 1] == []
+    metrics_are_for_operators(closed, operator, app)
+    keys_are_the_operators_alone(closed, operator, app)
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.headers.get("www-authenticate", "")[:13]
+
+
+def ends_everywhere(stack: Stack, key: str) -> list[float]:
+    """Seconds from when a key is revoked until each API container refuses it."""
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stack.inside_each, "api", "python", "-c", ASK_UNTIL_REFUSED, KEY=key)
+        time.sleep(1)
+        stack.as_documented("docker compose run --rm cqrs keys revoke app")
+        ended = [float(each) for each in asking.result()]
+    listed = json.loads(stack.as_documented("docker compose run --rm cqrs keys list --json"))
+    [revoked_at] = [each["revoked_at"] for each in listed if each["revoked_at"]]
+    return [each - moment(revoked_at).timestamp() for each in ended]
+
+
+ASK_UNTIL_REFUSED = """
+import os, time
+from http.client import HTTPConnection
+status = 200
+while status == 200:
+    time.sleep(0.02)
+    api = HTTPConnection("127.0.0.1:8000")
+    api.request("GET", "/users/1", headers={"Authorization": "Bearer " + os.environ["KEY"]})
+    status = api.getresponse().status
+print(time.time() if status == 401 else status)
+"""
+
+
+def metrics_are_for_operators(stack: Stack, operator: str, app: str) -> None:
+    for where in ("api:8000", "command-worker:9000", "projection-worker:9000"):
+        ask = partial(stack.inside, "api", "python", "-c", ASK_FOR_METRICS, where)
+        assert [ask(KEY=key).strip() for key in ("", app, operator)] == ["401", "401", "200"], where
+
+
+ASK_FOR_METRICS = """
+import os, sys
+from http.client import HTTPConnection
+server = HTTPConnection(sys.argv[1])
+server.request("GET", "/metrics", headers={"Host": "api", "Authorization": "Bearer " + os.environ["KEY"]})
+print(server.getresponse().status)
+"""
+
+
+def keys_are_the_operators_alone(stack: Stack, operator: str, app: str) -> None:
+    """No role sees the folder with the operator's key; and Docker knows no key, nor does any log or role."""
+    described = stack.containers()
+    seeing = {
+        each["Config"]["Labels"]["com.docker.compose.service"]
+        for each in described
+        for mount in each["Mounts"]
+        if mount.get("Name", "").endswith("owner-secrets")
+    }
+    assert seeing == {"secrets", "init"}
+    roles = ("api", "command-worker", "projection-worker", "redis")
+    seen = [stack.inside(role, "sh", "-c", "env; cat /run/secrets/*") for role in roles]
+    told = [json.dumps(described), stack.compose("logs"), *seen]
+    assert not [each for each in told if any(key[14:] in each for key in (operator, app))]
+
+
+@pytest.mark.parametrize("auth", ["on", "off"])
+def test_whoever_asks_for_it_has_it_open_or_closed(auth: str) -> None:
+    if not shutil.which("docker") or docker("compose", "version").returncode:
+        pytest.skip("there is no `docker compose` here")
+    for files, *_ in (SQLITE, POSTGRESQL):
+        words = [word for each in files for word in ("--file", each)]
+        told = docker("compose", *words, "config", "--format", "json", CQRS_AUTH=auth)
+        services = json.loads(told.stdout)["services"]
+        for role in ("api", "command-worker", "projection-worker"):
+            assert services[role]["environment"]["CQRS_AUTH"] == auth
+
+
+def test_a_shell_makes_a_key_as_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operations" / "containers.md").read_text()
+    [script] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "secrets").mkdir()
+    subprocess.run(["sh", "-euc", script], cwd=tmp_path, check=True)
+    assert key_of((tmp_path / "secrets" / "operator").read_text().strip())
+
+
+def test_the_readme_has_the_lines_for_keys_to_the_letter() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert ADD_KEY in text
+    assert READ_KEY in text
 
 
 ONCE = {"secrets", "init", "postgres-users"}
@@ -238,7 +369,7 @@ def roles_may_not_do_what_is_another_s(stack: Stack, passwords: dict[str, str]) 
         return stack.inside("postgres", "psql", where, "--tuples-only", "--command", statement, PGPASSWORD=password)
 
     for user in ("cqrs_api", "cqrs_command_worker", "cqrs_projection_worker"):
-        assert ask(user, "SELECT count(*) FROM events", passwords[user]).strip() == "1"
+        assert ask(user, "SELECT count(*) FROM events WHERE stream = 'user-1'", passwords[user]).strip() == "1"
         for statement in ("DELETE FROM events", "CREATE TABLE mine (a int)", "CREATE TEMPORARY TABLE mine (a int)"):
             assert "permission denied" in ask(user, statement, passwords[user])
         assert "password authentication failed" in ask(user, "SELECT 1", passwords["workers"])

@@ -6,13 +6,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from shared.access.keys import new_key
 from tests.support.service import Service, eventually, free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
@@ -23,6 +24,8 @@ WITHIN = 0.25
 POST = b"POST /users/ HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
 
 LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+
+OPERATOR = new_key()
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="there is no haproxy here")
 
@@ -93,12 +96,10 @@ def configuration(port: int, api: int) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    folder, port = tmp_path_factory.mktemp("proxy"), free_port()
-    api = Service(
-        folder / "data", CQRS_TRUSTED_PROXIES="127.0.0.1", CQRS_ALLOWED_HOSTS="*", CQRS_MAX_STREAMS_PER_CLIENT="1"
-    )
+@contextmanager
+def before_an_api(folder: Path, **own: str) -> Iterator[Proxy]:
+    port = free_port()
+    api = Service(folder / "data", port=None, CQRS_TRUSTED_PROXIES="127.0.0.1", CQRS_ALLOWED_HOSTS="*", **own)
     file = folder / "haproxy.cfg"
     file.write_text(configuration(port, api.port))
     process = None
@@ -114,6 +115,19 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             process.terminate()
             process.wait(20)
         api.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with before_an_api(tmp_path_factory.mktemp("proxy"), CQRS_MAX_STREAMS_PER_CLIENT="1") as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    own = {"CQRS_AUTH": "on", "CQRS_OPERATOR_KEY": OPERATOR.text, "CQRS_MAX_RATE_PER_ADDRESS": "5"}
+    with before_an_api(tmp_path_factory.mktemp("closed"), **own) as proxy:
+        yield proxy
 
 
 def is_there(proxy: Proxy) -> bool:
@@ -211,3 +225,36 @@ def test_who_a_client_is_says_the_proxy_and_not_the_client(proxy: Proxy) -> None
         assert b" 200 " in first.recv(65536)
         assert b"/problems/too-many-streams-of-client" in proxy.said(stream % 2)
         assert b" 200 " in proxy.said(stream % 3, source="127.0.0.3")
+
+
+def head(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", "Connection: close", *lines, "", ""]).encode()
+
+
+def test_p10_what_an_api_says_of_keys_and_roles_comes_through_as_it_was(closed: Proxy) -> None:
+    bearer = f"Authorization: Bearer {OPERATOR.text}"
+    told = closed.said(head("/users/1"), source="127.0.0.4")
+    assert re.match(rb"HTTP/1.1 401 .*\r\nwww-authenticate: Bearer realm=.*/problems/unauthenticated", told, DOTALL)
+    told = closed.said(head("/users/1", bearer), source="127.0.0.4")
+    assert re.match(rb"HTTP/1.1 403 .*\r\nwww-authenticate: Bearer .*insufficient_scope.*missing-role", told, DOTALL)
+    assert b" 401 " in closed.said(head("/users/1", bearer, bearer), source="127.0.0.4")
+    assert b'"dependencies"' in closed.said(head("/readyz", bearer))
+    assert b'{"status":"ready"}' in closed.said(head("/readyz"))
+
+
+DOTALL = re.DOTALL | re.IGNORECASE
+
+
+def test_p8_an_address_has_a_rate_of_its_own_whatever_it_says_of_where_it_is(closed: Proxy) -> None:
+    def answers(source: str) -> list[bytes]:
+        asked = (head("/users/1", f"X-Forwarded-For: 10.0.0.{number}") for number in range(10))
+        return [closed.said(each, source=source) for each in asked]
+
+    for source in ("127.0.0.2", "127.0.0.3"):
+        told = answers(source)
+        assert b" 401 " in told[0]
+        [*_, last] = (each for each in told if b" 429 " in each)
+        assert re.search(rb"\r\nretry-after: 1\r\n", last, re.IGNORECASE)
+        assert re.search(rb'\r\nratelimit-policy: "address";q=5;w=1\r\n', last, re.IGNORECASE)
+        assert b"/problems/too-many-requests" in last
+    assert b" 200 " in closed.said(LIVE, source="127.0.0.2")

@@ -45,7 +45,11 @@ def used(service: Service) -> None:
 @pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool here")
 @pytest.mark.parametrize(
     "words",
-    [["check", "config", "prometheus.yml"], ["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]],
+    [
+        ["check", "config", "--syntax-only", "prometheus.yml"],
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ],
 )
 def test_prometheus_takes_configuration_and_alerts_which_fire_when_they_should(words: list[str]) -> None:
     done = subprocess.run(["promtool", *words], cwd=FOLDER, capture_output=True, text=True, timeout=30, check=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,24 +13,18 @@ from cli.errors import Refused
 from cli.stores.init import init
 from shared.access import key_table
 from shared.access.key_table import KnownKey
-from shared.access.keys import Key, new_key
+from shared.access.keys import new_key
 from shared.database import engines
 from shared.database.sqlite import path_of
-from shared.roles import ROLES, Role
+from shared.roles import ROLES
 from shared.settings import Settings
 from shared.stores import event_store
+from tests.support.keys import add, bearer, revoke
 from tests.support.service import environment, eventually, free_port, start
 from tests.support.stores import Stores
 from workers.metrics_port import Guard
 
 WORKER = ["celery", "-A", "workers.app", "worker", "-Q", "commands"]
-
-
-def added(settings: Settings, *roles: Role, expires_at: datetime | None = None) -> Key:
-    key = new_key()
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.add(connection, key, "any", roles, expires_at=expires_at, by="local")
-    return key
 
 
 def guarded(settings: Settings) -> httpx.Client:
@@ -58,25 +51,23 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.both_engines
 def test_p10_metrics_are_for_operators_alone(stores: Stores, at_once: None) -> None:
-    http, key = guarded(stores.settings), added(stores.settings, "operator")
+    http, key = guarded(stores.settings), add(stores.settings, "operator")
     assert asked(http, key.text) == asked(http, key.text, "bearer") == (200, "", "counted")
-    others = added(stores.settings, *(role for role in ROLES if role != "operator"))
+    others = add(stores.settings, *(role for role in ROLES if role != "operator"))
     status, challenge, shown = asked(http, others.text)
     assert (status, 'error="insufficient_scope", scope="operator"' in challenge) == (403, True)
     assert "counted" not in shown
-    past = datetime.now(UTC) - timedelta(seconds=1)
     mistyped = key.text[:-1] + ("0" if key.text[-1] != "0" else "1")
-    for text in (mistyped, new_key(key.id).text, added(stores.settings, "operator", expires_at=past).text, ""):
+    for text in (mistyped, new_key(key.id).text, add(stores.settings, "operator", seconds=-1).text, ""):
         status, challenge, shown = asked(http, text)
         assert (status, challenge.startswith("Bearer "), "counted" in shown) == (401, True, False), text
     assert [asked(http)[0], asked(http, key.text, "Basic")[0], asked(http, f"{key.text}, {key.text}")[0]] == [401] * 3
-    with engines.writing(stores.settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.revoke(connection, key_table.find(connection, key.id), by="local")
+    revoke(stores.settings, key)
     assert asked(http, key.text)[0] == 401
 
 
 def test_p10_when_keys_can_t_be_read_nobody_is_let_in(stores: Stores, at_once: None) -> None:
-    http, key = guarded(stores.settings), added(stores.settings, "operator")
+    http, key = guarded(stores.settings), add(stores.settings, "operator")
     assert asked(http, key.text)[0] == 200
     path_of(stores.settings.event_store).unlink()
     assert asked(http, key.text)[0] == 503
@@ -100,10 +91,10 @@ def test_callers_can_t_make_a_worker_read_the_table_again_and_again(
 
 @pytest.mark.processes
 def test_a_worker_s_port_is_closed_where_others_may_reach_it_and_open_on_this_machine(stores: Stores) -> None:
-    key = added(stores.settings, "operator")
+    key = add(stores.settings, "operator")
     with worker(stores.settings, CQRS_METRICS_HOST="0.0.0.0") as url:
         assert httpx.get(url).status_code == 401
-        allowed = httpx.get(url, headers={"Authorization": f"Bearer {key.text}"})
+        allowed = httpx.get(url, headers=bearer(key))
         assert (allowed.status_code, "cqrs_commands_handled_total{" in allowed.text) == (200, True)
     with worker(stores.settings, CQRS_METRICS_HOST="0.0.0.0", CQRS_AUTH="off") as url:
         assert httpx.get(url).status_code == 200
@@ -139,9 +130,9 @@ def test_init_makes_the_keys_known_that_come_with_an_installation_once(tmp_path:
         data_dir=tmp_path / "data", operator_key=operator.text, prometheus_key=prometheus.text, _env_file=None
     )
     init(settings)
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+    with engines.reading(settings.event_store) as connection:
         assert event_store.last_position(connection) == 0
-        key_table.revoke(connection, key_table.find(connection, "prometheus"), by="local")
+    revoke(settings, prometheus)
     init(settings)
     with engines.reading(settings.event_store) as connection:
         known = {(each.id, each.name, *each.roles, each.state) for each in key_table.all_keys(connection)}

@@ -166,6 +166,10 @@ BY_NOBODY = [
     "CREATE TEMPORARY TABLE mine (a int)",
     "CREATE SCHEMA mine",
     "UPDATE event_store_schema SET version_num = '0'",
+    "INSERT INTO access_keys SELECT * FROM access_keys",
+    "UPDATE access_keys SET revoked_at = NULL",
+    "DELETE FROM access_keys",
+    "TRUNCATE access_keys",
     "ALTER TABLE users OWNER TO current_user",
     "CREATE TRIGGER mine BEFORE INSERT ON users EXECUTE FUNCTION events_refuse()",
     "SET ROLE cqrs",
@@ -183,6 +187,13 @@ def refuses(installed: Installation, user: str) -> None:
         for statement in REFUSED[user] + BY_NOBODY:
             with pytest.raises(InsufficientPrivilege):
                 connection.execute(statement)
+
+
+@pytest.mark.parametrize("user", REFUSED)
+def test_p10_every_role_may_look_who_comes_in(installed: Installation, user: str) -> None:
+    """And `refuses` has what none may: let somebody in."""
+    with installed.connect(user) as connection:
+        assert connection.execute("SELECT count(*) FROM access_keys").fetchall() == [(0,)]
 
 
 def test_nobody_but_the_owner_gets_into_other_databases(installed: Installation) -> None:

@@ -95,7 +95,8 @@ def absent_of_compose(words: list[str]) -> str:
     services = {service for file in files for service in SERVICE.findall((ROOT / file).read_text())}
     named = [word.partition("=")[0] for word in words if re.fullmatch(r"[a-z-]+=\d+", word)]
     if "run" in words:
-        named += [word for word in words[words.index("run") + 1 :] if word[0] != "-"][:1]
+        after_run = pairwise(words[words.index("run") :])
+        named += [word for before, word in after_run if word[0] != "-" and before != "--entrypoint"][:1]
     return missing(named, services)
 
 

