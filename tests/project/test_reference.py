@@ -10,6 +10,7 @@ import pytest
 from starlette.routing import Route
 
 from api.main import app
+from shared.access.operations import EVENTS
 from shared.settings import Settings
 from tests.support import reference
 from tests.support.service import api
@@ -98,6 +99,12 @@ def test_settings_has_every_setting_with_its_default() -> None:
 def test_the_example_of_an_environment_has_every_setting_with_its_default() -> None:
     lines = dict(re.findall(r"^# (CQRS_\w+)=(?:\./)?(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert lines == dict.fromkeys(UNSET, "") | defaults()
+
+
+def test_access_names_every_operation() -> None:
+    text = (ROOT / "docs" / "operations" / "access.md").read_text().partition("## Who did it")[2]
+    named = [name for first in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in CODE.findall(first)]
+    assert sorted(named) == sorted(EVENTS)
 
 
 def test_the_page_of_the_command_is_what_its_help_says() -> None:
