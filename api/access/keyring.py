@@ -63,9 +63,9 @@ class Keyring:
         raise invalid_credentials(UNKNOWN if key_of(text) else MISTYPED)
 
     def counts(self, principal: Principal) -> bool:
-        """Whether a key that counted once still does."""
-        id = principal.name.removeprefix("key:")
-        known = any(each.credential == principal.credential for each in self._keys.get(id, ()))
+        """Whether a key that counted once still does: it may have been revoked, or rotated, which gave it an end."""
+        id, now = principal.name.removeprefix("key:"), time.time()
+        known = any(each.credential == principal.credential and each.until > now for each in self._keys.get(id, ()))
         return known and time.monotonic() < self._looked_at + GRACE
 
     def _tell(self, trouble: str) -> None:
