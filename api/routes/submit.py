@@ -200,7 +200,7 @@ def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
 def _own(request: Request, key: str) -> str:
     """The idempotency key as it is stored: each principal has its own ones, of which only a hash is kept."""
     principal: Principal = request.scope["principal"]
-    return key if principal == LOCAL else f"{principal.name}\n{sha256(key.encode()).hexdigest()}"
+    return key if principal == LOCAL else f"{principal.name} {sha256(f'{principal.name} {key}'.encode()).hexdigest()}"
 
 
 async def _accept(service: Service, submission: Submission) -> Acceptance:
