@@ -59,7 +59,7 @@ bench-growth: .venv/dev ## Measure how cost grows with streams, log, commands an
 bench-scale: .venv/dev ## Measure what more processes give, on SQLite and PostgreSQL, 12 minutes
 	@.venv/bin/python -m benchmarks.bench scaling
 
-reference: .venv/dev ## Renew docs/reference/command.md from the help of cqrs
+reference: .venv/dev ## Renew the pages of the command and of roles in docs/reference/
 	@.venv/bin/python -m tests.support.reference
 
 migration: .venv/up ## Make a revision of a store's schema: STORE=event_store MESSAGE="…"

@@ -8,10 +8,10 @@ Role = Literal["reader", "writer", "auditor", "operator", "eraser"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 MEANINGS: dict[Role, str] = {
-    "reader": "sees users and statistics",
-    "writer": "sends commands",
+    "reader": "sees users as they are and as they were, statistics, and its own commands",
+    "writer": "sends commands, and sees its own",
     "auditor": "sees the log, histories, any command, and what operators did",
-    "operator": "sees metrics and full readiness; retries, pauses, rebuilds, makes keys",
+    "operator": "sees metrics and full readiness",
     "eraser": "erases people",
 }
 """What each role may do, in words."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from shared.settings import Settings
 from tests.api.conftest import Closed
 from tests.support import keys
 from tests.support.raw import Answers, exchange, request
+from tests.support.service import free_port, start
 
 Headers = list[tuple[str, str]]
 
@@ -201,7 +203,7 @@ def test_p10_without_a_role_nobody_learns_whether_a_thing_exists(asker: Asker, w
         ("/users/1?version=1", "/users/1?version=99"),
         ("/users/1", "/users/1?nonsense"),
         ("/users/1", "/users/one"),
-        ("/stats/", "/stats/?min_position=99999"),
+        ("/stats", "/stats?min_position=99999"),
     ):
         for sender in senders:
             first, second = asker.ask("GET", one, sender), asker.ask("GET", other, sender)
@@ -307,3 +309,18 @@ def test_p10_off_loopback_the_document_is_for_those_with_a_key(tmp_path: Path) -
             return {(await client.get(path)).status_code for path in ("/docs", "/openapi.json", "/docs/start.js")}
 
     assert asyncio.run(ask()) == {401}
+
+
+# Closed is closed
+
+
+@pytest.mark.parametrize("module", [["api"], ["cli", "up"]])
+def test_p10_what_would_let_nobody_in_does_not_start(files: Path, tmp_path: Path, module: list[str]) -> None:
+    folder = shutil.copytree(files, tmp_path / "data")
+    keys.revoke(settings := Settings(data_dir=folder, _env_file=None), keys.add(settings, "reader"))
+    env = {"CQRS_DATA_DIR": str(folder), "CQRS_API_HOST": "0.0.0.0", "CQRS_API_PORT": str(free_port())}
+    role = start(module, folder, env)
+    assert role.wait(60) != 0
+    said = folder.with_suffix(".log").read_text().splitlines()[-1]
+    assert "requests need a key, and there is none" in said
+    assert "cqrs keys add" in said

@@ -88,7 +88,7 @@ def shown(answer: httpx.Response) -> str:
 
 def use(http: httpx.Client, port: int, key: str, run: Ran) -> None:
     """Use a key as one should, and in most of the ways in which one should not."""
-    john = {"json": {**JOHN, "email": new_email()}, "headers": bearer(key) | {"Prefer": "wait=10"}}
+    john: Any = {"json": {**JOHN, "email": new_email()}, "headers": bearer(key) | {"Prefer": "wait=10"}}
     assert http.post("/users/", **john).status_code == 201
     assert http.get("/users/1", headers=bearer(key)).status_code == 200
     typo = key[:30] + ("0" if key[30] != "0" else "1") + key[31:]
@@ -107,7 +107,10 @@ def use(http: httpx.Client, port: int, key: str, run: Ran) -> None:
         http.get(f"/commands/{text}", headers=bearer(key))
         for headers in misplaced(text):
             http.get("/users/1", headers=bearer(key) | headers)
-            more = {"json": {**JOHN, "email": new_email()}, "headers": bearer(key) | {"Prefer": "wait=10"} | headers}
+            more: Any = {
+                "json": {**JOHN, "email": new_email()},
+                "headers": bearer(key) | {"Prefer": "wait=10"} | headers,
+            }
             http.post("/users/", **more)
         http.post("/users/", json={text: text}, headers=bearer(key))  # a field that there isn't
         http.post("/users/", content=f'{{"{text}', headers=bearer(key) | {"Content-Type": "application/json"})

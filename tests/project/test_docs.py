@@ -100,5 +100,20 @@ def test_every_promise_of_the_readme_has_tests_of_its_name() -> None:
     assert not [number for number in promises if f"\ndef test_p{number}_" not in tests]
 
 
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_every_test_that_is_named_is_there(page: Path) -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = {code for code in CODE.findall(prose(page)) if re.fullmatch(r"test_\w*[a-z0-9]", code)}
+    known = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not [each for each in named - known if f"def {each}(" not in tests]
+
+
+def test_each_of_owasps_ten_risks_has_tests() -> None:
+    table = (ROOT / "SECURITY.md").read_text().partition("## OWASP API Security Top 10")[2]
+    rows = re.findall(r"^\| API(\d+) .* \|.*\|(.*)\|$", table, re.MULTILINE)
+    assert [number for number, _ in rows] == [str(number) for number in range(1, 11)]
+    assert all(CODE.findall(tests) for _, tests in rows)
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 250

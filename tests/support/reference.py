@@ -1,4 +1,4 @@
-"""The page docs/reference/command.md, made from the help of `cqrs`; `make reference` writes it."""
+"""Pages made from the code, of the command `cqrs` and of roles; `make reference` writes them."""
 
 import inspect
 from collections.abc import Iterator
@@ -7,9 +7,25 @@ from typing import Any
 
 import typer.main
 
+from api.http.access import Roles, named
+from api.http.routing import Route
+from api.main import app as api
 from cli.main import app
+from shared.roles import MEANINGS
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+ROLES_HEAD = """# Roles
+
+For whoever gives somebody a key or a token. `make reference` makes this page from the routes themselves; a test says
+when it is stale. [Access](../operations/access.md) says how roles are given.
+
+No role implies another. A key may have several, and needs one of those that a route names. HEAD is answered wherever
+GET is, and needs the same.
+"""
+
+WORDS = {"any": "any role", "public": "none", "docs": "any role; none where the API listens on loopback"}
+"""What a route asks for that names no role."""
 
 HEAD = """# The `cqrs` command
 
@@ -23,8 +39,24 @@ understood. What is wrong is one line on stderr.
 """
 
 
-def page() -> str:
-    """The page as it should be."""
+def pages() -> dict[Path, str]:
+    """The pages as they should be, by their files."""
+    return {REFERENCE / "command.md": _command(), REFERENCE / "roles.md": _roles()}
+
+
+def _roles() -> str:
+    meanings = [f"| `{role}` | {meaning} |" for role, meaning in MEANINGS.items()]
+    routes = [route for route in api.routes if isinstance(route, Route)]
+    rows = [f"| `{' '.join([*(route.methods or ()), route.path])}` | {_needs(route.role)} |" for route in routes]
+    head = ROLES_HEAD, "| role | what it may do |", "|---|---|", *meanings
+    return "\n".join([*head, "\n## Routes\n", "| request | needs |", "|---|---|", *rows, ""])
+
+
+def _needs(role: Roles) -> str:
+    return " or ".join(f"`{each}`" for each in named(role)) or WORDS[str(role)]
+
+
+def _command() -> str:
     return "\n".join([HEAD, *_sections(typer.main.get_command(app), "cqrs")])
 
 
@@ -67,4 +99,5 @@ def _meaning(param: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    for page, text in pages().items():
+        page.write_text(text)
