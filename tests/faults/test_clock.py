@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import keys
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN, Stores, accept, create
 from tests.support.trouble import new_email
@@ -75,3 +76,22 @@ def test_p1_the_clock_may_be_set_back_an_hour_and_forth(
         [command] = accept(stores, create(new_email()))  # of which no message tells: the worker looks by itself
         eventually(partial(is_visible, running, int(command.stream.removeprefix("user-"))))
     assert running.pids() == roles
+
+
+def test_p10_a_clock_that_is_set_back_brings_no_revoked_key_back(
+    service: Callable[..., Service], stores: Stores, tmp_path: Path, flag: Path
+) -> None:
+    """Expiry goes by the clock: it comes an hour later then, and at once when the clock is right again."""
+    settings = stores.settings
+    lasting, expiring, revoked = (keys.add(settings, "reader", seconds=each) for each in (None, 1, None))
+    running = service(LD_PRELOAD=str(tmp_path / "clock.so"), CQRS_AUTH="on").ready()
+
+    def statuses() -> list[int]:
+        return [running.http.get("/", headers=keys.bearer(each)).status_code for each in (lasting, expiring, revoked)]
+
+    keys.revoke(settings, revoked)
+    eventually(lambda: statuses() == [200, 401, 401])
+    flag.touch()
+    eventually(lambda: statuses() == [200, 200, 401])
+    flag.unlink()
+    eventually(lambda: statuses() == [200, 401, 401])

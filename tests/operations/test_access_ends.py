@@ -2,19 +2,19 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from shared.access.keys import Key, new_key
+from shared.access.keys import Key
 from shared.roles import ROLES, Role
 from shared.settings import Settings
 from tests.support import keys
 from tests.support.follower import Follower
-from tests.support.keys import bearer
+from tests.support.keys import bearer, forgets_and_knows_again
 from tests.support.service import Service, api, eventually, up
 from tests.support.stores import JOHN
 from tests.support.trouble import new_email
@@ -180,26 +180,3 @@ def test_p10_while_keys_can_not_be_read_those_known_serve_for_a_while(
     forgets_and_knows_again(http, key, lambda: store.rename(away), lambda: away.rename(store), stream)
     log = settings.data_dir.with_suffix(".log").read_text()
     assert log.count("keys can't be looked up") == 1
-
-
-def forgets_and_knows_again(
-    http: httpx.Client, key: Key, fail: Callable[[], object], mend: Callable[[], object], stream: Follower
-) -> None:
-    """What is known of keys serves for two seconds; then all is refused, by 503 and for a moment; then it is back."""
-
-    def asked(path: str = "/", with_: Key = key) -> httpx.Response:
-        return http.get(path, headers=bearer(with_))
-
-    assert asked().status_code == 200
-    fail()
-    assert (asked().status_code, asked(with_=new_key()).status_code) == (200, 401)
-    eventually(lambda: asked().status_code == 503, within=4)
-    refused = asked()
-    assert (refused.json()["type"], refused.headers["retry-after"]) == ("/problems/credentials-unavailable", "1")
-    assert asked(with_=new_key()).status_code == 503
-    assert http.get("/", headers=bearer("garbage")).status_code == http.get("/").status_code == 401
-    assert http.get("/livez").status_code == asked("/livez").status_code == 200
-    assert set(asked("/readyz").json()) == {"status"}
-    assert stream.ended()
-    mend()
-    eventually(lambda: asked().status_code == 200, within=4)

@@ -1,6 +1,9 @@
 """Keys for the tests: made, revoked and rotated in a store, as `cqrs keys` does."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+import httpx
 
 from shared.access import key_table
 from shared.access.keys import Key, new_key
@@ -8,6 +11,8 @@ from shared.database import engines
 from shared.roles import Role
 from shared.settings import Settings
 from shared.stores import event_store
+from tests.support.follower import Follower
+from tests.support.service import eventually
 
 BY = "cli:test@here"
 
@@ -45,3 +50,26 @@ def principal(key: Key) -> str:
 
 def _in(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def forgets_and_knows_again(
+    http: httpx.Client, key: Key, fail: Callable[[], object], mend: Callable[[], object], stream: Follower
+) -> None:
+    """What is known of keys serves for two seconds; then all is refused, by 503 and for a moment; then it is back."""
+
+    def asked(path: str = "/", with_: Key = key) -> httpx.Response:
+        return http.get(path, headers=bearer(with_))
+
+    assert asked().status_code == 200
+    fail()
+    assert (asked().status_code, asked(with_=new_key()).status_code) == (200, 401)
+    eventually(lambda: asked().status_code == 503, within=4)
+    refused = asked()
+    assert (refused.json()["type"], refused.headers["retry-after"]) == ("/problems/credentials-unavailable", "1")
+    assert asked(with_=new_key()).status_code == 503
+    assert http.get("/", headers=bearer("garbage")).status_code == http.get("/").status_code == 401
+    assert http.get("/livez").status_code == asked("/livez").status_code == 200
+    assert set(asked("/readyz").json()) == {"status"}
+    assert stream.ended()
+    mend()
+    eventually(lambda: asked().status_code == 200, within=4)
