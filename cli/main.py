@@ -82,7 +82,10 @@ def status(
     api: Annotated[str, typer.Option(help="Where the API is, if not where the settings say", metavar="URL")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands."""
+    """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands.
+
+    With CQRS_API_URL, what that API says of itself.
+    """
     view = status_.view_of(Settings(), api)
     if watch:
         status_.watch(view, as_json=as_json)
@@ -97,7 +100,10 @@ def status(
 
 @app.command(epilog=example("cqrs audit --limit 100"))
 def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: AsJson = False) -> None:
-    """List the latest of what operators did or began, the last one last: who did it, when, and to what."""
+    """List the latest of what operators did or began, the last one last: when, who did it, and to what.
+
+    With CQRS_API_URL, as that API shows it.
+    """
     found = audit_.latest(Settings(), limit)
     if as_json:
         show_json(found)

@@ -8,6 +8,7 @@ from tests.support.command_line import cqrs, told
 
 def test_p10_auditors_see_what_operators_did_page_by_page(closed: Closed) -> None:
     auditor = closed.keys["auditor"]
+    assert closed.post(closed.all, "no.operation@example.com", Prefer="wait=10").status_code == 201
     cqrs(closed.settings, "keys", "add", "seen", "--role", "writer")
     everything = closed.get("/audit?limit=1000", auditor).json()
     assert everything == told(closed.settings, "audit", "--limit", "1000")
