@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.domain.addresses import Email
 from api.domain.names import Name
@@ -14,7 +14,7 @@ from api.http.preferences import Prefer
 from api.http.routing import Router
 from api.routes.submit import IdempotencyKey, Resource, show, show_history, show_page, submit
 from shared.domain.users import history
-from shared.domain.users.messages import CreateUser, UpdateUserEmail
+from shared.domain.users.messages import CreateUser, DeactivateUser, ReactivateUser, UpdateUserEmail
 from shared.domain.users.read_models import emails
 from shared.domain.users.read_models import users as read_model
 
@@ -23,6 +23,19 @@ router = Router(tags=["users"])
 USER = Resource("user", read_model.users, read_model.user)
 
 UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's number")]
+
+
+def _boolean(value: str) -> bool:
+    """Pydantic takes yes, 1, On and others, too."""
+    if value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
+Active = Annotated[
+    Annotated[bool, BeforeValidator(_boolean)] | None,
+    Query(description="Only users that are active, or only those that are deactivated", examples=[False]),
+]
 
 
 class Body(BaseModel):
@@ -45,6 +58,10 @@ class NewEmail(Body):
     email: Email = Field(examples=["john.new@example.com"])
 
 
+class Nothing(Body):
+    """No fields. The body may be left out."""
+
+
 class User(BaseModel):
     """A user as queries show it."""
 
@@ -53,6 +70,11 @@ class User(BaseModel):
     last_name: str = Field(examples=["Doe"])
     email: str = Field(examples=["john.new@example.com"])
     version: int = Field(examples=[2])
+    active: bool = Field(True, description="Shown only for a user that is deactivated: `false`")
+
+
+MARKED = accepts(200, User, {404: "user-not-found"})
+"""The answers of the routes that deactivate and reactivate."""
 
 
 @router.post("/users/", role="writer", status_code=202, responses=accepts(201, User, {409: "email-taken"}))
@@ -67,7 +89,7 @@ async def create_user(
     "/users/{user_id}",
     role="writer",
     status_code=202,
-    responses=accepts(200, User, {404: "user-not-found", 409: "email-taken"}),
+    responses=accepts(200, User, {404: "user-not-found", 409: "email-taken user-deactivated"}),
     openapi_extra=CONDITIONS,
 )
 async def update_user_email(
@@ -75,6 +97,30 @@ async def update_user_email(
 ) -> Response:
     """Accept a new e-mail address for a user."""
     return await submit(request, USER, UpdateUserEmail, body, user_id, idempotency_key=idempotency_key, prefer=prefer)
+
+
+@router.post(
+    "/users/{user_id}/deactivation", role="writer", status_code=202, responses=MARKED, openapi_extra=CONDITIONS
+)
+async def deactivate_user(
+    request: Request,
+    user_id: UserId,
+    body: Nothing | None = None,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Accept that a user takes no more changes. It keeps its number and its address."""
+    return await submit(request, USER, DeactivateUser, body, user_id, idempotency_key=idempotency_key, prefer=prefer)
+
+
+@router.delete(
+    "/users/{user_id}/deactivation", role="writer", status_code=202, responses=MARKED, openapi_extra=CONDITIONS
+)
+async def reactivate_user(
+    request: Request, user_id: UserId, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
+) -> Response:
+    """Accept that a deactivated user takes changes again."""
+    return await submit(request, USER, ReactivateUser, None, user_id, idempotency_key=idempotency_key, prefer=prefer)
 
 
 @router.get(
@@ -113,11 +159,12 @@ async def list_users(
         Email | None,
         Query(description="Only who holds this address, however it is spelled", examples=["john.doe@example.com"]),
     ] = None,
+    active: Active = None,
     min_position: MinPosition = None,
 ) -> Response:
     """Users in order of their number."""
     if email is None:
-        which, query = read_model.users, partial(read_model.users_after, user_id=after)
+        which, query = read_model.users, partial(read_model.users_after, user_id=after, active=active)
     else:
-        which, query = emails.emails, partial(emails.users_with, email=email, after=after)
+        which, query = emails.emails, partial(emails.users_with, email=email, after=after, active=active)
     return await show_page(request, which, query, min_position, limit=limit, key="user_id")

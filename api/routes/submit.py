@@ -67,7 +67,7 @@ async def submit(
     request: Request,
     resource: Resource[R],
     command: type[Command],
-    body: BaseModel,
+    body: BaseModel | None,
     number: int | None = None,
     *,
     idempotency_key: str | None,
@@ -76,7 +76,8 @@ async def submit(
     """Accept a command and answer 202; or, asked to wait, what it led to, once that is visible: 201 or 200.
 
     A principal who is no reader gets the command also then, with its outcome: 202.
-    `body` has the command's fields but for the aggregate's number; without a number the command makes a new one.
+    `body` has the command's fields but for the aggregate's number, None if there are no others; without a number the
+    command makes a new one.
     `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
     """
     asked = asked_of(request, new=number is None)
@@ -84,7 +85,7 @@ async def submit(
         command.__name__,
         resource.category,
         number,
-        body.model_dump(),
+        body.model_dump() if body else {},
         idempotency_key=idempotency_key and _own(request, idempotency_key),
         metadata=request.scope["metadata"],
     )

@@ -40,7 +40,7 @@ INSERT INTO users.users (user_id, first_name, last_name, email, version)
     SELECT last.user, 'Zoë', 'Müller-Lüdenscheidt', email, last.version FROM last JOIN handled USING (n)
     ORDER BY last.user;
 INSERT INTO emails.emails (user_id, first_name, last_name, email, version, key)
-    SELECT *, email FROM users.users;
+    SELECT user_id, first_name, last_name, email, version, email FROM users.users;
 INSERT INTO stats.daily (day, users, changes) VALUES (substr(:at, 1, 10), 2 * :blocks, :blocks);
 UPDATE users.checkpoints SET position = 3 * :blocks WHERE projection = 'users';
 UPDATE emails.checkpoints SET position = 3 * :blocks WHERE projection = 'emails';

@@ -1,11 +1,12 @@
-"""Tables of projections: created as the code declares them, and compared with those in the database."""
+"""Tables of projections: created and extended as the code declares them, and compared with those in the database."""
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Dialect, Float, MetaData, Table, UniqueConstraint
 from sqlalchemy.exc import SAWarning
+from sqlalchemy.schema import CreateColumn
 
 from shared import projection
 from shared.projection import Projection
@@ -32,6 +33,23 @@ def make(connection: Connection, which: Projection) -> None:
     """Create missing tables, but only before the projection's first event: later, a lost table must be rebuilt."""
     if not checkpoints.position_of(connection, which.name):
         projection.metadata.create_all(connection, tables=which.tables)
+    extend(connection, which)
+
+
+def extend(connection: Connection, which: Projection) -> None:
+    """Add columns that tables lack and that have a default, and the indexes on them. That needs no rebuild.
+
+    Both engines keep the default once for all rows there are, so a column is added as fast to a million rows as to one.
+    """
+    found = _reflected(connection, which.tables)
+    for table in which.tables:
+        if table.name in found and (new := _new_columns(found[table.name], table)):
+            for column in new:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {added}')
+            for index in table.indexes:
+                if not set(index.columns).isdisjoint(new):
+                    index.create(connection)
 
 
 def compare(connection: Connection, projections: Collection[Projection]) -> WrongTable | None:
@@ -43,8 +61,9 @@ def compare(connection: Connection, projections: Collection[Projection]) -> Wron
             if its is None and not checkpoints.position_of(connection, which.name):
                 return WrongTable(f"the read model has no table {table.name} yet: run `cqrs init`")
             if its is None or _shape(its, table, connection.dialect) != _shape(table, table, connection.dialect):
-                anew = f"run `cqrs projections rebuild {which.name}`"
-                return WrongTable(f"the read model's table {table.name} isn't as this version makes it: {anew}")
+                extends = its is not None and _new_columns(its, table)
+                run = "run `cqrs init`" if extends else f"run `cqrs projections rebuild {which.name}`"
+                return WrongTable(f"the read model's table {table.name} isn't as this version makes it: {run}")
     return None
 
 
@@ -66,6 +85,15 @@ def types(connection: Connection, table: Table) -> dict[str, str]:
 def types_of(table: Table, dialect: Dialect) -> dict[str, str]:
     """The type of each column of this table, in SQL."""
     return {each.name: _type(each, dialect) for each in table.columns}
+
+
+def _new_columns(found: Table, table: Table) -> Sequence[Column[Any]]:
+    """The columns to add to a table in the database, so that it is as the code has it; none if others differ, too."""
+    columns = list(table.columns)
+    old, new = columns[: len(found.columns)], columns[len(found.columns) :]
+    if [each.name for each in old] == found.columns.keys() and all(each.server_default for each in new):
+        return new
+    return []
 
 
 def _shape(table: Table, known: Table, dialect: Dialect) -> Shape:

@@ -11,17 +11,23 @@ from shared.decider import Rejected, UniqueKey
 from shared.domain.users.decider import decide, evolve, unique_keys, users
 from shared.domain.users.messages import (
     CreateUser,
+    DeactivateUser,
+    ReactivateUser,
     UpdateUserEmail,
     UserCommand,
     UserCreated,
+    UserDeactivated,
     UserEmailUpdated,
     UserEvent,
+    UserReactivated,
 )
 
 CREATE = CreateUser(user_id=1, first_name="John", last_name="Doe", email="john.doe@example.com")
 CREATED = UserCreated(user_id=1, first_name="John", last_name="Doe", email="john.doe@example.com")
 UPDATE = UpdateUserEmail(user_id=1, email="john.new@example.com")
 UPDATED = UserEmailUpdated(user_id=1, new_email="john.new@example.com")
+DEACTIVATE, DEACTIVATED = DeactivateUser(user_id=1), UserDeactivated(user_id=1)
+REACTIVATE, REACTIVATED = ReactivateUser(user_id=1), UserReactivated(user_id=1)
 
 
 class given:  # noqa: N801
@@ -66,6 +72,42 @@ def test_another_case_of_the_same_address_is_a_change() -> None:
 
 def test_a_user_that_was_never_created_can_not_be_changed() -> None:
     given().when(UPDATE).rejected("user-not-found", 404)
+
+
+def test_a_user_is_deactivated_and_reactivated() -> None:
+    given(CREATED).when(DEACTIVATE).then(DEACTIVATED)
+    given(CREATED, DEACTIVATED).when(REACTIVATE).then(REACTIVATED)
+    given(CREATED, DEACTIVATED, REACTIVATED).when(DEACTIVATE).then(DEACTIVATED)
+
+
+def test_a_user_that_is_so_already_is_not_deactivated_or_reactivated_again() -> None:
+    given(CREATED, DEACTIVATED).when(DEACTIVATE).then()
+    given(CREATED).when(REACTIVATE).then()
+    given(CREATED, DEACTIVATED, REACTIVATED).when(REACTIVATE).then()
+
+
+@pytest.mark.parametrize("command", [DEACTIVATE, REACTIVATE])
+def test_a_user_that_was_never_created_can_not_leave_or_come_back(command: UserCommand) -> None:
+    given().when(command).rejected("user-not-found", 404)
+
+
+@pytest.mark.parametrize("email", ["john.new@example.com", "john.doe@example.com"])
+def test_a_deactivated_user_takes_no_changes_not_even_to_what_it_has(email: str) -> None:
+    given(CREATED, DEACTIVATED).when(UPDATE.model_copy(update={"email": email})).rejected("user-deactivated", 409)
+
+
+def test_a_deactivated_user_can_not_be_created_again() -> None:
+    given(CREATED, DEACTIVATED).when(CREATE).rejected("user-exists", 409)
+
+
+def test_a_reactivated_user_takes_changes_again() -> None:
+    given(CREATED, UPDATED, DEACTIVATED, REACTIVATED).when(UPDATE).then()
+    given(CREATED, DEACTIVATED, REACTIVATED).when(UPDATE).then(UPDATED)
+
+
+@pytest.mark.parametrize("since", [[DEACTIVATED], [DEACTIVATED, REACTIVATED]])
+def test_an_address_stays_taken_whether_its_user_is_active_or_not(since: list[UserEvent]) -> None:
+    assert unique_keys(given(CREATED, UPDATED, *since).state) == unique_keys(given(CREATED, UPDATED).state)
 
 
 @settings(deadline=None)

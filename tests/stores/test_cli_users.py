@@ -7,7 +7,7 @@ import pytest
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from tests.support.command_line import cqrs, told
-from tests.support.stores import JOHN, Stores, accept, create, update
+from tests.support.stores import JOHN, Stores, accept, create, deactivate, reactivate, update
 from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
@@ -34,6 +34,16 @@ def test_a_user_is_shown_as_it_was_at_a_time(used: Stores) -> None:
     assert "there was no user-1 yet" in cqrs(
         used.settings, "users", "show", "1", "--at", "2020-01-01T00:00:00Z", code=1
     )
+
+
+def test_a_user_is_marked_while_it_is_deactivated(used: Stores) -> None:
+    accept(used, deactivate(1), reactivate(1))
+    used.handler.handle()
+    before = told(used.settings, "users", "show", "1", "--version", "2")
+    left = told(used.settings, "users", "show", "1", "--version", "3")
+    assert left == {**before, "version": 3, "active": False}
+    assert "active" in cqrs(used.settings, "users", "show", "1", "--version", "3")
+    assert told(used.settings, "users", "show", "1") == {**before, "version": 4}
 
 
 @pytest.mark.parametrize(

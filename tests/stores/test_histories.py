@@ -52,6 +52,15 @@ class Update(NamedTuple):
     key: str | None
 
 
+class Mark(NamedTuple):
+    """Deactivate a user, or reactivate it."""
+
+    user: int
+    active: bool
+    if_match: int | None
+    key: str | None
+
+
 class Repeat(NamedTuple):
     """What was sent so many requests ago."""
 
@@ -76,6 +85,7 @@ class Query(NamedTuple):
     after: int
     limit: int
     min_position: int | None
+    active: bool | None
 
 
 one_of = strategies.sampled_from
@@ -89,6 +99,7 @@ chunks = one_of([1, 3, 500])
 
 creations = builds(Create, email=emails, key=keys, times=one_of([1, 1, 1, 2]))
 updates = builds(Update, user=users, email=emails, if_match=versions, key=keys)
+marks = builds(Mark, user=users, active=one_of([False, False, True]), if_match=versions, key=keys)
 repetitions = builds(Repeat, ago=one_of([1, 2]), prefer=one_of([None, "wait=0", "wait=0"]))
 handling = builds(Handle, chunk=chunks, retry=strategies.booleans())
 projecting = builds(CatchUp, chunk=chunks)
@@ -99,6 +110,7 @@ queries = builds(
     after=one_of([0, 1, 2]),
     limit=one_of([1, 2, 100]),
     min_position=one_of([None, None, 1, 2, 4]),
+    active=one_of([None, True, False]),
 )
 
 
@@ -130,12 +142,15 @@ class Stack:
         self._open.close()
 
     def send(self, request: Request, key: str | None, prefer: str | None, times: int) -> list[httpx.Response]:
-        user, email, if_match = request
-        method, path, body = ("PUT", f"/users/{user}", {}) if user else ("POST", "/users/", JOHN)
+        user, email, if_match, active = request
+        method, path = ("PUT", f"/users/{user}") if user else ("POST", "/users/")
+        body: dict[str, Any] | None = {**({} if user else JOHN), "email": email}
+        if active is not None:
+            method, path, body = "DELETE" if active else "POST", f"/users/{user}/deactivation", None
         headers = {"Idempotency-Key": key, "Prefer": prefer, "If-Match": if_match and f'"{if_match}"'}
 
         async def at_once() -> list[httpx.Response]:
-            one = partial(self._http.request, method, path, json={**body, "email": email}, headers=given(headers))
+            one = partial(self._http.request, method, path, json=body, headers=given(headers))
             return await asyncio.gather(*(one() for _ in range(times)))
 
         return self._loop.run(at_once())
@@ -159,7 +174,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def decide_with_a_bug(command: Any, user: Any) -> Any:
-    if command.email == BUG:
+    if getattr(command, "email", None) == BUG:
         raise ZeroDivisionError("a bug")
     return decider.decide(command, user)
 
@@ -182,14 +197,19 @@ class History(RuleBasedStateMachine):
         self.sent.append((Request(None, "ann@example.com"), "k1"))
         self.send(*self.sent[-1])
 
-    @rule(act=strategies.one_of(handling, creations, updates, updates, updates, repetitions, projecting, queries))
-    def then(self, act: Create | Update | Repeat | Handle | CatchUp | Query) -> None:
+    @rule(
+        act=strategies.one_of(handling, creations, updates, updates, updates, marks, repetitions, projecting, queries)
+    )
+    def then(self, act: Create | Update | Mark | Repeat | Handle | CatchUp | Query) -> None:
         match act:
             case Create(email, key, times):
                 self.sent.append((Request(None, email), key))
                 self.send(*self.sent[-1], times=times)
             case Update(user, email, if_match, key):
                 self.sent.append((Request(user, email, if_match), key))
+                self.send(*self.sent[-1])
+            case Mark(user, active, if_match, key):
+                self.sent.append((Request(user, None, if_match, active), key))
                 self.send(*self.sent[-1])
             case Repeat(ago, prefer):
                 for request, key in self.sent[-ago:][:1]:
@@ -198,9 +218,9 @@ class History(RuleBasedStateMachine):
                 self.handle(chunk, retry)
             case CatchUp(chunk):
                 self.catch_up(chunk)
-            case Query(user, if_none_match, after, limit, min_position):
+            case Query(user, if_none_match, after, limit, min_position, active):
                 self.show_user(user, if_none_match, min_position)
-                self.list_users(after, limit, min_position)
+                self.list_users(after, limit, min_position, active)
                 self.list_events(user, after, limit, min_position)
                 for command in self.model.commands:
                     self.check_command(command)
@@ -234,10 +254,12 @@ class History(RuleBasedStateMachine):
         else:
             assert_user(answer, 200, found)
 
-    def list_users(self, after: int, limit: int, min_position: int | None) -> None:
-        answer = self.stack.get("/users/", after=after, limit=limit, min_position=min_position)
+    def list_users(self, after: int, limit: int, min_position: int | None, active: bool | None) -> None:
+        only = None if active is None else str(active).lower()
+        answer = self.stack.get("/users/", after=after, limit=limit, min_position=min_position, active=only)
         if not self.is_beyond(answer, min_position):
-            assert_page(answer, [user for number, user in sorted(self.shown.items()) if number > after], limit)
+            behind = [user for number, user in sorted(self.shown.items()) if number > after]
+            assert_page(answer, [user for user in behind if active in {None, "active" not in user}], limit)
 
     def is_beyond(self, answer: httpx.Response, min_position: int | None) -> bool:
         """What the read model hasn't reached is answered so, and what the log hasn't."""

@@ -16,12 +16,13 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.database import engines
 from shared.database.sqlite import path_of
+from shared.database.statements import insert_rows
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users.read_models import emails, stats, users
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from tests.support.service import api, eventually
-from tests.support.stores import JOHN, Stores, accept, create, refusing, update
+from tests.support.stores import JOHN, Stores, accept, create, deactivate, reactivate, refusing, update
 from tests.support.trouble import locked
 from workers.projecting import chunk as projections
 from workers.projecting import runner
@@ -71,6 +72,19 @@ def look_up(stores: Stores, email: str) -> list[int]:
     """The numbers of who holds an address."""
     with engines.reading(stores.settings.read_model_of("emails")) as connection:
         return [user.user_id for user in emails.users_with(connection, email, after=0, limit=10)]
+
+
+def leave_and_come_back(stores: Stores) -> None:
+    """User 1 moves, leaves, comes back and moves; user 2 moves and leaves; user 3 leaves and comes back."""
+    accept(stores, *(create(f"{n}@example.com") for n in (1, 2, 3, 4)))
+    accept(stores, update(1, "1.new@example.com"), deactivate(1), reactivate(1), update(1, "1.newer@example.com"))
+    accept(stores, update(2, "2.new@example.com"), deactivate(2), deactivate(3), reactivate(3))
+    while stores.handler.handle():
+        pass
+
+
+LEFT = [(1, "1.newer@example.com", 5, True), (2, "2.new@example.com", 3, False)]
+LEFT += [(3, "3@example.com", 3, True), (4, "4@example.com", 1, True)]
 
 
 def days(stores: Stores) -> list[tuple[str, int, int]]:
@@ -130,6 +144,59 @@ def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch:
         connection.execute(delete(TABLES[name]))
         checkpoints.move(connection, name, 0)
     assert catch_up(stores, name) == raced
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1000])
+@pytest.mark.parametrize("name", ["users", "emails"])
+def test_who_left_is_marked_whatever_the_chunk(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int
+) -> None:
+    leave_and_come_back(stores)
+    monkeypatch.setattr(projections, "CHUNK", chunk)
+    assert [(row.user_id, row.email, row.version, row.active) for row in catch_up(stores, name)] == LEFT
+
+
+@pytest.mark.parametrize(
+    ("active", "found"), [(None, [2, 3, 4]), (True, [3, 4]), (False, [2])], ids=["all", "active", "the others"]
+)
+def test_pages_have_all_users_or_those_asked_for(stores: Stores, active: bool | None, found: list[int]) -> None:
+    leave_and_come_back(stores)
+    catch_up(stores, "users")
+    with engines.reading(stores.settings.read_model_of("users")) as connection:
+        for limit in (1, 2, 3):
+            page = users.users_after(connection, 1, active=active, limit=limit)
+            assert [user.user_id for user in page] == found[:limit]
+            assert [user._asdict().get("active", True) for user in page] == [user.user_id != 2 for user in page]
+
+
+@pytest.mark.parametrize(("active", "found"), [(None, [2]), (True, []), (False, [2])])
+def test_who_holds_an_address_is_marked_and_found_by_it(stores: Stores, active: bool | None, found: list[int]) -> None:
+    leave_and_come_back(stores)
+    catch_up(stores, "emails")
+    with engines.reading(stores.settings.read_model_of("emails")) as connection:
+        holders = emails.users_with(connection, "2.NEW@example.com", after=0, active=active, limit=10)
+    assert [(user.user_id, user._asdict()["active"]) for user in holders] == [(number, False) for number in found]
+
+
+def test_few_users_that_left_are_found_without_looking_at_the_others(stores: Stores) -> None:
+    """By the plan, since a wrong one shows only with many rows."""
+    with stores.read_model.begin() as connection:
+        everybody = [(n, "John", "Doe", f"{n}@example.com", 1, n % 500 > 0) for n in range(1, 5001)]
+        insert_rows(connection, users.table, everybody)
+        assert [user.user_id for user in users.users_after(connection, 500, active=False, limit=2)] == [1000, 1500]
+        lite = connection.dialect.name == "sqlite"
+        sql = "SELECT * FROM users WHERE user_id > 500 AND {} ORDER BY user_id LIMIT 2"
+        asked = ("EXPLAIN QUERY PLAN " + sql.format("active = 0")) if lite else ("EXPLAIN " + sql.format("NOT active"))
+        plan = " ".join(str(row) for row in connection.exec_driver_sql(asked))
+    assert "users_inactive" in plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_days_count_leaving_and_coming_back_as_changes(stores: Stores) -> None:
+    leave_and_come_back(stores)
+    [(_, created, changed)] = days(stores)
+    assert (created, changed) == (4, 8)
 
 
 def test_an_address_is_found_whatever_its_case_and_its_encoding(stores: Stores) -> None:

@@ -200,7 +200,7 @@ def test_to_look_through_the_log_takes_as_long_however_long_it_is(stores: Stores
     def cost(log: Connection) -> int:
         return steps(log, lambda: list(event_shapes.unreadable(log, newest)))
 
-    record(stores.settings, *many[:6])
+    record(stores.settings, *many[: 3 * len(EVENTS)])
     with stores.events.begin() as log:
         short = cost(log)
     record(stores.settings, *many)

@@ -116,6 +116,13 @@ def test_keys_are_made_anew_and_who_shares_a_mailbox_is_told(old: Stores) -> Non
     assert contested(old.settings) == [first, second]
 
 
+def test_rows_of_a_table_that_gains_a_column_are_made_anew_too(old: Stores) -> None:
+    url = old.settings.read_model_of("emails")
+    change(url, "ALTER TABLE emails DROP COLUMN active")
+    init(old.settings)
+    assert (1, MAILBOX, 1) in rows(url, "SELECT user_id, key, active FROM emails")
+
+
 def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old: Stores) -> None:
     url = old.settings.read_model_of("emails")
     place = shadow_of(url, "emails")

@@ -29,16 +29,17 @@ from sqlalchemy import (
 from cli.stores.init import init
 from shared import projection
 from shared.database import engines
-from shared.database.statements import BigInt
+from shared.database.statements import BigInt, insert_rows
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users.read_models import emails
 from shared.projection import Projection
 from shared.schemas import check, projection_tables
 from shared.schemas.projection_tables import WrongTable
 from shared.settings import Settings
-from tests.support.command_line import cqrs
+from tests.support.command_line import cqrs, told
 from tests.support.service import environment, start
-from tests.support.stores import Stores, accept, create
+from tests.support.stores import Stores, accept, create, deactivate
+from workers.projecting import runner
 
 TYPES: list[Any] = [BigInt, Integer, String, String(50), Text, Boolean, Float, Float(24), Double, Numeric(10, 2)]
 TYPES += [Date, DateTime, DateTime(timezone=True), LargeBinary, JSON, Uuid, Enum("a", "b", name="letters")]
@@ -107,6 +108,52 @@ def test_a_column_more_does_no_harm_if_it_may_be_empty(stores: Stores, nullable:
     Index("emails_by_name", newer.c.name)
     replace_by(stores.settings, newer)
     assert wrong(stores.settings) == (None if nullable else REBUILD)
+
+
+def without_the_newest_column(settings: Settings) -> None:
+    """As the version before made the tables."""
+    for name in ("users", "emails"):
+        change(settings, f"DROP INDEX IF EXISTS {name}_inactive", f"ALTER TABLE {name} DROP COLUMN active", of=name)
+
+
+@pytest.mark.both_engines
+def test_a_column_with_a_default_is_added_by_init_to_the_rows_that_are_there(stores: Stores) -> None:
+    accept(stores, create("1@example.com"), create("2@example.com"), deactivate(2))
+    stores.handler.handle()
+    runner.catch_up(stores.events, stores.read_model, PROJECTIONS["users"])
+    change(stores.settings, "UPDATE users SET active = true WHERE user_id = 2", of="users")
+    without_the_newest_column(stores.settings)
+    said = "the read model's table users isn't as this version makes it: run `cqrs init`"
+    assert wrong(stores.settings, of="users") == said
+    assert f"cqrs: {said}\n" in cqrs(stores.settings, "init", "--check", code=1)
+    init(stores.settings)
+    assert wrong(stores.settings, of="users") is wrong(stores.settings) is None
+    with engines.reading(stores.settings.read_model_of("users")) as connection:
+        assert projection_tables.are(connection, PROJECTIONS["users"].tables)
+        assert list(connection.execute(text("SELECT user_id FROM users WHERE active ORDER BY user_id"))) == [(1,), (2,)]
+    assert told(stores.settings, "projections", "rebuild", "users", "--check", code=1)["tables"]["users"]["rows"] == 1
+
+
+@pytest.mark.both_engines
+def test_the_version_before_works_on_with_the_column_of_this_one(stores: Stores) -> None:
+    table = PROJECTIONS["users"].tables[0]
+    columns = [Column(each.name, each.type, primary_key=each.primary_key, nullable=False) for each in table.columns]
+    older = Table("users", MetaData(), *columns[:-1])
+    with stores.read_model.begin() as connection:
+        which = Projection(name="users", tables=[older], events={}, project=print)
+        assert projection_tables.compare(connection, [which]) is None
+        insert_rows(connection, older, [(1, "John", "Doe", "1@example.com", 1)])
+        assert [row.active for row in connection.execute(table.select())] == [True]
+
+
+@pytest.mark.both_engines
+@pytest.mark.parametrize("what", ["a column less", "another order"])
+def test_nothing_is_added_to_a_table_that_differs_otherwise(stores: Stores, what: str) -> None:
+    without_the_newest_column(stores.settings)
+    change(stores.settings, *CHANGES[what])
+    with pytest.raises(WrongTable, match="rebuild emails"):
+        init(stores.settings)
+    assert wrong(stores.settings) == REBUILD
 
 
 @pytest.mark.both_engines

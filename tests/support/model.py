@@ -10,11 +10,15 @@ BUG = "bug@example.com"
 
 
 class Request(NamedTuple):
-    """A new user, or with `user` a new address for that one; with `if_match` only if it is at this version."""
+    """A new user, or with `user` a new address for that one; with `if_match` only if it is at this version.
+
+    With `active` that user is deactivated, or reactivated, and there is no address.
+    """
 
     user: int | None
-    email: str
+    email: str | None
     if_match: int | None = None
+    active: bool | None = None
 
 
 @dataclass(eq=False)
@@ -85,7 +89,14 @@ class Model:
         users: dict[int, dict[str, Any]] = {}
         for command, version, _, data in self.events[:upto]:
             user = users.get(command.user, data)
-            users[command.user] = {**user, "email": command.request.email, "version": version}
+            match command.request:
+                case Request(active=None, email=email):
+                    user = {**user, "email": email}
+                case Request(active=False):
+                    user = {**user, "active": False}
+                case Request(active=True):
+                    user = {name: value for name, value in user.items() if name != "active"}
+            users[command.user] = {**user, "version": version}
         return users
 
     def _handle(self, commands: list[Command], stuck: set[int]) -> None:
@@ -100,7 +111,7 @@ class Model:
         others = self.users(len(self.events))
         user = others.pop(command.user, None)
         version = user["version"] if user else 0
-        number, email, if_match = command.request
+        number, email, if_match, active = command.request
         if if_match not in (None, version):
             command.end("rejected", "version-conflict", 412)
         elif email == BUG:
@@ -109,14 +120,22 @@ class Model:
                 command.end("failed", "command-failed", 500)
         elif number and not user:
             command.end("rejected", "user-not-found", 404)
-        elif email.casefold() in {other["email"].casefold() for other in others.values()}:
+        elif user and active is None and "active" in user:
+            command.end("rejected", "user-deactivated", 409)
+        elif email and email.casefold() in {other["email"].casefold() for other in others.values()}:
             command.end("rejected", "email-taken", 409)
         else:
-            if not user:
-                data = {**JOHN, "user_id": command.user, "email": email}
-                self.events.append(Event(command, 1, "UserCreated", data))
-            elif user["email"] != email:
-                data = {"user_id": command.user, "new_email": email}
-                self.events.append(Event(command, version + 1, "UserEmailUpdated", data))
+            self._change(command, user)
             command.status, command.position = "succeeded", len(self.events)
             command.version = self.users(len(self.events))[command.user]["version"]
+
+    def _change(self, command: Command, user: dict[str, Any] | None) -> None:
+        data: dict[str, Any] = {"user_id": command.user}
+        _, email, _, active = command.request
+        if not user:
+            self.events.append(Event(command, 1, "UserCreated", {**JOHN, **data, "email": email}))
+        elif active is None and user["email"] != email:
+            self.events.append(Event(command, user["version"] + 1, "UserEmailUpdated", {**data, "new_email": email}))
+        elif active is not None and active == ("active" in user):
+            type = "UserReactivated" if active else "UserDeactivated"
+            self.events.append(Event(command, user["version"] + 1, type, data))

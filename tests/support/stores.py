@@ -58,6 +58,14 @@ def update(user_id: int, email: str, **more: Any) -> Submission:
     return Submission("UpdateUserEmail", "user", user_id, {"email": email}, **more)
 
 
+def deactivate(user_id: int, **more: Any) -> Submission:
+    return Submission("DeactivateUser", "user", user_id, {}, **more)
+
+
+def reactivate(user_id: int, **more: Any) -> Submission:
+    return Submission("ReactivateUser", "user", user_id, {}, **more)
+
+
 def accept(stores: Stores, *submissions: Submission) -> list[Accepted]:
     """Put commands into the inbox, all in one batch."""
     with stores.inbox.begin() as connection:

@@ -112,10 +112,10 @@ def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -
         pass
     assert _users(stores.read_model) == before
     with stores.events.begin() as connection:
-        keys = [UniqueKey("email", email) for *_, email, _ in before]
+        keys = [UniqueKey("email", email) for *_, email, _, _ in before]
         assert set(unique_keys.holders(connection, keys).values()) == {(f"user-{user_id}",) for user_id, *_ in before}
         versions = event_store.heads(connection, [f"user-{user_id}" for user_id, *_ in before]).versions
-        assert list(versions.values()) == [version for *_, version in before]
+        assert list(versions.values()) == [version for *_, version, _ in before]
 
 
 def test_a_filled_service_goes_on(stores: Stores) -> None:

@@ -7,11 +7,15 @@ from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.domain.users import addresses
 from shared.domain.users.messages import (
     CreateUser,
+    DeactivateUser,
+    ReactivateUser,
     UpdateUserEmail,
     UserCommand,
     UserCreated,
+    UserDeactivated,
     UserEmailUpdated,
     UserEvent,
+    UserReactivated,
 )
 
 
@@ -20,30 +24,46 @@ class User:
     """The state of a user, as far as the rules need it."""
 
     email: str
+    active: bool = True
 
 
 def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
     """The events that the command leads to, [] if it changes nothing. Raises Rejected."""
+    if isinstance(command, CreateUser):
+        if user:
+            raise Rejected("user-exists", f"User {command.user_id} exists already.")
+        return [UserCreated(**vars(command))]
+    if not user:
+        raise Rejected("user-not-found", f"There is no user {command.user_id}.", status=404)
+    return _change(command, user)
+
+
+def _change(command: UpdateUserEmail | DeactivateUser | ReactivateUser, user: User) -> list[UserEvent]:
     match command:
-        case CreateUser():
-            if user:
-                raise Rejected("user-exists", f"User {command.user_id} exists already.")
-            return [UserCreated(**vars(command))]
         case UpdateUserEmail():
-            if not user:
-                raise Rejected("user-not-found", f"There is no user {command.user_id}.", status=404)
+            if not user.active:
+                raise Rejected("user-deactivated", f"User {command.user_id} is deactivated.")
             if user.email == command.email:
                 return []
             return [UserEmailUpdated(user_id=command.user_id, new_email=command.email)]
+        case DeactivateUser():
+            return [UserDeactivated(user_id=command.user_id)] if user.active else []
+        case ReactivateUser():
+            return [] if user.active else [UserReactivated(user_id=command.user_id)]
 
 
 def evolve(user: User | None, event: UserEvent) -> User:
     """The user after the event."""
+    if isinstance(event, UserCreated):
+        return User(event.email)
+    assert user, "a stream begins with its creation"
     match event:
-        case UserCreated():
-            return User(event.email)
         case UserEmailUpdated():
-            return User(event.new_email)
+            return User(event.new_email, user.active)
+        case UserDeactivated():
+            return User(user.email, active=False)
+        case UserReactivated():
+            return User(user.email, active=True)
 
 
 def unique_keys(user: User | None) -> UniqueKeys:

@@ -4,24 +4,25 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared.domain.users.messages import UserEvent
-from shared.domain.users.read_models.users import Moved, User, changes, users
+from shared.domain.users.read_models.users import Marked, Moved, User, changes, users
 from shared.messages import RecordedEvent
 
 
 def fold(user: User | None, events: Iterable[RecordedEvent]) -> User | None:
     """The user after more events of the stream. `user` is the user before them, None before the first event."""
-    created, moved = changes(map(_decoded, events))
+    created, moved, marked = changes(map(_decoded, events))
     for each in created:
         user = each
-    for its in moved:
+    updates: list[Moved | Marked] = [*moved, *marked]
+    for its in updates:
         user = user and user._replace(**its._asdict())
     return user
 
 
 def changed(event: RecordedEvent) -> dict[str, Any]:
     """The fields that an event set, with their values."""
-    created, moved = changes([_decoded(event)])
-    rows: list[User | Moved] = [*created, *moved]
+    created, moved, marked = changes([_decoded(event)])
+    rows: list[User | Moved | Marked] = [*created, *moved, *marked]
     fields = {name: value for row in rows for name, value in row._asdict().items()}
     return {name: value for name, value in fields.items() if name not in {"user_id", "version"}}
 

@@ -19,6 +19,18 @@ class UpdateUserEmail(Command):
     email: str
 
 
+class DeactivateUser(Command):
+    """Have a user take no more changes, until it is reactivated."""
+
+    user_id: int
+
+
+class ReactivateUser(Command):
+    """Have a deactivated user take changes again."""
+
+    user_id: int
+
+
 class UserCreated(Event, begins_stream=True):
     """A user was created: the first event of each user's stream."""
 
@@ -35,5 +47,17 @@ class UserEmailUpdated(Event):
     new_email: str
 
 
-UserCommand = CreateUser | UpdateUserEmail
-UserEvent = UserCreated | UserEmailUpdated
+class UserDeactivated(Event):
+    """A user takes no more changes. It keeps its number and its address."""
+
+    user_id: int
+
+
+class UserReactivated(Event):
+    """A user that was deactivated takes changes again."""
+
+    user_id: int
+
+
+UserCommand = CreateUser | UpdateUserEmail | DeactivateUser | ReactivateUser
+UserEvent = UserCreated | UserEmailUpdated | UserDeactivated | UserReactivated

@@ -45,8 +45,10 @@ def _amend(connection: Connection, store: str, found: str, bar: Bar) -> None:
         rekeying.make_keys_anew(connection, bar)
     for which in PROJECTIONS.values() if store == "read_model" else ():
         for revision, amend in which.amend.items():
-            if found < revision <= needed and projection_tables.are(connection, which.tables):
-                amend(connection, bar)
+            if found < revision <= needed:
+                projection_tables.extend(connection, which)
+                if projection_tables.are(connection, which.tables):
+                    amend(connection, bar)
 
 
 def at_each_revision(store: str) -> Iterator[Connection]:

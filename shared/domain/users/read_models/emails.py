@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Column, Connection, Index, String, Table, bindparam, func, select, update
+from sqlalchemy import Boolean, Column, Connection, Index, String, Table, bindparam, func, select, true, update
 
 from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.addresses import key
@@ -23,6 +23,7 @@ table = Table(
     Column("email", String, nullable=False),
     Column("version", BigInt, nullable=False),
     Column("key", String, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=true()),
     # Not unique: within a chunk, the new holder of an address may be written before the old one gives it up.
     Index("emails_by_key", "key"),
 )
@@ -30,14 +31,18 @@ table = Table(
 
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
     """Apply events to the table."""
-    created, moved = changes(events)
-    insert_rows(connection, table, [(*user, key(user.email)) for user in created])
-    execute_rows(connection, _update, [(each.email, each.version, key(each.email), each.user_id) for each in moved])
+    created, moved, marked = changes(events)
+    insert_rows(connection, table, [(*user[:-1], key(user.email), user.active) for user in created])
+    execute_rows(connection, _move, [(each.email, each.version, key(each.email), each.user_id) for each in moved])
+    execute_rows(connection, _mark, marked)
 
 
-def users_with(connection: Connection, email: str, *, after: int, limit: int) -> list[User]:
-    """The users that hold the address, in any spelling, and have a number higher than `after`."""
-    return [User(*row) for row in fetch(connection, _users_with, key=key(email), after=after, limit=limit)]
+def users_with(connection: Connection, email: str, *, after: int, active: bool | None = None, limit: int) -> list[User]:
+    """The users that hold the address, in any spelling, and have a number higher than `after`.
+
+    Only those that are active or only the others, if asked.
+    """
+    return [User(*row) for row in fetch(connection, _users_with[active], key=key(email), after=after, limit=limit)]
 
 
 def rekey(connection: Connection, bar: Bar) -> None:
@@ -52,24 +57,23 @@ def rekey(connection: Connection, bar: Bar) -> None:
             show(after, last)
 
 
-_users_with = (
+_all = (
     select(*(table.c[name] for name in User._fields))
     .where(table.c.key == bindparam("key"), table.c.user_id > bindparam("after"))
     .order_by(table.c.user_id)
     .limit(bindparam("limit"))
 )
-_update = (
-    update(table)
-    .where(table.c.user_id == bindparam("id"))
-    .values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
-)
+_users_with = {None: _all, True: _all.where(table.c.active), False: _all.where(~table.c.active)}
+_its = update(table).where(table.c.user_id == bindparam("id"))
+_move = _its.values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
+_mark = _its.values(version=bindparam("version"), active=bindparam("active"))
 _page = (
     select(table.c.user_id, table.c.email, table.c.key)
     .where(table.c.user_id > bindparam("after"))
     .order_by(table.c.user_id)
     .limit(bindparam("limit"))
 )
-_rekey = update(table).where(table.c.user_id == bindparam("id")).values(key=bindparam("its_key"))
+_rekey = _its.values(key=bindparam("its_key"))
 
 emails = Projection(
     name="emails", tables=[table], events=users.events, project=project, gathers=0.05, amend={"0003": rekey}
