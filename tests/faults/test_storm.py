@@ -118,6 +118,8 @@ AGAIN = f"""INSERT INTO events
 COMMAND_AGAIN = """INSERT INTO commands
     SELECT seq + 1, 'another', stream, type, data, expected_version, accepted_at, NULL, NULL, metadata, NULL
     FROM commands ORDER BY seq DESC LIMIT 1"""
+LEFT = "(SELECT max(position) FROM events WHERE type = 'UserDeactivated')"
+REFUSED = "problem ->> 'type' = 'user-deactivated'"
 ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1)"
 
 
@@ -152,6 +154,7 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
         ("torn", "is set aside as well", ["INSERT INTO set_aside (seq, stream, tries) VALUES (1, 'user-1', 0)"]),
         ("skipped", "users: 1 is None", ["DELETE FROM users.users WHERE user_id = 1"]),
         ("skipped", "users: 1 is {", ["UPDATE users.users SET version = version - 1 WHERE user_id = 1"]),
+        ("skipped", "users: 1 is {", ["UPDATE users.users SET active = NOT active WHERE user_id = 1"]),
         ("skipped", "emails: 1 is {", ["UPDATE emails.emails SET key = upper(key) WHERE user_id = 1"]),
         ("skipped", "stats: ", ["UPDATE stats.daily SET changes = changes + 1"]),
         ("skipped", "the checkpoint of users is", ["UPDATE users.checkpoints SET position = position - 1"]),
@@ -170,6 +173,12 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
             "should come to",
             [f"UPDATE outcomes SET problem = json_object('type', 'user-not-found') WHERE seq = {TAKEN}"],
         ),
+        (
+            "unexpected",
+            "should come to user-deactivated",
+            [f"UPDATE outcomes SET problem = json_object('type', 'email-taken') WHERE {REFUSED}"],
+        ),
+        ("lost", "'UserDeactivated'", [f"DELETE FROM events WHERE position = {LEFT}"]),
         (
             "unexpected",
             "nobody held the address",

@@ -66,13 +66,13 @@ def _different(word: str, what: str, found: Mapping[Any, Any], expected: Mapping
 
 def _decisions(case: Case) -> Iterator[Finding]:
     """Each stream by itself: from the state that its earlier commands left, each came to the end that the rules say."""
-    states: dict[str, tuple[int, str, int]] = defaultdict(lambda: (0, "", 0))
+    states: dict[str, tuple[int, str, bool, int]] = defaultdict(lambda: (0, "", True, 0))
     for row in case.stores.inbox:
         if not (outcome := case.stores.outcomes.get(row.seq)):
             continue
         events = case.events_of.get(row.command_id, [])
-        version, email, position = states[row.stream]
-        expected = due(row, version, email)
+        version, email, active, position = states[row.stream]
+        expected = due(row, version, email, active)
         found = outcome.problem or [(event.stream, event.type, json.loads(event.data)) for event in events]
         if outcome.problem == "email-taken" and expected and isinstance(expected, list):
             if not held_by_another(case.sums, row, outcome):
@@ -84,7 +84,8 @@ def _decisions(case: Case) -> Iterator[Finding]:
             yield Finding("torn", f"{row} left {version} at {position}, its end is {outcome}", row.idempotency_key)
         for event in events:
             data = json.loads(event.data)
-            states[row.stream] = event.version, data.get("new_email", data.get("email")), event.position
+            email = data.get("new_email", data.get("email", email))
+            states[row.stream] = event.version, email, event.type != "UserDeactivated", event.position
 
 
 OF_STORES = (_once, _in_order, _whole, _keys, _projected, _decisions)

@@ -103,6 +103,15 @@ class Client:
             await self._move(other, first)
             await self._move(one, second)
 
+    async def leave(self) -> None:
+        """A user leaves, is sent a change now and then, and mostly comes back."""
+        for own in self._some(1):
+            await self._mark("POST", own)
+            if self._chance.random() < 0.5:
+                await self._put(own.user_id, self._address())
+            if self._chance.random() < 0.8:
+                await self._mark("DELETE", own)
+
     async def race(self) -> None:
         """Several for one address at the same time, each in a spelling of its own."""
         address = self._address("josé")
@@ -125,6 +134,8 @@ class Client:
     async def send_other(self) -> None:
         """Another request with a key that was used."""
         for request in self._answered():
+            if not request.body:  # it goes by its method and path alone
+                continue
             body = {**request.body, "email": self._address()}
             reply = await self._sender.ask(request.method, request.path, body, request.headers(wait=False))
             if reply and (reply.status, problem_of(reply)) != (422, "idempotency-key-reused"):
@@ -160,6 +171,11 @@ class Client:
             own.version += email != own.email
             own.email = email
 
+    async def _mark(self, method: str, own: Own) -> None:
+        path, wait = f"/users/{own.user_id}/deactivation", self._chance.random() < 0.1
+        self._remember(await self._sender.command(method, path, {}, wait=wait))
+        own.version += 1
+
     def _remember(self, request: Request) -> Request:
         self._recent = [*self._recent[1 - RECENT :], request]
         return request
@@ -190,6 +206,7 @@ ACTS: Mapping[Callable[[Client], Awaitable[None]], int] = {
     Client.read: 8,
     Client.race: 6,
     Client.swap: 5,
+    Client.leave: 5,
     Client.send_other: 4,
     Client.update_nobody: 2,
 }

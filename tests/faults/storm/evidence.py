@@ -17,8 +17,8 @@ OUTCOMES = "SELECT seq, status, version, position, handled_at, problem FROM outc
 KEYS = "SELECT value, stream FROM unique_keys WHERE scope = 'email'"
 ASIDE = "SELECT seq FROM set_aside"
 PROJECTED = {
-    "users": "SELECT user_id, first_name, last_name, email, version FROM users",
-    "emails": "SELECT user_id, first_name, last_name, email, version, key FROM emails",
+    "users": "SELECT user_id, first_name, last_name, email, version, active FROM users",
+    "emails": "SELECT user_id, first_name, last_name, email, version, key, active FROM emails",
     "stats": "SELECT day, users, changes FROM daily",
 }
 CHECKPOINT = "SELECT max(position) FROM checkpoints WHERE projection = '{}'"

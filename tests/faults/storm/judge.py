@@ -54,7 +54,7 @@ def _same(request: Request, row: Row) -> bool:
     return (
         json.loads(row.data) == {**request.body, "user_id": number}
         and row.expected_version == request.if_match
-        and request.path in {"/users/", f"/users/{number}"}
+        and request.path in {"/users/", f"/users/{number}", f"/users/{number}/deactivation"}
         and request.user_id in {None, number}
     )
 

@@ -34,7 +34,7 @@ class Request:
         """The statuses that docs/reference/http.md has for it, but 503."""
         if not self.wait:
             return {202}
-        if self.method == "POST":
+        if self.path == "/users/":
             return {201, 202, 409}
         return {200, 202, 404, 409} | (set() if self.if_match is None else {412})
 

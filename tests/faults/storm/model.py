@@ -46,6 +46,7 @@ def fold(evidence: Evidence) -> Fold:
         when = outcome.handled_at if outcome else event.recorded_at
         before = sums.users.get(data["user_id"], {"user_id": data["user_id"]})
         change = {"email": data.pop("new_email")} if event.type == "UserEmailUpdated" else data
+        change |= {"active": event.type != "UserDeactivated"}  # an inactive user has no other event but that it is back
         after = sums.users[data["user_id"]] = {**before, **change, "version": event.version}
         old, new = key_of(before.get("email")), key_of(after["email"])
         if old == new:
@@ -66,7 +67,10 @@ def key_of(email: str | None) -> str:
     return unicodedata.normalize("NFC", folded)
 
 
-def due(row: Row, version: int, email: str) -> str | list[tuple[str, str, Any]]:
+MARKS = {"DeactivateUser": "UserDeactivated", "ReactivateUser": "UserReactivated"}
+
+
+def due(row: Row, version: int, email: str, active: bool) -> str | list[tuple[str, str, Any]]:
     """The rules once more: a rejection, or events; whether an address is free, is another question."""
     data = json.loads(row.data)
     if row.expected_version not in {None, version}:
@@ -75,9 +79,12 @@ def due(row: Row, version: int, email: str) -> str | list[tuple[str, str, Any]]:
         return [(row.stream, "UserCreated", data)]
     if not version:
         return "user-not-found"
-    if data["email"] == email:
-        return []
-    return [(row.stream, "UserEmailUpdated", {"user_id": data["user_id"], "new_email": data["email"]})]
+    if row.type in MARKS:
+        return [(row.stream, MARKS[row.type], data)] if active == (row.type == "DeactivateUser") else []
+    if not active:
+        return "user-deactivated"
+    moved = row.stream, "UserEmailUpdated", {"user_id": data["user_id"], "new_email": data["email"]}
+    return [] if data["email"] == email else [moved]
 
 
 def held_by_another(sums: Fold, row: Row, outcome: Row) -> bool:
@@ -86,5 +93,5 @@ def held_by_another(sums: Fold, row: Row, outcome: Row) -> bool:
         holding.stream != row.stream
         and holding.since <= outcome.handled_at
         and row.accepted_at <= (holding.until or outcome.handled_at)
-        for holding in sums.holdings.get(key_of(json.loads(row.data)["email"]), ())
+        for holding in sums.holdings.get(key_of(json.loads(row.data).get("email")), ())
     )

@@ -63,7 +63,7 @@ class Sender:
         sending: Callable[[], None] = lambda: None,
     ) -> Reply | None:
         """Sent again on a lost connection and on 503, until there is another answer; None if that never comes."""
-        encoded = None if body is None else json.dumps(body).encode()
+        encoded = json.dumps(body).encode() if body else None
         deadline, last = time.monotonic() + GIVE_UP, ""
         while time.monotonic() < deadline:
             sending()
