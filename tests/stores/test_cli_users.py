@@ -73,7 +73,7 @@ def test_all_that_is_known_of_a_user_is_written_out_and_that_is_recorded(used: S
     accept(used, update(1, "waits@example.com"))
     exported = json.loads(cqrs(used.settings, "users", "export", "1"))
     found = exported["found"]
-    now = {"user_id": 1, **JOHN, "email": "new@example.com", "version": 2}
+    now = {"user_id": 1, **JOHN, "email": "new@example.com", "version": 2, "active": True}
     assert exported["stream"] == "user-1"
     assert found["read_model.users"] == [now]
     assert found["read_model.emails"] == [{**now, "key": "new@example.com"}]
