@@ -227,7 +227,7 @@ def test_looks_are_rare_and_soon_again_where_there_is_more(
     stores: Stores, old: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 1)
-    accept_and_handle(stores, 100, 100, 1)
+    accept_and_handle(stores, *[100] * 6, 1)
     at = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: at[0])
     found: list[int] = []
@@ -235,7 +235,7 @@ def test_looks_are_rare_and_soon_again_where_there_is_more(
         old.look()
         found.append(len(emptied(stores)))
         at[0] += 1
-    assert [found.count(number) for number in (1, 2)] == [2, 98]
+    assert [found.count(number) for number in (4, 6)] == [2, 98]
 
 
 def test_0_days_are_for_ever(stores: Stores) -> None:

@@ -21,6 +21,9 @@ AGAIN = 2.0
 BATCH = 250
 """Commands in one transaction: API processes wait for it, and each command changes a page of an index."""
 
+BATCHES = 4
+"""Batches in one look, which this worker's handling waits for."""
+
 PACE = 24
 """How many times as fast as time passes a clock that is ahead is followed: a day in an hour."""
 
@@ -62,15 +65,14 @@ class Retention:
         self._next = 0.0
 
     def look(self) -> None:
-        """Empty a batch if it is time for it, and the locks are free. Raises the stores' trouble."""
+        """Empty a few batches if it is time for it, and the locks are free. Raises the stores' trouble."""
         if not self._keep or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + EVERY
-        more = True
         with suppress(Taken):
-            more = self.empty() > 0
-        if more:
-            self._next = time.monotonic() + AGAIN
+            if not all(self.empty() for _ in range(BATCHES)):
+                return
+        self._next = time.monotonic() + AGAIN
 
     def empty(self) -> int:
         """Empty the next batch of old commands; returns how many commands that were. Raises Taken."""
