@@ -157,7 +157,7 @@ def test_p10_each_route_asks_for_its_role(asker: Asker, method: str, route: Rout
                 assert f"This needs the role {' or '.join(named(route.role))}.".encode() in body
                 assert f'scope="{" ".join(named(route.role))}"' in headers["www-authenticate"]
                 assert CHALLENGE.fullmatch(headers["www-authenticate"])
-    assert asker.status(method, route.path, keys.bearer(asker.closed.all)) in {200, 204, 308, 415}
+    assert asker.status(method, route.path, keys.bearer(asker.closed.all)) in {200, 202, 204, 308, 415}
 
 
 @pytest.mark.parametrize(("method", "route"), CASES, ids=IDS)
@@ -186,8 +186,7 @@ def test_p10_without_a_role_nobody_learns_whether_a_thing_exists(asker: Asker, w
     senders: list[Headers | dict[str, str]] = [worthless["none"], worthless["unknown"], worthless["revoked"]]
     senders += [keys.bearer(key) for key in asker.closed.keys.values()]
     compared = 0
-    for method, path in (("GET", "/users/{user_id}"), ("GET", "/users/{user_id}/history"), ("PUT", "/users/{user_id}"),
-                         ("GET", "/commands/{command_id}"), ("GET", "/commands/{command_id}/stream")):  # fmt: skip
+    for method, path in [(method, route.path) for method, route in CASES if "_id}" in route.path]:
         for sender in senders:
             first, second = (asker.ask(method, path, sender, there) for there in (True, False))
             if first[0] in {401, 403}:
