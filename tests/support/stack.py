@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class Stack:
         if self.closed:
             self._key = self._key or self.as_documented(f"{ADD_KEY} --role auditor").strip()
             http.headers["Authorization"] = f"Bearer {self._key}"
+            time.sleep(1)  # in which each API container sees it
         return http
 
     def containers(self, *services: str) -> list[dict[str, Any]]:
