@@ -15,7 +15,8 @@ from rich.console import Console
 from cli import output
 from cli.events import cloud_events
 from cli.up.supervisor import Role
-from shared.errors.visible import shortened, visible, visible_json
+from shared.access.keys import new_key
+from shared.errors.visible import shortened, visible, visible_json, without_secrets
 from shared.messages import RecordedEvent
 from shared.telemetry import logs
 
@@ -175,3 +176,22 @@ def test_the_supervisor_relays_what_a_role_says_without_what_steers(tmp_path: Pa
     asyncio.run(role._run_once())
     [line] = screen.said
     assert line.endswith(r"\x1b[2Jgone \x9b31m \u202e \x07\rforged \xff")
+
+
+KEY = new_key()
+
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
+
+
+@pytest.mark.parametrize("text", [KEY.text, KEY.text[:-1], KEY.text[:40], f"{KEY.text}0", TOKEN])
+def test_p10_of_a_key_or_token_that_was_misplaced_its_id_at_most_is_shown(text: str) -> None:
+    shown = without_secrets(f"/users?key={text}&more")
+    assert shown == f"/users?key={'eyJ' if text == TOKEN else f'cqrs_{KEY.id}_'}…&more"
+    assert without_secrets(f'{{"a": "{text}"}} {text}').count("…") == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["cqrs_api", "cqrs_commands_accepted_total", f"key:{KEY.id}", f"cqrs_{KEY.id}_…", "eyJ"]
+)
+def test_what_is_no_key_and_no_token_stays(text: str) -> None:
+    assert without_secrets(text) == text
