@@ -86,4 +86,4 @@ def _shown(column: str, value: Any) -> Any:
     """The value as JSON has it; an emptied command has no data."""
     if column in IN_JSON:
         return from_json(value) if value else None
-    return to_jsonable_python(value)
+    return to_jsonable_python(value, bytes_mode="hex")
