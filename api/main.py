@@ -17,16 +17,16 @@ from api.http.access import Access
 from api.http.documentation import SCHEMES
 from api.http.routing import Route, Router
 from api.reading.store import newer_event, store_unavailable
-from api.routes import audit, commands, docs, events, health, home, metrics
+from api.routes import audit, commands, events, health, home, metrics
 from api.service import Service
 from api.serving.door import Door
 from api.serving.envelope import Envelope
 from api.serving.stopping import calling_on_stop
 from shared import tuning
-from shared.access.key_table import NOBODY_COMES_IN
 from shared.errors import refusal
 from shared.errors.reasons import reason_of
 from shared.messages import UnknownShape
+from shared.operations.key_table import NOBODY_COMES_IN
 from shared.schemas import check
 from shared.settings import Settings, is_loopback
 from shared.telemetry import logs, tracing
@@ -44,7 +44,6 @@ ROUTERS: list[Router] = [
     health.router,
     metrics.router,
     home.router,
-    docs.router,
 ]
 
 ROLE = f"api@{gethostname()}"
@@ -103,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="HEAD is answered wherever GET is. A query parameter that isn't listed is refused by its name.",
         version="0.1.0",
         lifespan=lifespan,
-        openapi_url=None,  # ours are in api.routes.docs
+        openapi_url=None,  # ours are in api.routes.home
         redirect_slashes=False,
         telemetry=_telemetry(),
         routes=[route for router in ROUTERS for route in router.routes],

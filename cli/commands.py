@@ -10,9 +10,9 @@ import typer
 from cli.access.remote import Api, here
 from cli.errors import Refused
 from cli.output import AsJson, example, say, show_json
-from shared.access.operations import CommandRetried, record
 from shared.access.principals import operator_here
 from shared.database import engines
+from shared.operations.record import CommandRetried, record
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside
 from shared.stores.inbox import Accepted

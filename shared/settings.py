@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_serializer, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
-from shared.roles import ROLES, Role, roles_of
+from shared.access.roles import ROLES, Role, roles_of
 
 
 class Settings(BaseSettings):

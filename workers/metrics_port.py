@@ -12,10 +12,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from sqlalchemy.exc import DBAPIError
 
-from shared.access import key_table
-from shared.access.holders import Holders, holder_of, holders_of
 from shared.access.keys import key_of
 from shared.database import engines
+from shared.operations import key_table
+from shared.operations.holders import Holders, holder_of, holders_of
 from shared.settings import Settings
 from shared.telemetry import metrics
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.access.principals import Principal
+from shared.access.roles import Role
 from shared.plain import Plain
-from shared.roles import Role
 
 LEEWAY = 30
 """Seconds by which the provider's clock may differ from this one."""

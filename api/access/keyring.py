@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 from api.http.access import invalid_credentials
 from api.http.problems import unavailable
 from api.reading.store import Store
-from shared.access import key_table
-from shared.access.holders import Holders, holder_of, holders_of
-from shared.access.key_table import KnownKey
 from shared.access.keys import key_of
 from shared.access.principals import Principal
 from shared.errors.reasons import reason_of
+from shared.operations import key_table
+from shared.operations.holders import Holders, holder_of, holders_of
+from shared.operations.key_table import KnownKey
 from shared.telemetry import logs
 
 GRACE = 30.0

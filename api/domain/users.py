@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from api.domain.addresses import Email
 from api.domain.names import Name
 from api.http.documentation import CONDITIONS, PAGE, PAST, Change, accepts, errors, headers, shows
+from api.http.headers import Prefer
 from api.http.paging import MAX_INTEGER, After, At, Limit, MinPosition, Version
-from api.http.preferences import Prefer
 from api.http.routing import Router
 from api.routes.submit import IdempotencyKey, Resource, show, show_history, show_page, submit
 from shared.domain.users import history

@@ -8,7 +8,7 @@ from starlette.types import Scope
 from api.http.clients import Rates, address_of, client_of, is_known
 from api.http.problems import Problem, too_many, unavailable
 from shared.access.principals import LOCAL, NOBODY, Principal
-from shared.roles import Role
+from shared.access.roles import Role
 from shared.settings import Settings, is_loopback
 from shared.telemetry.refused import Refused
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from api.http.documentation import errors, headers
 from api.http.paging import After, Limit, page
 from api.http.routing import Router
-from shared.access import operations
+from shared.operations import record
 from shared.stores import event_store
 
 router = Router(tags=["audit"])
@@ -18,7 +18,7 @@ class Operation(BaseModel):
     """Something that an operator did or began."""
 
     id: int = Field(examples=[3], description="Its position in the log")
-    type: str = Field(examples=list(operations.EVENTS))
+    type: str = Field(examples=list(record.EVENTS))
     at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])
     by: str | None = Field(examples=["cli:ann@host"], description="The principal who did it")
     data: dict[str, Any] = Field(
@@ -37,5 +37,5 @@ async def list_operations(request: Request, after: After = 0, limit: Limit = 100
     """What operators did or began, in the order in which it happened; `after` is the `id` of one."""
     service = request.app.state.service
     async with service.turn(request, service.log):
-        found = await service.log.read(event_store.read_all, after=after, stream=operations.STREAM, limit=limit + 1)
-        return await page(request, found, operations.shown, limit=limit, key="id")
+        found = await service.log.read(event_store.read_all, after=after, stream=record.STREAM, limit=limit + 1)
+        return await page(request, found, record.shown, limit=limit, key="id")

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from api.http.access import Roles, may
 from api.http.documentation import STREAM, Command, errors, headers, stream_of
-from api.http.preferences import Prefer, applied, wait_of
+from api.http.headers import Prefer, applied, wait_of
 from api.http.problems import Problem
 from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream, message

@@ -14,9 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from api.http import problems
 from api.http.access import may
+from api.http.headers import applied, asked_of, tag_of, unmet, wait_of
 from api.http.paging import page
-from api.http.preconditions import asked_of, tag_of, unmet
-from api.http.preferences import applied, wait_of
 from api.http.problems import Problem
 from api.routes import history
 from api.routes.history import Fold

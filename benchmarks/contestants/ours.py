@@ -16,12 +16,12 @@ from api.reading.store import Store
 from benchmarks.contestants.fill import fill
 from cli.stores.init import init
 from shared import tuning
-from shared.access import key_table
 from shared.access.keys import new_key
+from shared.access.roles import ROLES
 from shared.database import engines, sqlite
 from shared.domain.users.read_models.users import users
 from shared.messages import NewEvent
-from shared.roles import ROLES
+from shared.operations import key_table
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox
 from shared.stores.deciding import note_of

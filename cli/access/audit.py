@@ -5,8 +5,8 @@ from collections import deque
 from typing import Any
 
 from cli.access.remote import Api
-from shared.access import operations
 from shared.database import engines
+from shared.operations import record
 from shared.settings import Settings
 from shared.stores import event_store
 
@@ -19,7 +19,7 @@ def latest(settings: Settings, limit: int) -> list[dict[str, Any]]:
     if settings.api_url:
         return _elsewhere(Api(settings.api_url, settings.api_key), limit)
     with engines.reading(settings.event_store) as connection:
-        return list(map(operations.shown, event_store.read_latest(connection, stream=operations.STREAM, limit=limit)))
+        return list(map(record.shown, event_store.read_latest(connection, stream=record.STREAM, limit=limit)))
 
 
 def in_words(done: dict[str, Any]) -> str:

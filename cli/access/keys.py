@@ -9,12 +9,12 @@ import typer
 from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
-from shared.access import key_table
-from shared.access.key_table import KnownKey, NoSuchKey
 from shared.access.keys import new_key
 from shared.access.principals import operator_here
+from shared.access.roles import ROLES, Role
 from shared.database import engines
-from shared.roles import ROLES, Role
+from shared.operations import key_table
+from shared.operations.key_table import KnownKey, NoSuchKey
 from shared.stores import event_store
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, revoke and rotate the keys that let callers in.")

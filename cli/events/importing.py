@@ -12,11 +12,11 @@ from cli.errors import Refused
 from cli.events import cloud_events
 from cli.projections.shadow import shadow_of
 from cli.stores.init import init
-from shared.access.operations import LogImported, record
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
+from shared.operations.record import LogImported, record
 from shared.projection import Projection
 from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
 from shared.schemas.known import AGGREGATES

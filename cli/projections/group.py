@@ -10,10 +10,10 @@ from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, state, table
 from cli.projections.rebuild import rebuild as rebuild_
 from cli.status import projection_lags
-from shared.access.operations import ProjectionPaused, ProjectionResumed, record
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
+from shared.operations.record import ProjectionPaused, ProjectionResumed, record
 from shared.projection import Projection
 from shared.stores import checkpoints, event_store
 

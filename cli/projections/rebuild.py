@@ -13,10 +13,10 @@ from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.projections.shadow import Shadow, has_tables, shadow_of
-from shared.access.operations import RebuildStarted, record
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import is_busy, is_full
+from shared.operations.record import RebuildStarted, record
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings

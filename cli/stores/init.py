@@ -11,11 +11,11 @@ from cli.errors import Refused
 from cli.output import bar
 from cli.projections.shadow import shadow_of
 from cli.stores.private import tighten
-from shared.access import key_table
 from shared.access.keys import key_of
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
+from shared.operations import key_table
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.schemas import migrations, projection_tables, rights

@@ -18,10 +18,10 @@ from cli.stores import schemas
 from cli.stores.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.stores.init import init
 from cli.stores.verification import Contested, WrongReadModel, verify
-from shared.access.operations import BackupRestored, record
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
+from shared.operations.record import BackupRestored, record
 from shared.schemas import check, projection_tables
 from shared.settings import Settings
 from shared.stores import event_store

@@ -8,12 +8,12 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 
 from cli.errors import Refused
 from cli.stores.snapshots import Snapshots, snapshots
-from shared.access import operations
-from shared.access.operations import StreamExported
 from shared.access.principals import operator_here
 from shared.clock import now
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
+from shared.operations import record
+from shared.operations.record import StreamExported
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside, unique_keys
 from shared.stores.event_store import pages
@@ -34,7 +34,7 @@ def export(settings: Settings, stream: str) -> dict[str, Any]:
     if not any(found.values()):
         raise Refused(f"the stores hold nothing of {stream}")
     with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
-        operations.record(log, StreamExported(stream=stream), by=operator_here())
+        record.record(log, StreamExported(stream=stream), by=operator_here())
     return {"stream": stream, "exported_at": now(), "found": found}
 
 
@@ -51,7 +51,7 @@ def holdings(stores: Snapshots, stream: str) -> dict[str, Rows]:
         **{f"event_store.{table.name}": _rows(stores.log, table, table.c.stream == stream) for table in of_stream},
         "event_store.outcomes": list(_outcomes(stores.log, seqs)),
         "inbox.commands": commands,
-        f"event_store.events of {operations.STREAM}": _operations(stores.log, stream),
+        f"event_store.events of {record.STREAM}": _operations(stores.log, stream),
     }
 
 
@@ -73,7 +73,7 @@ def _outcomes(log: Connection, seqs: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 def _operations(log: Connection, stream: str) -> Rows:
     """What operators did with this stream, such as exports before this one."""
-    done = event_store.read_stream(log, operations.STREAM)
+    done = event_store.read_stream(log, record.STREAM)
     return [event.shown() for event in done if event.data.get("stream") == stream]
 
 

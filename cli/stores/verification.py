@@ -12,10 +12,10 @@ from cli.output import progress, say
 from cli.projections.comparison import differences
 from cli.stores import schemas
 from cli.stores.snapshots import Snapshots, snapshots
-from shared.access import operations
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
+from shared.operations import record
 from shared.projection import Projection
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
 from shared.schemas.known import AGGREGATES
@@ -135,7 +135,7 @@ def _causes(stores: Snapshots) -> Iterator[int]:
     Imported events have no commands here, and operations have none at all.
     """
     events = event_store.read_between(stores.log, after=0, upto=event_store.last_position(stores.log))
-    commanded = (each for each in events if each.stream != operations.STREAM)
+    commanded = (each for each in events if each.stream != record.STREAM)
     caused = ((cause, list(group)) for cause, group in groupby(commanded, key=_cause))
     imported = True
     for page in pages(caused):

@@ -24,11 +24,11 @@ from cli.stores.init import contested, init, places
 from cli.stores.private import is_ours
 from cli.up.screen import Screen
 from cli.up.supervisor import Role, run
-from shared.access import key_table
 from shared.broker import address, bus
 from shared.database import engines
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
+from shared.operations import key_table
 from shared.settings import Settings, is_loopback
 from shared.telemetry import metric_files
 

@@ -1,1 +1,1 @@
-"""Who may do what: roles, principals, keys, and the record of what operators do."""
+"""Who may do what: roles, principals, and what a key looks like. Knows no store."""

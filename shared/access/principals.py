@@ -5,7 +5,7 @@ import math
 from socket import gethostname
 from typing import NamedTuple
 
-from shared.roles import ROLES, Role
+from shared.access.roles import ROLES, Role
 
 
 class Principal(NamedTuple):

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shared.access.operations import CATEGORY, OPERATIONS
 from shared.decider import Decider
 from shared.domain import aggregates
 from shared.messages import Event
+from shared.operations.record import CATEGORY, OPERATIONS
 
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {**aggregates.AGGREGATES, CATEGORY: OPERATIONS}
 """Deciders by category, the operations among them."""

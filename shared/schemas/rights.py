@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Table
 
-from shared.access import key_table
+from shared.operations import key_table
 from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")

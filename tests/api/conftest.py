@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from shared.access.keys import Key
-from shared.roles import ROLES, Role
+from shared.access.roles import ROLES, Role
 from shared.settings import Settings
 from tests.support import keys
 from tests.support.service import Service, eventually, up

@@ -18,7 +18,7 @@ from api.http.access import named
 from api.http.routing import Route
 from api.main import app, create_app
 from shared.access.keys import new_key
-from shared.roles import ROLES
+from shared.access.roles import ROLES
 from shared.settings import Settings
 from tests.api.conftest import Closed
 from tests.support import keys

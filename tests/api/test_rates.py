@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.access import key_table
 from shared.access.keys import new_key
+from shared.access.roles import Role
 from shared.database import engines
-from shared.roles import Role
+from shared.operations import key_table
 from shared.settings import Settings
 from shared.stores import event_store
 from tests.support.service import api, eventually

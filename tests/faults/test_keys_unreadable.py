@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.stores.init import init
-from shared.roles import ROLES
+from shared.access.roles import ROLES
 from shared.settings import Settings
 from tests.support import keys
 from tests.support.follower import Follower

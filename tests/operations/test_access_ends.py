@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from shared.access.keys import Key
-from shared.roles import ROLES, Role
+from shared.access.roles import ROLES, Role
 from shared.settings import Settings
 from tests.support import keys
 from tests.support.follower import Follower

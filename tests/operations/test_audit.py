@@ -9,10 +9,10 @@ from sqlalchemy.exc import OperationalError
 
 from cli.events import importing
 from cli.stores import restore
-from shared.access import operations
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
+from shared.operations import record
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from tests.support import keys
@@ -161,7 +161,7 @@ def test_the_latest_are_shown_the_last_one_last(stores: Stores) -> None:
 
 def test_what_steers_a_terminal_is_spelled_out(stores: Stores) -> None:
     with engines.writing(stores.settings.event_store, lock=event_store.LOCK) as connection:
-        operations.record(connection, operations.ProjectionPaused(projection="a\x1b[31m\n"), by="cli:\u202eb@c")
+        record.record(connection, record.ProjectionPaused(projection="a\x1b[31m\n"), by="cli:\u202eb@c")
     [line] = cqrs(stores.settings, "audit").splitlines()
     assert "\x1b" not in line
     assert "\u202e" not in line
@@ -169,5 +169,5 @@ def test_what_steers_a_terminal_is_spelled_out(stores: Stores) -> None:
 
 def test_operations_lead_to_no_command_and_no_row(stores: Stores) -> None:
     keys.add(stores.settings, "reader")
-    assert not [name for which in PROJECTIONS.values() for name in which.events if name in operations.EVENTS]
-    assert operations.OPERATIONS.commands == {}
+    assert not [name for which in PROJECTIONS.values() for name in which.events if name in record.EVENTS]
+    assert record.OPERATIONS.commands == {}

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.stores.init import init
-from shared.access import key_table
-from shared.access.key_table import KnownKey
 from shared.access.keys import new_key
+from shared.access.roles import ROLES
 from shared.database import engines
 from shared.database.sqlite import path_of
-from shared.roles import ROLES
+from shared.operations import key_table
+from shared.operations.key_table import KnownKey
 from shared.settings import Settings
 from shared.stores import event_store
 from tests.support.keys import add, bearer, revoke

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cli.access import audit, remote
 from shared.access.keys import Key, new_key
-from shared.roles import ROLES
+from shared.access.roles import ROLES
 from shared.settings import Settings
 from tests.support import keys
 from tests.support.command_line import cqrs

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from shared.access.keys import digest_of
-from shared.roles import ROLES
+from shared.access.roles import ROLES
 from shared.settings import Settings
 from tests.support.collector import collector
 from tests.support.keys import bearer

@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Route
 
 from api.main import app
-from shared.access.operations import EVENTS
+from shared.operations.record import EVENTS
 from shared.settings import Settings
 from tests.support import reference
 from tests.support.service import api

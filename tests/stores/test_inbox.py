@@ -7,7 +7,7 @@ import pytest
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 
-from api.http.preconditions import asked_of
+from api.http.headers import asked_of
 from shared.database import engines
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, KeyReused

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 
 from cli.stores.init import init
-from shared.access import key_table
-from shared.access.holders import holder_of, holders_of
-from shared.access.key_table import KnownKey
 from shared.access.keys import Key, digest_of, id_in, key_of, new_key
 from shared.access.principals import operator_here
 from shared.database import engines
+from shared.operations import key_table
+from shared.operations.holders import holder_of, holders_of
+from shared.operations.key_table import KnownKey
 from shared.schemas import check, migrations
 from shared.schemas.check import REVISIONS
 from shared.settings import Settings

@@ -7,7 +7,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as some
 
-from api.http.preconditions import asked_of, unmet
+from api.http.headers import asked_of, unmet
 from api.http.problems import Problem
 from shared.preconditions import Precondition
 from shared.stores import outcomes

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from shared.access import key_table
 from shared.access.keys import Key, new_key
+from shared.access.roles import Role
 from shared.database import engines
-from shared.roles import Role
+from shared.operations import key_table
 from shared.settings import Settings
 from shared.stores import event_store
 from tests.support.follower import Follower

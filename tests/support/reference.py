@@ -11,7 +11,7 @@ from api.http.access import Roles, named
 from api.http.routing import Route
 from api.main import app as api
 from cli.main import app
-from shared.roles import MEANINGS
+from shared.access.roles import MEANINGS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 

@@ -8,8 +8,8 @@ import pytest
 from api.access import keyring
 from api.access.keyring import Keyring
 from api.http.problems import Problem
-from shared.access.key_table import KnownKey
 from shared.access.keys import Key, digest_of, new_key
+from shared.operations.key_table import KnownKey
 
 
 class Table:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from api.http.preferences import wait_of
+from api.http.headers import wait_of
 from tests.support.pace import quickest
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from shared.access.roles import ROLES
 from shared.errors.refusal import wrong_setting
-from shared.roles import ROLES
 from shared.settings import Settings
 from tests.support.service import clean_environment
 

@@ -6,10 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 
-from shared.access.key_table import KnownKey
 from shared.access.keys import digest_of, id_in
 from shared.access.principals import Principal
 from shared.clock import moment
+from shared.operations.key_table import KnownKey
 
 Holders = dict[str, list[Principal]]
 """For each key's id its holder; after a rotation also the holder of the text before, who counts for a while."""

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, func, insert, select, update
 
 from shared.access.keys import Key, digest_of
-from shared.access.operations import KeyAdded, KeyRevoked, KeyRotated, record
+from shared.access.roles import Role, roles_of
 from shared.clock import now, written
 from shared.database.statements import BigInt, fetch
+from shared.operations.record import KeyAdded, KeyRevoked, KeyRotated, record
 from shared.plain import Plain
-from shared.roles import Role, roles_of
 from shared.stores.event_store import metadata
 
 table = Table(
