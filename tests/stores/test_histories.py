@@ -99,7 +99,9 @@ chunks = one_of([1, 3, 500])
 
 creations = builds(Create, email=emails, key=keys, times=one_of([1, 1, 1, 2]))
 updates = builds(Update, user=users, email=emails, if_match=versions, key=keys)
-marks = builds(Mark, user=users, active=one_of([False, False, True]), if_match=versions, key=keys)
+marks = builds(
+    Mark, user=one_of([1, 1, 1, 2]), active=strategies.booleans(), if_match=versions, key=one_of([None, "k4"])
+)
 repetitions = builds(Repeat, ago=one_of([1, 2]), prefer=one_of([None, "wait=0", "wait=0"]))
 handling = builds(Handle, chunk=chunks, retry=strategies.booleans())
 projecting = builds(CatchUp, chunk=chunks)
@@ -198,7 +200,9 @@ class History(RuleBasedStateMachine):
         self.send(*self.sent[-1])
 
     @rule(
-        act=strategies.one_of(handling, creations, updates, updates, updates, marks, repetitions, projecting, queries)
+        act=strategies.one_of(
+            handling, handling, creations, updates, updates, updates, marks, marks, repetitions, projecting, queries
+        )
     )
     def then(self, act: Create | Update | Mark | Repeat | Handle | CatchUp | Query) -> None:
         match act:
@@ -366,7 +370,7 @@ def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_m
     made: Callable[[Path], Settings], engine: str
 ) -> None:
     search = hypothesis.settings(
-        max_examples=int(HISTORIES or {"sqlite": 20, "postgresql": 8}[engine]),
+        max_examples=int(HISTORIES or {"sqlite": 30, "postgresql": 8}[engine]),
         stateful_step_count=30,
         deadline=None,
         derandomize=not HISTORIES,
