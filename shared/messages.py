@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, from_json, to_json
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from shared import chain
 from shared.plain import Plain
 
 T = TypeVar("T")
@@ -137,6 +138,20 @@ class RecordedEvent(NamedTuple):
         """The ids of the command and the request that led to it."""
         metadata: dict[str, Any] = from_json(self.metadata_json)
         return metadata
+
+    def hash(self, previous: bytes) -> bytes:
+        """The hash of the event, given the hash of the one before it in the log."""
+        return chain.link(
+            previous,
+            self.position,
+            self.stream.encode(),
+            self.version,
+            self.type.encode(),
+            self.data_json.encode(),
+            self.metadata_json.encode(),
+            self.recorded_at.encode(),
+            self.schema_version,
+        )
 
     def shown(self) -> dict[str, Any]:
         """The event as the API and the command show it."""

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pysqlite3.dbapi2 as sqlite3
 
-from shared.database import sqlite
+from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
+from shared.stores import event_store
 
 AT = "2026-01-31T12:00:00.000000Z"
 
@@ -31,3 +32,5 @@ def fill(settings: Settings, events: int) -> None:
     for _, sql in indexes:
         connection.execute(sql)
     connection.close()
+    with engines.writing(settings.event_store, lock=event_store.LOCK, durable=False) as log:
+        event_store.seal(log)

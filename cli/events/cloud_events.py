@@ -1,7 +1,7 @@
 """The log as JSON lines: a CloudEvent 1.0 for each event, then one with the number of events and their digest.
 
-`dataschema` holds the schema version. Two extensions hold what CloudEvents has no name for: `streamversion`, and
-`metadata`, which is JSON in a string.
+`dataschema` holds the schema version. Three extensions hold what CloudEvents has no name for: `streamversion`,
+`metadata`, which is JSON in a string, and `hash`, in hexadecimal digits.
 """
 
 import hashlib
@@ -16,10 +16,12 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection
 
 from cli.errors import Damaged
+from shared import chain
 from shared.clock import now, written
 from shared.errors.visible import visible_json
 from shared.messages import RecordedEvent
 from shared.stores import event_store
+from shared.stores.event_store import pages
 
 T = TypeVar("T")
 
@@ -35,11 +37,13 @@ def lines(connection: Connection) -> Iterator[bytes]:
     """The lines of the whole log as it is now, and the last line."""
     digest, count = hashlib.sha256(), 0
     last = event_store.last_position(connection)
-    for event in event_store.read_between(connection, after=0, upto=last):
-        line = _line(event)
-        digest.update(line)
-        count += 1
-        yield line
+    for page in pages(event_store.read_between(connection, after=0, upto=last)):
+        hashes = event_store.hashes(connection, after=page[0].position - 1, upto=page[-1].position)
+        for event in page:
+            line = _line(event, hashes[event.position])
+            digest.update(line)
+            count += 1
+            yield line
     yield _end(count, digest.hexdigest())
 
 
@@ -55,7 +59,7 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
     """The events of exported lines. Raises Damaged, perhaps only at the end: then none of the events may be used."""
-    digest, count = hashlib.sha256(), 0
+    digest, count, last = hashlib.sha256(), 0, chain.START
     ended = False
     for number, line in enumerate(exported, 1):
         found = _parsed(number, line)
@@ -67,12 +71,16 @@ def events(exported: Iterable[bytes]) -> Iterator[RecordedEvent]:
             continue
         digest.update(line)
         count += 1
-        yield _event(number, found)
+        event = _event(number, found)
+        last = event.hash(last)
+        if found.get("hash", last.hex()) != last.hex():  # exports from before there were any have none
+            raise Damaged(f"line {number} isn't as it was recorded: its hash doesn't fit")
+        yield event
     if not ended:
         raise Damaged(f"the end is missing: the last line is {count}")
 
 
-def _line(event: RecordedEvent) -> bytes:
+def _line(event: RecordedEvent, hash: bytes | None = None) -> bytes:
     attributes = {
         "specversion": "1.0",
         "id": str(event.position),
@@ -84,6 +92,7 @@ def _line(event: RecordedEvent) -> bytes:
         "metadata": event.metadata_json,
         "datacontenttype": "application/json",
         "dataschema": _schema(event.type, event.schema_version),
+        **({"hash": hash.hex()} if hash else {}),
     }
     line = f'{to_json(attributes)[:-1].decode()},"data":{event.data_json}}}'
     return f"{visible_json(line)}\n".encode()

@@ -9,7 +9,7 @@ import typer
 
 from cli.access.remote import here
 from cli.errors import Refused
-from cli.events import cloud_events, importing
+from cli.events import anchors, cloud_events, importing
 from cli.output import AsJson, example, progress, say, show_json, show_line
 from shared.database import engines
 from shared.stores import event_store
@@ -50,9 +50,35 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
     """Show the event at a position of the log, as JSON."""
     with engines.reading(here().event_store) as connection:
         found = event_store.read_all(connection, after=position - 1, limit=1)
+        hash = event_store.hashes(connection, after=position - 1, upto=position).get(position)
     if not found or found[0].position != position:
         raise Refused(f"no event {position} is in the log")
-    show_json(found[0].shown())
+    show_json(found[0].shown() | {"hash": hash and hash.hex()})
+
+
+@app.command(epilog=example("cqrs events head --json >> anchors.txt"))
+def head(
+    check: Annotated[
+        typer.FileText | None, typer.Option(help="A file with heads that were kept, one a line; or - for stdin")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last event's position and hash, to be kept elsewhere; or check the log against those that were kept.
+
+    A log that has grown since is well; one that was cut or changed is not, and the exit code is 1.
+    """
+    settings = here()
+    if not check:
+        found = anchors.head(settings)
+        show_line(found.model_dump()) if as_json else say(str(found))
+        return
+    kept = anchors.read(check)
+    if as_json:
+        verdict = anchors.verdict(settings, kept)
+        show_json(verdict)
+        raise typer.Exit(0 if verdict["well"] else 1)
+    found = anchors.check(settings, kept)
+    say(f"cqrs: the log has all {len(kept)} heads that were kept, and goes on to event {found.position}")
 
 
 @app.command(epilog=example("cqrs events export > log.jsonl"))

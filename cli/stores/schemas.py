@@ -120,7 +120,7 @@ def _on_postgresql() -> set[Object]:
     from shared.schemas.migrations.event_store.r0001_tables import APPEND_ONLY  # noqa: PLC0415 it loads Alembic
 
     _, body, _ = APPEND_ONLY["postgresql"][0].split("$$")
-    return {Object("trigger", "events_refuse", "events", _words(body))}
+    return {Object("trigger", name, "events", _words(body)) for name in ("events_refuse", "events_refuse_update")}
 
 
 def _is_harmless(each: Object, known: set[Object], *, more_indexes: bool) -> bool:

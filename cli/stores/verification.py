@@ -17,6 +17,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.operations import record
 from shared.projection import Projection
+from shared.schemas import chain
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
 from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
@@ -78,7 +79,7 @@ def checks(stores: Snapshots, aggregates: Aggregates, *, but: Collection[str] = 
     looked_at = [which for which in PROJECTIONS.values() if which.name not in but]
     return {
         "commands and outcomes": _commands(stores),
-        "positions": _positions(stores.log),
+        "positions and hashes": map(len, chain.checked(stores.log)),
         "events and outcomes": _causes(stores),
         "versions and unique keys": _streams(stores.log, aggregates),
         **{f"read model {which.name}": _read_model(stores, which) for which in looked_at},
@@ -117,16 +118,6 @@ def _check_outcomes(log: Connection, seqs: Sequence[int], last: int) -> None:
             raise Wrong(f"command {seq} has an outcome, and is set aside")
         if seq in ended and (ended[seq].position or 0) > last:
             raise Wrong(f"command {seq} ended at event {ended[seq].position}, the log ends at {last}")
-
-
-def _positions(log: Connection) -> Iterator[int]:
-    position = 0
-    for page in pages(event_store.read_between(log, after=0, upto=event_store.last_position(log))):
-        for each in page:
-            if each.position != position + 1:
-                raise Wrong(f"the log: event {each.position} follows {position}")
-            position = each.position
-        yield len(page)
 
 
 def _causes(stores: Snapshots) -> Iterator[int]:

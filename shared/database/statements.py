@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Integer,
+    LargeBinary,
     SelectBase,
     Table,
     TableValuedAlias,
@@ -40,6 +41,13 @@ def fetch(connection: Connection, statement: SelectBase, **values: object) -> li
 def execute(connection: Connection, sql: str) -> None:
     """Run SQL as it is; unlike SQLAlchemy's own way it begins no transaction."""
     _run(connection, sql, lambda cursor: cursor.execute(sql))
+
+
+def execute_one(connection: Connection, statement: UpdateBase, **values: object) -> None:
+    """Run the statement once; the values are its parameters by name."""
+    sql, names, own = _compiled(statement, connection.dialect)
+    values = own | values
+    _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:
@@ -80,6 +88,35 @@ def attempt(connection: Connection) -> Iterator[None]:
 def entries(parameter: BindParameter[Any]) -> TableValuedAlias:
     """A table of the `key`s and `value`s of a JSON object, which is the parameter: one statement for any number."""
     return _Entries(parameter).table_valued("key", "value")
+
+
+class bytes_of(GenericFunction[bytes]):  # noqa: N801 a function of SQL
+    """The bytes of a text as it is stored, in UTF-8. On SQLite they may be none."""
+
+    type = LargeBinary()
+    inherit_cache = True
+
+
+class unhex(GenericFunction[bytes]):  # noqa: N801 a function of SQL
+    """The bytes that hexadecimal digits stand for."""
+
+    type = LargeBinary()
+    inherit_cache = True
+
+
+@compiles(bytes_of)
+def _bytes_of_text(element: Any, compiler: Any, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS BLOB)"
+
+
+@compiles(bytes_of, "postgresql")
+def _bytes_of_text_there(element: Any, compiler: Any, **options: Any) -> str:
+    return f"convert_to({compiler.process(element.clauses, **options)}, 'UTF8')"
+
+
+@compiles(unhex, "postgresql")
+def _unhex_there(element: Any, compiler: Any, **options: Any) -> str:
+    return f"decode({compiler.process(element.clauses, **options)}, 'hex')"
 
 
 class _Entries(GenericFunction[Any]):

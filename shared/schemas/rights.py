@@ -23,7 +23,7 @@ Rights = dict[str, dict[str, str]]
 STORES: dict[str, Rights] = {
     "inbox": {inbox.commands.name: {API: ADD, COMMANDS: EMPTY}, inbox.sequences.name: {API: SET, COMMANDS: READ}},
     "event_store": {
-        event_store.events.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
+        event_store.events.name: {API: READ, COMMANDS: f"{ADD}, UPDATE (hash)", PROJECTIONS: READ},
         outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
         unique_keys.unique_keys.name: {COMMANDS: ALL},
         unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},

@@ -113,7 +113,7 @@ ALREADY_SO = f"""(SELECT min(seq) FROM outcomes JOIN commands USING (seq)
     WHERE status = 'succeeded' AND command_id NOT IN {WITH_EVENTS})"""
 SWAPPED = f"SELECT 3 - version AS version, metadata FROM events WHERE stream = {ITS_STREAM} AND version < 3"
 AGAIN = f"""INSERT INTO events
-    SELECT (SELECT max(position) + 1 FROM events), stream, version + 1, type, data, metadata, recorded_at, 1
+    SELECT (SELECT max(position) + 1 FROM events), stream, version + 1, type, data, metadata, recorded_at, 1, hash
     FROM events WHERE position = {UPDATED}"""
 COMMAND_AGAIN = """INSERT INTO commands
     SELECT seq + 1, 'another', stream, type, data, expected_version, accepted_at, NULL, NULL, metadata, NULL
@@ -149,6 +149,8 @@ ANOTHERS = f"(SELECT value FROM unique_keys WHERE stream <> {ITS_STREAM} LIMIT 1
         ("torn", "its end is", [f"UPDATE outcomes SET position = 0 WHERE seq = {ALREADY_SO}"]),
         ("torn", "should be at", [ITS_EVENT % "position = 1000000"]),
         ("torn", "should be at", [ITS_EVENT % "version = version + 1"]),
+        ("torn", "should have the hash", [ITS_EVENT % "recorded_at = '2026'"]),
+        ("torn", "should have the hash", [ITS_EVENT % "hash = NULL"]),
         ("torn", "the holder of", [f"DELETE FROM unique_keys WHERE stream = {ITS_STREAM}"]),
         ("torn", "belongs to no command", ["UPDATE outcomes SET seq = 1000000 WHERE seq = 1"]),
         ("torn", "is set aside as well", ["INSERT INTO set_aside (seq, stream, tries) VALUES (1, 'user-1', 0)"]),

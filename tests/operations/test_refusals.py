@@ -68,7 +68,7 @@ def test_a_schema_of_another_version(role: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["command worker", "projection worker"])
 def test_an_event_that_can_not_be_read(role: str, tmp_path: Path) -> None:
-    row = "(1, 'user-1', 1, 'UserCreated\x1b[31m', '{}', '{}', '2026-01-01T00:00:00.000000Z', 9)"
+    row = "(1, 'user-1', 1, 'UserCreated\x1b[31m', '{}', '{}', '2026-01-01T00:00:00.000000Z', 9, NULL)"
     settings = made(tmp_path, f"INSERT INTO events VALUES {row}")
     *_, line = refusal(role, tmp_path, **environment(settings))
     assert line.startswith("cqrs: the log has 1 UserCreated\\x1b[31m of schema version 9")

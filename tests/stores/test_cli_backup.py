@@ -51,7 +51,8 @@ def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tm
     used.handler._inbox.dispose()
     cqrs(used.settings, "restore", str(tmp_path / "backup"))
     assert not has_tables(place, [])
-    assert told(used.settings, "verify")["checked"]["positions"] == 4, "with one that records the restore"
+    checked = told(used.settings, "verify")["checked"]
+    assert checked["positions and hashes"] == 4, "with one that records the restore"
     assert not list(used.settings.data_dir.glob("*.new*"))
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_export_is_refused_and_nothing_of_it_stays(
     (tmp_path / "log.jsonl").write_text("".join(f"{line}\n" for line in damage(lines)))
     another = made(tmp_path / "another")
     said = cqrs(another, "events", "import", str(tmp_path / "log.jsonl"), code=1)
-    assert named in said or "their checksum is another" in said
+    assert any(why in said for why in (named, "their checksum is another", "its hash doesn't fit"))
     assert holds(another) == {"events": [], "unique_keys": []}
 
 

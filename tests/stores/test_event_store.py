@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from cli.stores.init import init
 from shared.database import engines
 from shared.messages import NewEvent, RecordedEvent
+from shared.schemas import chain
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append, WrongExpectedVersion
@@ -248,6 +249,7 @@ def test_racing_processes_get_every_position_and_version_once_with_none_missing(
     with engine.connect() as connection:
         events = event_store.read_all(connection)
         last = event_store.heads(connection, [f"a-{number}" for number in range(STREAMS)]).versions
+        assert sum(map(len, chain.checked(connection))) == RACERS * ROUNDS
     engine.dispose()
     assert [event.position for event in events] == list(range(1, RACERS * ROUNDS + 1))
     assert len(set(types(events))) == RACERS * ROUNDS

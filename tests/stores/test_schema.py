@@ -150,7 +150,7 @@ def test_the_histories_make_the_tables_of_the_code(settings: Settings, another: 
 @pytest.mark.both_engines
 def test_a_log_can_not_be_changed(settings: Settings, engine: str) -> None:
     init(settings)
-    write(settings.event_store, "INSERT INTO events VALUES (1, 'a-1', 1, 'A', '{}', '{}', '2026', 1)")
+    write(settings.event_store, "INSERT INTO events VALUES (1, 'a-1', 1, 'A', '{}', '{}', '2026', 1, 'hash')")
     before = rows(settings.event_store, "SELECT * FROM events")
     truncate = ["TRUNCATE events"] if engine == "postgresql" else []
     for change in ["UPDATE events SET type = 'B'", "DELETE FROM events", *truncate]:

@@ -16,6 +16,7 @@ from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users import addresses
 from shared.domain.users.read_models import emails
+from shared.schemas.migrations.event_store.r0001_tables import APPEND_ONLY
 from shared.settings import Settings
 from shared.stores import outcomes
 from tests.support.command_line import cqrs, told
@@ -32,10 +33,16 @@ KILLED = """
 import os, signal
 from cli.stores.init import init
 from shared.schemas.migrations import rekeying
+from shared.schemas.migrations.event_store.r0001_tables import APPEND_ONLY
 from shared.settings import Settings
 rekeying.held.drop = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 init(Settings())
 """
+
+WITHOUT_HASHES = {
+    "sqlite": ["DROP TRIGGER events_refuse_update", "ALTER TABLE events DROP COLUMN hash", APPEND_ONLY["sqlite"][0]],
+    "postgresql": ["DROP TRIGGER events_refuse_update ON events", "ALTER TABLE events DROP COLUMN hash"],
+}
 
 
 def handle(stores: Stores, *submissions: Any) -> list[str]:
@@ -88,6 +95,7 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
         project(stores)
     change(
         stores.settings.event_store,
+        *WITHOUT_HASHES[stores.events.name],
         "DROP TABLE contested_keys",
         "DROP TABLE access_keys",
         "UPDATE event_store_schema SET version_num='0003'",

@@ -11,12 +11,16 @@ from shared.domain.projections import PROJECTIONS
 from shared.projection import Bar
 from shared.schemas import check, projection_tables
 from shared.schemas.migrations import rekeying
+from shared.stores.event_store import seal
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 NEW_RULE_OF_KEYS = "0004"
 """The revision of the event store with which the rule of unique keys changed."""
+
+HASHES = "0006"
+"""The revision of the event store from which on each event has a hash."""
 
 
 def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
@@ -35,6 +39,8 @@ def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done,
             if wrong:
                 _upgrade(connection, store, check.REVISIONS[store])
                 _amend(connection, store, wrong.found or "", bar)
+            if store == "event_store" and check.REVISIONS[store] >= HASHES:
+                seal(connection, bar)  # also what a worker of an older version has appended since
     return bool(wrong)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.faults.storm.case import Case, Finding
 from tests.faults.storm.model import due, held_by_another
+from tests.support.chain import hash_of
 
 
 def _once(case: Case) -> Iterator[Finding]:
@@ -41,6 +42,15 @@ def _whole(case: Case) -> Iterator[Finding]:
         yield Finding("torn", f"{case.stores.outcomes[seq]} belongs to no command")
     for seq in case.stores.outcomes.keys() & case.stores.aside:
         yield Finding("torn", f"{case.stores.outcomes[seq]} is set aside as well")
+
+
+def _chained(case: Case) -> Iterator[Finding]:
+    """Each event has the hash that its row and the hash before it make."""
+    before = bytes(32)
+    for event in case.stores.events:
+        if (made := hash_of(before, event)) != event.hash:
+            yield case.about("torn", event, f"should have the hash {made.hex()}")
+        before = event.hash or made
 
 
 def _keys(case: Case) -> Iterator[Finding]:
@@ -88,4 +98,4 @@ def _decisions(case: Case) -> Iterator[Finding]:
             states[row.stream] = event.version, email, event.type != "UserDeactivated", event.position
 
 
-OF_STORES = (_once, _in_order, _whole, _keys, _projected, _decisions)
+OF_STORES = (_once, _in_order, _whole, _chained, _keys, _projected, _decisions)

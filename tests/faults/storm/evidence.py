@@ -12,7 +12,8 @@ Row = Any
 
 INBOX = """SELECT seq, command_id, stream, type, data, expected_version, accepted_at, idempotency_key
     FROM commands ORDER BY seq"""
-EVENTS = "SELECT position, stream, version, type, data, recorded_at, metadata FROM events ORDER BY position"
+EVENTS = """SELECT position, stream, version, type, data, recorded_at, schema_version, hash, metadata
+    FROM events ORDER BY position"""
 OUTCOMES = "SELECT seq, status, version, position, handled_at, problem FROM outcomes"
 KEYS = "SELECT value, stream FROM unique_keys WHERE scope = 'email'"
 ASIDE = "SELECT seq FROM set_aside"
@@ -31,6 +32,9 @@ class Event(NamedTuple):
     type: str
     data: str
     recorded_at: str
+    schema_version: int
+    hash: bytes | None
+    metadata: str
     command_id: str
 
 
@@ -63,7 +67,7 @@ def read(settings: Settings) -> Evidence:
         inbox,
         {row.seq: Outcome._make([*row[:-1], _named("type", row.problem)]) for row in outcomes},
         {row.seq for row in aside},
-        [Event._make([*row[:-1], _named("command_id", row.metadata)]) for row in events],
+        [Event._make([*row, _named("command_id", row.metadata)]) for row in events],
         dict(map(tuple, keys)),
         {name: {row[0]: dict(row._mapping) for row in rows} for name, rows in projected.items()},
         _checkpoints(settings),
