@@ -59,7 +59,8 @@ def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = Fals
 @app.command(epilog=example("cqrs events head --json >> anchors.txt"))
 def head(
     check: Annotated[
-        typer.FileText | None, typer.Option(help="A file with heads that were kept, one a line; or - for stdin")
+        typer.FileText | None,
+        typer.Option(metavar="FILE", help="A file with heads that were kept, one a line; or - for stdin"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

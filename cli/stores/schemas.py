@@ -80,7 +80,7 @@ def _check(connection: Connection, settings: Settings, store: str, url: str) -> 
         found, known = _found(connection), _on_sqlite(store)
     else:
         found, known = _found_on_postgresql(connection, store), _on_postgresql()
-    for each in found - known:
+    for each in sorted(found - known):
         if not _is_harmless(each, known, more_indexes=bool(filled)):
             raise Wrong(f"{_name(store, filled)} has the {each.type} {each.name!r}, which this version doesn't know")
     return len(found)
