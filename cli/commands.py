@@ -47,7 +47,7 @@ def list_(
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """Show one command, with its data and outcome, as JSON. With CQRS_API_URL, as that API shows it.
+    """Show one command, with its data and outcome, as JSON. If CQRS_API_URL is set, that API is asked.
 
     An old command's data is taken away: `emptied` is true then.
     """

@@ -84,7 +84,7 @@ def status(
 ) -> None:
     """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands.
 
-    With CQRS_API_URL, what that API says of itself.
+    If CQRS_API_URL is set, that API is asked. CQRS_API_KEY with the role operator shows more.
     """
     view = status_.view_of(Settings(), api)
     if watch:
@@ -100,9 +100,9 @@ def status(
 
 @app.command(epilog=example("cqrs audit --limit 100"))
 def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: AsJson = False) -> None:
-    """List the latest of what operators did or began, the last one last: when, who did it, and to what.
+    """List what operators did or began, the newest last: when, who did it, what, and to what.
 
-    With CQRS_API_URL, as that API shows it.
+    If CQRS_API_URL is set, that API is asked, which takes a key with the role auditor in CQRS_API_KEY.
     """
     found = audit_.latest(Settings(), limit)
     if as_json:

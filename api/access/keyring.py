@@ -19,7 +19,7 @@ from shared.telemetry import logs
 GRACE = 30.0
 """Seconds for which what was known of keys serves while the table can't be read."""
 
-UNKNOWN = "The key is not known, or counts no more"
+UNKNOWN = "The key is not known, or is revoked, replaced or expired"
 
 MISTYPED = "The key is mistyped: its checksum is wrong"
 
@@ -70,7 +70,7 @@ class Keyring:
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
-            log.warning("keys can't be looked up: those known count for a while", seconds=GRACE, error=trouble)
+            log.warning("keys can't be looked up: those known are taken for a while", seconds=GRACE, error=trouble)
         self._trouble = trouble
 
     def _check_age(self) -> None:

@@ -67,7 +67,7 @@ class Access:
     def check_again(self, request: Request) -> None:
         """Raises Problem if the key or token of a request that was admitted counts no more: it may have waited."""
         if not self.still_admits(request):
-            raise invalid_credentials("The key or token counts no more")
+            raise invalid_credentials("The key or token is no longer accepted")
 
     def still_admits(self, request: Request) -> bool:
         """Whether the key or token of a request that was admitted still counts."""

@@ -1,4 +1,4 @@
-"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers are let in."""
+"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers use the API."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,40 +17,46 @@ from shared.operations import key_table
 from shared.operations.key_table import KnownKey, NoSuchKey
 from shared.stores import event_store
 
-app = typer.Typer(no_args_is_help=True, help="Make, list, revoke and rotate the keys that let callers in.")
+app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke keys, with which callers use the API.")
 
 DURATION = re.compile("([1-9][0-9]{0,4})([mhd])")
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
-Which = Annotated[str, typer.Argument(help="A key's name or id", metavar="KEY")]
+Name = Annotated[str, typer.Argument(help="The key's holder: an app or a person", metavar="NAME")]
+
+Which = Annotated[str, typer.Argument(help="The key's name or its id", metavar="KEY")]
 
 
 def _duration(text: str) -> timedelta:
     match = DURATION.fullmatch(text)
     if not match:
-        raise typer.BadParameter("must be a number and m, h or d: 90d")
+        raise typer.BadParameter("must be a number and a unit (m, h or d), such as 90d")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
-Roles = Annotated[list[str], typer.Option("--role", help=f"One of {', '.join(ROLES)}; may be repeated")]
+Roles = Annotated[list[str], typer.Option("--role", help=f"What the key may do: {', '.join(ROLES)}; may be repeated")]
 Expires = Annotated[
     timedelta | None,
-    typer.Option(parser=_duration, help="After how long it counts no more: 90d, 12h, 30m", metavar="TIME"),
+    typer.Option(
+        parser=_duration,
+        help="How long the key can be used, such as 90d, 12h or 30m; for ever unless given",
+        metavar="TIME",
+    ),
 ]
 Grace = Annotated[
     timedelta | None,
     typer.Option(
         parser=_duration,
-        help="For how long the text before counts as well: 1d, 12h, 30m; no more unless given",
+        help="How long the old secret goes on working, such as 1d, 12h or 30m; not at all unless given",
         metavar="TIME",
     ),
 ]
 
 
 @app.command(epilog=example("cqrs keys add billing --role reader --role writer --expires 90d"))
-def add(name: str, role: Roles, expires: Expires = None, as_json: AsJson = False) -> None:
-    """Make a key and show it, this once."""
+def add(name: Name, role: Roles, expires: Expires = None, as_json: AsJson = False) -> None:
+    """Make a key and write it to stdout. It is shown only this once."""
     if unknown := set(role) - set(ROLES):
         raise Refused(f"there is no role {', '.join(sorted(unknown))}: roles are {', '.join(ROLES)}")
     if not re.fullmatch(r"[\w.@/-]{1,64}", name, re.ASCII):
@@ -65,7 +71,7 @@ def add(name: str, role: Roles, expires: Expires = None, as_json: AsJson = False
 
 @app.command("list", epilog=example("cqrs keys list"))
 def list_(as_json: AsJson = False) -> None:
-    """List the keys that were ever made: never their texts, which are not kept."""
+    """List all keys that were ever made, expired and revoked ones too. Their secrets are not stored, so not shown."""
     with engines.reading(here().event_store) as connection:
         known = key_table.all_keys(connection)
     if as_json:
@@ -79,7 +85,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(epilog=example("cqrs keys revoke billing"))
 def revoke(key: Which, as_json: AsJson = False) -> None:
-    """Revoke a key: every process refuses it within a second, and ends its streams."""
+    """Revoke a key for good. Within a second every process refuses it and ends its streams."""
     with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
         key_table.revoke(connection, known, by=operator_here())
@@ -92,11 +98,14 @@ def revoke(key: Which, as_json: AsJson = False) -> None:
 
 @app.command(epilog=example("cqrs keys rotate billing --grace 1d"))
 def rotate(key: Which, grace: Grace = None, as_json: AsJson = False) -> None:
-    """Give a key a new text and show it, this once. What the key did, it still owns."""
+    """Give a key a new secret and write the new key to stdout. It is shown only this once.
+
+    The key keeps its id, roles and expiry; its holder still sees the commands that were sent with the old secret.
+    """
     with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
         if known.state == "expired":
-            raise Refused(f"the key {known.name} ({known.id}) has expired, and a new text would not count: add a key")
+            raise Refused(f"the key {known.name} ({known.id}) has expired and can't be rotated: make another")
         new, old_until = new_key(known.id), datetime.now(UTC) + (grace or timedelta(0))
         key_table.rotate(connection, known, new, old_until=old_until, by=operator_here())
         [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
@@ -119,7 +128,7 @@ def _show_text(known: KnownKey, text: str, *, as_json: bool) -> None:
         show_json(_shown(known) | {"key": text})
         return
     say(text)
-    typer.secho("cqrs: it is shown this once; send it as `Authorization: Bearer cqrs_…`", err=True)
+    typer.secho("cqrs: this key is shown only this once; send it as `Authorization: Bearer cqrs_…`", err=True)
 
 
 def _shown(known: KnownKey) -> dict[str, Any]:

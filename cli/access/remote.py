@@ -23,14 +23,14 @@ ANSWER_TIMEOUT = 10.0
 SHOWN_CHARACTERS = 300
 """How much is shown of what the API says in an error."""
 
-BARE = "Dependencies and projections are for the role operator."
+BARE = "A key with the role operator shows dependencies and projections, too."
 
 
 def here() -> Settings:
     """The settings of a command that works on the stores. Raises Refused while CQRS_API_URL names another place."""
     settings = Settings()
     if settings.api_url:
-        raise Refused("this works on the stores of this machine only, and CQRS_API_URL is set: unset it for that")
+        raise Refused("this command works on the stores of this machine only: unset CQRS_API_URL first")
     return settings
 
 
@@ -119,7 +119,7 @@ def _warn(url: str) -> None:
 
 def _why(error: Exception) -> str:
     if isinstance(error, SSLCertVerificationError):
-        return f"its certificate does not count: {error.verify_message}"
+        return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, SSLError):
         return "no agreement on TLS"
     return "no HTTP" if isinstance(error, HTTPException) else reason_of(error)

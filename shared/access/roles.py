@@ -12,7 +12,7 @@ MEANINGS: dict[Role, str] = {
     "writer": "sends commands, and sees its own",
     "auditor": "sees the log, histories, any command, and what operators did",
     "operator": "sees metrics and full readiness",
-    "eraser": "erases people",
+    "eraser": "nothing yet; it is meant for erasing people",
 }
 """What each role may do, in words."""
 

@@ -77,7 +77,8 @@ def test_an_operator_sees_how_well_everything_is_and_others_whether_it_is(elsewh
 def test_a_key_that_counts_for_nobody_is_told(elsewhere: Elsewhere) -> None:
     for command in (["status"], ["audit"], ["commands", "show", "x"]):
         said = elsewhere.cqrs("unknown", *command, code=1)
-        assert said == f"cqrs: {elsewhere.service.url} answers 401: The key is not known, or counts no more\n"
+        why = "The key is not known, or is revoked, replaced or expired"
+        assert said == f"cqrs: {elsewhere.service.url} answers 401: {why}\n"
 
 
 def test_without_a_key_the_setting_is_named(elsewhere: Elsewhere) -> None:
@@ -169,7 +170,7 @@ def test_auditors_see_what_operators_did(elsewhere: Elsewhere, monkeypatch: pyte
 )
 def test_what_works_on_the_stores_refuses_while_the_api_is_elsewhere(command: str) -> None:
     said = cqrs(NOWHERE, *command.split(), code=1, CQRS_API_URL="http://127.0.0.1:1")
-    assert said == "cqrs: this works on the stores of this machine only, and CQRS_API_URL is set: unset it for that\n"
+    assert said == "cqrs: this command works on the stores of this machine only: unset CQRS_API_URL first\n"
 
 
 def test_init_and_config_are_about_this_machine(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_a_certificate_that_does_not_count_is_told_before_the_key_is_sent(tmp_pa
     with answering(200, "application/json", b'{"status":"ready"}', context) as stub:
         url = f"https://localhost:{stub.port}"
         said = cqrs(NOWHERE, "status", code=1, CQRS_API_URL=url, CQRS_API_KEY=new_key().text)
-        assert said == f"cqrs: {url} gives no answer: its certificate does not count: self-signed certificate\n"
+        assert said == f"cqrs: {url} gives no answer: its certificate is not valid: self-signed certificate\n"
         assert stub.asked == []
         trusted = {"CQRS_API_URL": url, "SSL_CERT_FILE": str(tmp_path / "server.pem")}
         assert json.loads(cqrs(NOWHERE, "status", "--json", code=0, **trusted))["well"]
