@@ -32,8 +32,8 @@ class Credentials:
 
     @property
     def lets_nobody_in(self) -> bool:
-        """Whether no key counts, and tokens are not taken."""
-        return not self._tokens and not self._keyring.has_keys
+        """Whether no key counts, and tokens are not taken. While the table can't be read, that is not known."""
+        return not self._tokens and self._keyring.is_empty
 
     async def look(self) -> None:
         """See which keys count."""

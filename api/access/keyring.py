@@ -38,9 +38,10 @@ class Keyring:
         self._trouble = ""
 
     @property
-    def has_keys(self) -> bool:
-        """Whether a key counts now."""
-        return any(each.until > time.time() for its in self._keys.values() for each in its)
+    def is_empty(self) -> bool:
+        """Whether the table was read, and no key in it counts now."""
+        counting = any(each.until > time.time() for its in self._keys.values() for each in its)
+        return self._change >= 0 and not counting
 
     async def look(self) -> None:
         """See what changed in the table; whatever keeps it from being read is logged."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.stores.init import init
+from shared.access.keys import new_key
 from shared.access.roles import ROLES
 from shared.settings import Settings
 from tests.support import keys
@@ -18,6 +19,17 @@ from tests.support.service import api, environment, eventually
 ROOT = Path(__file__).parents[2]
 
 CLOSED = {"CQRS_AUTH": "on"}
+
+
+def test_p10_an_api_that_starts_while_its_keys_can_not_be_read_waits_for_them(files: Path, tmp_path: Path) -> None:
+    """It can't know that there is none, and doesn't say so."""
+    folder = shutil.copytree(files, tmp_path / "data")
+    away = {"CQRS_EVENT_STORE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing"}
+    with api(folder, **CLOSED, **away) as http:
+        refused = http.get("/", headers=bearer(new_key()))
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/credentials-unavailable")
+        assert http.get("/").status_code == 401
+    assert "there is none" not in folder.with_suffix(".log").read_text()
 
 
 @pytest.mark.postgresql

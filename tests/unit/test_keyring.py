@@ -44,6 +44,7 @@ def test_p10_a_look_that_fails_by_a_bug_does_not_end_looking(error: Exception) -
 def test_p10_nothing_is_known_before_the_first_look_and_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     key = new_key()
     ring = Keyring(Table(key))  # type: ignore[arg-type]
+    assert not ring.is_empty
     with pytest.raises(Problem, match="can't be looked up"):
         ring.principal(key.text)
     asyncio.run(ring.look())
