@@ -67,7 +67,9 @@ class Access:
     def check_again(self, request: Request) -> None:
         """Raises Problem if the key or token of a request that was admitted counts no more: it may have waited."""
         if not self.still_admits(request):
-            raise invalid_credentials("The key or token is no longer accepted")
+            problem = invalid_credentials("The key or token is no longer accepted")
+            self._refused.count(problem.name, client_of(request))
+            raise problem
 
     def still_admits(self, request: Request) -> bool:
         """Whether the key or token of a request that was admitted still counts."""

@@ -63,12 +63,12 @@ class Route(APIRoute):
         request = Request(scope, receive, send)
         guard: Access = scope["app"].state.access
         await guard.admit(request, self.role)
-        response = await self._answer(request)
+        response = await self._answer(request, guard)
         if request.method == "GET":
             guard.check_again(request)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, guard: Access) -> Response:
         errors: Errors = [*_nuls(request.scope)]
         values = self._read_parameters(request, errors)
         if self._body:
@@ -76,8 +76,12 @@ class Route(APIRoute):
             if errors and "expect" in request.headers:  # 100 Continue would ask for a body in vain
                 raise invalid(errors)
             values[name] = await _read_body(request, model, errors)
+        elif request.method != "GET" and _has_content(request):
+            await _read_whole(request)  # what comes may show that it is no request
         if errors:
             raise invalid(errors)
+        if request.method != "GET":
+            guard.check_again(request)  # a body may take as long as a key needs to end
         response: Response = await self.endpoint(request, **values)
         return response
 
@@ -184,10 +188,7 @@ def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
 async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) -> Any:
     if not JSON.match(request.headers.get("content-type", "")) and _has_content(request):
         raise Problem("unsupported-media-type", 415, "The body must be application/json.")
-    try:
-        body = await request.body()
-    except ClientDisconnect:
-        raise Problem("malformed-json", 400, "The body ended early.") from None
+    body = await _read_whole(request)
     if NO_NUMBERS.search(body) and not _has_numbers_only(body):
         raise Problem("malformed-json", 400, "NaN, infinities, and numbers beyond 1.8e308 are none in JSON.")
     try:
@@ -197,6 +198,13 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
         if first["type"] == "json_invalid":
             raise Problem("malformed-json", 400, f"{first['ctx']['error']}.") from None
         errors += [{**each, "loc": ("body", *each["loc"])} for each in its[:MAX_ERRORS]]
+
+
+async def _read_whole(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise Problem("malformed-json", 400, "The body ended early.") from None
 
 
 def _errors(error: ValidationError) -> Errors:

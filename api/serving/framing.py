@@ -142,7 +142,7 @@ class Framed(HttpToolsProtocol):
         elif self._left and self._left <= len(self._unread):
             self._read_body()
         else:
-            self._expect_body(begin=expects_continue or (self._settings.closed and not old), continues=expects_continue)
+            self._expect_body(begin=expects_continue or self._settings.closed, continues=expects_continue)
         return True
 
     def _take_head(self) -> bytes:
@@ -259,6 +259,7 @@ class Framed(HttpToolsProtocol):
             if message["type"] == "http.response.start":
                 endless = all(name.lower() != b"content-length" for name, _ in message["headers"])
                 cycle.chunked_encoding = False if endless else None
+                cycle.keep_alive = cycle.keep_alive and not endless
             elif endless:
                 cycle.expected_content_length = len(message.get("body", b""))
             await send(message)

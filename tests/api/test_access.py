@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,41 @@ def test_p10_a_refusal_comes_before_the_body(closed: Closed) -> None:
                     answers.read(data)
                 assert time.monotonic() - began < 1
                 assert [each.status for each in answers] == [status]
+
+
+def test_p10_a_refusal_comes_before_the_body_in_http_1_0_too(closed: Closed) -> None:
+    with socket.create_connection(("127.0.0.1", closed.service.port), timeout=2) as client:
+        client.sendall(head().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+        client.sendall(b"x" * 1000)
+        while client.recv(65536):
+            pass
+
+
+def test_p10_a_stream_to_http_1_0_with_a_body_ends_with_the_connection(closed: Closed) -> None:
+    key = keys.bearer(closed.all)["Authorization"]
+    path = closed.post(closed.all, "stream-1-0@example.com", Prefer="wait=10").headers["location"]
+    command = closed.get(f"{path}/history", closed.all).json()[0]["links"]["command"]
+    whole = request(f"GET {command}/stream", f"Authorization: {key}", body=b"xy").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with socket.create_connection(("127.0.0.1", closed.service.port), timeout=5) as client:
+        client.sendall(whole[:-2])
+        time.sleep(0.1)
+        client.sendall(whole[-2:])
+        assert b"id: succeeded" in b"".join(iter(partial(client.recv, 65536), b""))
+
+
+@pytest.mark.parametrize("after", [b"zz\r\n", b"1\r\nxx\r\n"], ids=["no chunk", "a wrong chunk"])
+def test_p10_a_command_whose_body_turns_out_to_be_none_is_not_accepted(closed: Closed, after: bytes) -> None:
+    """Also where the command has no body of its own: what is answered 400 was not done."""
+    path = closed.post(closed.all, f"{len(after)}-chunks@example.com", Prefer="wait=10").headers["location"]
+    off = closed.http.post(f"{path}/deactivation", headers=keys.bearer(closed.all) | {"Prefer": "wait=10"})
+    assert (off.status_code, off.json()["version"]) == (200, 2)
+    key = f"Authorization: Bearer {closed.all.text}"
+    bad = request(f"DELETE {path}/deactivation", key, "Transfer-Encoding: chunked") + after
+    assert [each.status for each in exchange(closed.service.port, bad)] == [400]
+    later = closed.post(closed.all, f"{len(after)}-later@example.com", Prefer="wait=10")
+    assert later.status_code == 201
+    assert len(closed.get(f"{path}/history", closed.all).json()) == 2
 
 
 def test_p10_a_client_that_is_refused_may_send_its_body_and_ask_again(closed: Closed) -> None:

@@ -1,9 +1,11 @@
 """Keys that end: every API process refuses them within a second, on open streams and after waits, too."""
 
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ from shared.settings import Settings
 from tests.support import keys
 from tests.support.follower import Follower
 from tests.support.keys import bearer, forgets_and_knows_again
+from tests.support.raw import request
 from tests.support.service import Service, api, eventually, up
 from tests.support.stores import JOHN
 from tests.support.trouble import new_email
@@ -22,6 +25,8 @@ from tests.support.trouble import new_email
 ROOT = Path(__file__).parents[2]
 
 CLOSED = {"CQRS_AUTH": "on", "CQRS_MAX_RATE_PER_KEY": "0", "CQRS_MAX_RATE_PER_ADDRESS": "0"}
+
+USER = b'{"first_name":"Late","last_name":"Doe","email":"late@example.com"}'
 
 SOON = 1.0
 """Seconds in which a key that ended is refused, and its streams end."""
@@ -155,6 +160,22 @@ def test_p10_a_request_whose_key_is_revoked_while_it_waits_is_told_nothing_more(
     assert (refused.status_code, refused.json()["type"]) == (401, "/problems/invalid-credentials")
     every = closed.key("auditor")
     eventually(lambda: closed.apis[0].get(where, headers=bearer(every)).json()["status"] == "succeeded")
+
+
+@pytest.mark.parametrize("line", ["POST /users/", "DELETE /users/1/deactivation"])
+def test_p10_a_key_that_is_revoked_while_its_body_comes_sends_no_command(closed: Closed, line: str) -> None:
+    key = closed.key("writer")
+    headers = [f"{name}: {value}" for name, value in bearer(key).items()]
+    whole = request(line, "Content-Type: application/json", "Connection: close", *headers, body=USER)
+    with socket.create_connection(("127.0.0.1", closed.service.port), timeout=10) as client:
+        client.sendall(whole[:-1])
+        time.sleep(0.2)
+        keys.revoke(closed.settings, key)
+        eventually(lambda: closed.statuses(key) == {401})
+        client.sendall(whole[-1:])
+        answer = b"".join(iter(partial(client.recv, 65536), b""))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"/problems/invalid-credentials" in answer
 
 
 # A table that can't be read
