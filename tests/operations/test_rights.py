@@ -17,10 +17,11 @@ from cli.projections.rebuild import rebuild
 from cli.stores.init import init
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.schemas import check, rights
+from shared.messages import NewEvent
+from shared.schemas import chain, check, rights
 from shared.settings import Settings
-from shared.stores import checkpoints
-from shared.stores.event_store import LOCK
+from shared.stores import checkpoints, event_store
+from shared.stores.event_store import LOCK, Append
 from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import answers, environment, eventually, free_port, start
 from tests.support.stores import JOHN, Stores, accept, create, new_handler
@@ -71,6 +72,10 @@ def server() -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def installed(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     folder = tmp_path_factory.mktemp("rights")
+    return install(server, folder)
+
+
+def install(server: Postgres, folder: Path) -> Installation:
     made = Installation(server, folder, Settings(data_dir=folder / "data", **server.stores(), _env_file=None))
     made.owner.data_dir.mkdir()
     made.make_users()
@@ -120,6 +125,21 @@ def test_a_service_of_three_users_does_all_that_one_of_the_owner_does(
     assert "cqrs_set_aside_commands" in http.get("/metrics").text
     assert http.post("/users/", json=JOHN | {"email": email}, headers=WAIT).status_code == 409
     assert http.get("/readyz").json()["status"] == "ready"
+
+
+def test_a_worker_s_user_gives_hashes_to_what_an_older_version_appends(server: Postgres, tmp_path: Path) -> None:
+    installed = install(server, tmp_path)
+    older = """INSERT INTO events (position, stream, version, type, data, metadata, recorded_at)
+        SELECT coalesce(max(position), 0) + 1, 'user-1000', %s, 'UserLost', '{}', '{}', '' FROM events"""
+    with installed.connect("cqrs_command_worker") as connection:
+        for version in (1, 2):
+            connection.execute(older, [version])
+    with engines.writing(installed.of(rights.COMMANDS).event_store, lock=LOCK) as connection:
+        event_store.append(connection, Append("user-1000", [NewEvent("UserLost", {}, {})], 2))
+    with engines.reading(installed.owner.event_store) as connection:
+        assert sum(map(len, chain.checked(connection))) == event_store.last_position(connection)
+    with installed.connect("cqrs_command_worker") as connection, pytest.raises(psycopg.Error, match="append-only"):
+        connection.execute("UPDATE events SET hash = 'x'")
 
 
 REFUSED = {
