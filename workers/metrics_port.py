@@ -1,4 +1,4 @@
-"""The port at which a worker shows its metrics. Where it is closed, a scrape needs a key with the role `operator`."""
+"""The port at which a worker shows its metrics. If others can reach it, scrapes need a key with the role `operator`."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from shared.settings import Settings
 from shared.telemetry import metrics
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at the table of keys, at least: callers can't make a worker do nothing but look."""
+"""The least seconds between two reads of the table of keys, so that scrapes can't keep a worker busy with them."""
 
 CHALLENGE = 'Bearer realm="cqrs"'
 """What `WWW-Authenticate` says (RFC 6750, section 3)."""
@@ -49,7 +49,7 @@ def serve(settings: Settings) -> None:
 
 
 class Guard:
-    """Lets nobody ask an application but operators, by their keys. Tokens of an identity provider are not taken."""
+    """A WSGI application around another, which only keys with the role `operator` reach. Takes no provider's tokens."""
 
     def __init__(self, app: App, event_store: str) -> None:
         """`event_store`: its URL."""
@@ -71,7 +71,7 @@ class Guard:
         return [json.dumps({"type": f"/problems/{type_}", "title": title, "status": status.value}).encode()]
 
     def _refusal(self, authorization: str) -> tuple[HTTPStatus, str, str] | None:
-        """The status, the type of the problem and the challenge; None if an operator asks."""
+        """The status, the problem's type and the text of `WWW-Authenticate`; None if the key is an operator's."""
         scheme, _, text = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return HTTPStatus.UNAUTHORIZED, "unauthenticated", CHALLENGE

@@ -1,4 +1,4 @@
-"""Claims: what a verified token says of its caller, made a principal."""
+"""Claims of a verified token, turned into a principal: `sub` names it, another claim gives its roles."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +14,15 @@ MAX_SUBJECT = 255
 """Characters of the claim `sub`: OpenID Connect Core, section 2."""
 
 LAST_SECOND = 2**53
-"""Seconds since 1970 beyond which a time is none that a float can hold."""
+"""Seconds since 1970; a later `exp` is cut to it, since a float holds whole seconds exactly only up to here."""
 
 
 class InvalidToken(Plain):
-    """A token that doesn't count. The message says why; it may be shown to whoever sent the token."""
+    """A token that is refused. The message says why, and may be shown to the caller."""
 
 
 def principal_of(claims: Mapping[str, Any], roles_claim: str, roles: Mapping[str, frozenset[Role]]) -> Principal:
-    """The principal of a token's claims. `roles`: what each value of the claim stands for; others stand for nothing.
+    """The principal of a token's claims. `roles`: the roles that each value of the roles claim gives; others give none.
 
     Raises InvalidToken for a subject that can't be a principal's name.
     """
@@ -35,7 +35,7 @@ def principal_of(claims: Mapping[str, Any], roles_claim: str, roles: Mapping[str
 
 
 def find(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of this name, else of the field that the path's dots lead to; None if there is none.
+    """The claim named `path`, else the field that it leads to (`a.b`: the field `b` of the claim `a`), else None.
 
     Names may have dots themselves, as `https://example.org/roles` has: at each step the longest name comes first.
     """

@@ -18,13 +18,13 @@ LOOK_EVERY = 0.5
 """Seconds between two looks for keys that were added or revoked."""
 
 PREFIX = "cqrs_"
-"""With which keys begin."""
+"""The characters with which every key begins, and no token."""
 
 NO_TOKENS = "This is no key of this service, and tokens are not taken"
 
 
 class Credentials:
-    """Tells whose a key or a token is. `run` goes on for as long as the API does."""
+    """The check of keys and tokens. `run` keeps what is known of them up to date while the API runs."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._keyring = Keyring(store)
@@ -32,15 +32,18 @@ class Credentials:
 
     @property
     def lets_nobody_in(self) -> bool:
-        """Whether no key counts, and tokens are not taken. While the table can't be read, that is not known."""
+        """Whether nobody can come in: no key can be used, and no provider is set. False until the table is read."""
         return not self._tokens and self._keyring.is_empty
 
     async def look(self) -> None:
-        """See which keys count."""
+        """Read the table of keys, if it changed."""
         await self._keyring.look()
 
     async def run(self, changed: Callable[[Callable[[Principal], bool]], None]) -> None:
-        """Look again and again; each time `changed` is called with what says whether a principal still counts."""
+        """Look for changed keys about once a second, and call `changed` each time, with the check `counts`.
+
+        The API then ends the streams of principals that no longer pass the check.
+        """
         look = asyncio.create_task(self._keyring.look())
         while True:
             await asyncio.wait([look], timeout=LOOK_EVERY)  # while a server hangs, keys expire all the same
@@ -52,7 +55,7 @@ class Credentials:
                 look = asyncio.create_task(self._keyring.look())
 
     async def principal(self, token: str) -> Principal:
-        """The principal who sends this. Raises Problem: 401 if it counts for nobody, 503 if that can't be told."""
+        """The principal whose key or token this is. Raises Problem: 401 if nobody's, 503 if it can't be checked."""
         if token.startswith(PREFIX):
             return self._keyring.principal(token)
         if not self._tokens:
@@ -60,7 +63,7 @@ class Credentials:
         return self._tokens.known(token) or await self._verified(self._tokens, token)
 
     def counts(self, principal: Principal) -> bool:
-        """Whether a principal that was let in may stay, as on a stream that is open."""
+        """Whether a principal that was let in earlier would be let in now, as for a stream that is still open."""
         if time.time() >= principal.until:
             return False
         return self._keyring.counts(principal) if principal.name.startswith("key:") else True

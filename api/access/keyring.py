@@ -1,4 +1,4 @@
-"""The keyring: the keys that count, in memory, kept like the table beside the event store."""
+"""The keyring: an API process's copy of the table of keys, in memory, renewed by `look`."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from shared.operations.key_table import KnownKey
 from shared.telemetry import logs
 
 GRACE = 30.0
-"""Seconds for which what was known of keys serves while the table can't be read."""
+"""Seconds for which the copy is used while the table can't be read; after that, keys are refused with 503."""
 
 UNKNOWN = "The key is not known, or is revoked, replaced or expired"
 
@@ -27,7 +27,7 @@ log = logs.logger()
 
 
 class Keyring:
-    """Knows each key by its id. `look`, called again and again, sees what changed."""
+    """The keys that aren't revoked, by their ids. Call `look` every second or so: it reads the table if it changed."""
 
     def __init__(self, store: Store) -> None:
         """`store`: the event store."""
@@ -39,12 +39,12 @@ class Keyring:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the table was read, and no key in it counts now."""
+        """Whether the table was read, and no key in it can be used now."""
         counting = any(each.until > time.time() for its in self._keys.values() for each in its)
         return self._change >= 0 and not counting
 
     async def look(self) -> None:
-        """See what changed in the table; whatever keeps it from being read is logged."""
+        """Read the table if it changed. If it can't be read, that is logged and the copy stays."""
         looked_at = time.monotonic()
         try:
             change, keys = await self._store.read(_read, self._change)
@@ -56,7 +56,7 @@ class Keyring:
         self._change, self._looked_at, self._trouble = change, looked_at, ""
 
     def principal(self, text: str) -> Principal:
-        """The principal whose key this is. Raises Problem."""
+        """The principal whose key this is. Raises Problem: 401 if nobody's, 503 if the copy is too old."""
         holder = holder_of(text, self._keys)
         self._check_age()
         if holder:
@@ -64,7 +64,7 @@ class Keyring:
         raise invalid_credentials(UNKNOWN if key_of(text) else MISTYPED)
 
     def counts(self, principal: Principal) -> bool:
-        """Whether a key that counted once still does: it may have been revoked, or rotated, which gave it an end."""
+        """Whether a principal that was let in by a key would still be: the key may have ended since."""
         id, now = principal.name.removeprefix("key:"), time.time()
         known = any(each.credential == principal.credential and each.until > now for each in self._keys.get(id, ()))
         return known and time.monotonic() < self._looked_at + GRACE

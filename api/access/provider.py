@@ -1,4 +1,4 @@
-"""The identity provider: its keys, fetched when one is missing or they are old, at most once in 30 s."""
+"""The identity provider's public keys: fetched when one is missing or all are old, at most once in 30 s."""
 
 import asyncio
 import time
@@ -22,16 +22,16 @@ DISCOVERY = "/.well-known/openid-configuration"
 """Where a provider describes itself: OpenID Connect Discovery, section 4."""
 
 FETCH_EVERY = 30.0
-"""Seconds between two fetches of the keys at least, whether the first one brought them or not."""
+"""The least seconds between two fetches, also after one that failed."""
 
 KEYS_AGE = 600.0
 """Seconds after which keys are fetched again though nothing is missing: the provider may have withdrawn one."""
 
 TIMEOUT = 5.0
-"""Seconds that a document may take, and that a request waits for keys."""
+"""Seconds in which a document must have come, and for which a request waits for a key that is being fetched."""
 
 MAX_DOCUMENT = 256 * 1024
-"""Bytes of a document of the provider's."""
+"""Bytes that a document of the provider may have."""
 
 PIECE = 16 * 1024
 
@@ -46,7 +46,7 @@ class KeysUnavailable(Plain):
 
 
 class Unfit(Plain):
-    """A document of the provider's that can't be used. The message says why."""
+    """A document of the provider that can't be used. The message says why."""
 
 
 class Discovery(BaseModel):
@@ -57,10 +57,10 @@ class Discovery(BaseModel):
 
 
 class Provider(Generic[K, V]):
-    """A provider's keys by their names. All who miss one share one fetch, which a thread does."""
+    """A provider's keys by their names. Requests that miss a key wait for one common fetch, which runs in a thread."""
 
     def __init__(self, issuer: str, jwks: str, keys_of: Callable[[bytes], Mapping[K, V]]) -> None:
-        """`jwks`: the URL or the file of the keys; "" for discovery. `keys_of` reads it; raises ValueError."""
+        """`jwks`: URL or file of the keys; "" if the issuer tells. `keys_of` parses it; raises ValueError."""
         self._issuer, self._jwks, self._keys_of = issuer, jwks, keys_of
         self._keys: Mapping[K, V] = {}
         self._fetched = self._tried = float("-inf")
@@ -75,7 +75,7 @@ class Provider(Generic[K, V]):
         return self._keys.get(name)
 
     def renew(self) -> None:
-        """Have the keys fetched if there are none, or none younger than KEYS_AGE. Nobody waits for them."""
+        """Begin to fetch the keys if there are none, or they are older than KEYS_AGE. Doesn't wait for them."""
         if time.monotonic() > self._fetched + KEYS_AGE:
             self._fetch()
 
@@ -118,7 +118,7 @@ class Provider(Generic[K, V]):
 
 
 class _Stay(HTTPRedirectHandler):
-    """Follows no redirect: the documents are where they are said to be, or nowhere."""
+    """Follows no redirect: a redirect could lead the API to ask any address."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None

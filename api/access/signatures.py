@@ -13,13 +13,13 @@ from pydantic import BaseModel, Field
 from api.access.claims import LEEWAY, InvalidToken
 
 ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
-"""The algorithm for which keys of a type and curve are used. There are no others."""
+"""The algorithms of tokens that are taken, by the type and curve of their keys."""
 
 REQUIRED = ["iss", "aud", "exp", "sub"]
-"""Claims without which a token doesn't count."""
+"""Claims that a token must have."""
 
 MAX_KEYS = 100
-"""Keys of a provider that are looked at."""
+"""How many keys of a provider are used: the first ones."""
 
 REASONS: dict[type[jwt.PyJWTError], str] = {
     jwt.ExpiredSignatureError: "The token has expired.",
@@ -29,7 +29,7 @@ REASONS: dict[type[jwt.PyJWTError], str] = {
     jwt.InvalidSignatureError: "The token's signature is wrong.",
     jwt.MissingRequiredClaimError: f"The token lacks one of the claims {', '.join(REQUIRED)}.",
 }
-"""Why a token doesn't count: never with words of the token or of the library."""
+"""Why a token is refused. The texts repeat nothing of the token and nothing of what PyJWT says."""
 
 MALFORMED = "The token is malformed."
 
@@ -70,7 +70,7 @@ def keys_of(document: bytes) -> dict[Name, jwt.PyJWK]:
 
 
 def named(token: str) -> Name:
-    """The key that a token names, by its header alone. Raises InvalidToken."""
+    """The name of the key that a token's header gives; nothing is verified yet. Raises InvalidToken."""
     try:
         header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
     except jwt.PyJWTError:
@@ -82,7 +82,7 @@ def named(token: str) -> Name:
 
 
 def claims_of(token: str, key: jwt.PyJWK, issuer: str, audience: str) -> dict[str, Any]:
-    """The claims of a token that the key verifies and that counts here and now. Raises InvalidToken."""
+    """The claims of a token, if the key signed it, it is for this API, and it is valid now. Raises InvalidToken."""
     try:
         return jwt.decode(
             token,

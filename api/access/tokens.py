@@ -10,20 +10,20 @@ from shared.errors import refusal
 from shared.settings import Settings
 
 REMEMBERED = 60.0
-"""Seconds for which a verified token is not looked at again."""
+"""Seconds for which a verified token is taken without verifying it again."""
 
 MAX_REMEMBERED = 10_000
-"""Tokens that are remembered; beyond, those verified first are forgotten."""
+"""How many verified tokens are remembered; beyond, those verified first are forgotten."""
 
 MAX_TOKEN = 8192
-"""Characters of a token."""
+"""Characters that a token may have."""
 
 
 class Tokens:
     """The tokens of the provider that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
-        """Ends the process with one line if the extra `oidc` is not installed."""
+        """Needs the extra `oidc`: ends the process with one line on stderr if it is not installed."""
         try:
             from api.access import signatures  # noqa: PLC0415 it takes the extra
         except ImportError:
@@ -53,7 +53,7 @@ class Tokens:
         return principal
 
     def renew_keys(self) -> None:
-        """Have the provider's keys fetched if it is time; to be called again and again."""
+        """Begin to fetch the provider's keys if they are old. Call it every second or so."""
         self._provider.renew()
 
     def _remember(self, token: str, principal: Principal) -> None:

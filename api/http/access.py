@@ -1,4 +1,4 @@
-"""The check on each request, before its body is read: who sends it, and whether he may."""
+"""The check on each request, before its body is read: who sends it, and whether their roles allow it."""
 
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from shared.settings import Settings, is_loopback
 from shared.telemetry.refused import Refused
 
 Roles = Role | tuple[Role, ...] | Literal["any", "public", "docs"]
-"""What a route asks for: a role; one of several; `any` role; none (`public`); or none on this machine (`docs`)."""
+"""What a route needs: a role; one of several; `any` role; no key (`public`); `docs`: no key on loopback, else any."""
 
 SCHEME = b"bearer "
 
@@ -25,21 +25,21 @@ CHALLENGE = 'Bearer realm="cqrs"'
 
 
 class Credentials(Protocol):
-    """Whatever knows keys and tokens."""
+    """The check of keys and tokens, as the API gives it: `api.access.credentials.Credentials`."""
 
     async def principal(self, token: str) -> Principal:
-        """The principal who sends this. Raises Problem: 401 if it counts for nobody, 503 if that can't be told."""
+        """The principal whose key or token this is. Raises Problem: 401 if nobody's, 503 if it can't be checked."""
 
     def counts(self, principal: Principal) -> bool:
-        """Whether a principal that was let in still counts."""
+        """Whether a principal that was let in earlier would be let in now."""
 
 
 class Access:
-    """The check of an API. One that is open takes every request as LOCAL's.
+    """The check that all requests of an API pass. In an open API every request is LOCAL's.
 
-    A request counts for the rate of its key or token, or for that of its address if it has none that counts. Public
-    routes are answered at any rate, so that health checks are behind a busy address, too; credentials that are sent
-    there are looked at only within the address's rate.
+    A request takes from the rate of its key or token; without one that is valid, from the rate of its address. Public
+    routes are answered at any rate, so that health checks work from a busy address, too; a key or token that is sent
+    with them takes from the address's rate, and is not looked at when nothing of that is left.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,14 +65,14 @@ class Access:
             raise
 
     def check_again(self, request: Request) -> None:
-        """Raises Problem if the key or token of a request that was admitted counts no more: it may have waited."""
+        """Raises Problem if a key or token ended while its request waited, as for `min_position`."""
         if not self.still_admits(request):
             problem = invalid_credentials("The key or token is no longer accepted")
             self._refused.count(problem.name, client_of(request))
             raise problem
 
     def still_admits(self, request: Request) -> bool:
-        """Whether the key or token of a request that was admitted still counts."""
+        """Whether the key or token of a request that was admitted would be taken now."""
         return self.credentials is None or self.credentials.counts(request.scope["principal"])
 
     async def _principal(self, scope: Scope, roles: Roles) -> Principal:
@@ -129,13 +129,13 @@ def may(request: Request, role: Role) -> bool:
 
 
 def invalid_credentials(why: str) -> Problem:
-    """A 401 for a key or token that counts for nobody; `why` in ASCII, without quotes."""
+    """A 401 for a key or token that is nobody's. `why` is sent in a header, too: ASCII without quotes."""
     challenge = f'{CHALLENGE}, error="invalid_token", error_description="{why}"'
     return Problem("invalid-credentials", 401, why, headers={"WWW-Authenticate": challenge})
 
 
 def named(roles: Roles) -> tuple[Role, ...]:
-    """The roles of which one is needed; none for `any`, `public` and `docs`."""
+    """The roles of which a route needs one; empty for `any`, `public` and `docs`."""
     if isinstance(roles, tuple):
         return roles
     return () if roles in {"any", "public", "docs"} else (roles,)  # type: ignore[return-value]

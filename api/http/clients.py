@@ -1,4 +1,4 @@
-"""Clients by their addresses, and how much each one may have: at a time (`Shares`), or a second (`Rates`)."""
+"""Clients, and how much each may have: at the same time (`Shares`), or in a second (`Rates`)."""
 
 import time
 from collections import Counter
@@ -21,18 +21,18 @@ SECOND = 1_000_000_000
 
 
 def client_of(request: Request) -> str:
-    """A client's key or token by its principal; without one its address, as `address_of` has it."""
+    """The client that a request counts for: the principal's name if it has a key or token, else its address."""
     principal: Principal | None = request.scope.get("principal")
     return principal.name if principal and is_known(principal) else address_of(request.scope)
 
 
 def is_known(principal: Principal) -> bool:
-    """Whether it has a key or a token that counts."""
+    """Whether the principal came by a key or token."""
     return principal is not LOCAL and principal is not NOBODY
 
 
 def address_of(scope: Scope) -> str:
-    """The address of a client, or of its network for IPv6; all clients of a Unix socket are one."""
+    """A client's IPv4 address or IPv6 network; "" for all clients of a Unix socket together."""
     client = scope.get("client")
     host: str = client[0] if client else ""
     return network_of(host) if ":" in host else host
@@ -51,7 +51,7 @@ def network_of(host: str) -> str:
 
 
 class Shares:
-    """Counts what clients have of something, of which there is so much in total and for each."""
+    """Counts what clients hold of something limited, such as streams: `total` at most, and `per_client` each."""
 
     def __init__(self, total: int, per_client: int) -> None:
         self.total, self.per_client = total, per_client
@@ -69,7 +69,7 @@ class Shares:
 
     @contextmanager
     def one(self, client: str) -> Iterator[None]:
-        """One for the client, for as long as it takes."""
+        """A context in which the client holds one. Check `gone` and `used_up` before."""
         self._taken += 1
         self._held[client] += 1
         try:
@@ -82,7 +82,7 @@ class Shares:
 
 
 class Taken(NamedTuple):
-    """What came of asking for a token: whether there was one, and how many are left in the client's bucket."""
+    """The answer of a client's bucket: whether it had a token for the request, and how many it has left."""
 
     allowed: bool
     remaining: int
@@ -102,7 +102,9 @@ class Taken(NamedTuple):
 
 
 class Rates:
-    """Token buckets: each client may send so many requests a second, or all of them at once after a second of quiet.
+    """Token buckets: each client may send `per_second` requests a second, or all at once after a second of quiet.
+
+    A token here stands for a request that may be sent; it is not a token of an identity provider.
 
     A bucket is one number, the time at which it will be full again; one that is full needs no memory. A second after
     its last token every bucket is full, so only the buckets of the last one to two seconds are kept. Not for threads.

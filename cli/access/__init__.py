@@ -1,1 +1,1 @@
-"""`cqrs keys` and `cqrs audit`: who may do what, and who did it."""
+"""`cqrs keys` and `cqrs audit`, and the commands' client for an API on another machine."""

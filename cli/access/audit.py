@@ -1,4 +1,4 @@
-"""`cqrs audit`: the operations in the log of this machine, or those that an API elsewhere shows."""
+"""`cqrs audit`: what operators did, from this machine's log or from an API on another machine."""
 
 import re
 from collections import deque
@@ -15,7 +15,7 @@ PAGE = 1000
 
 
 def latest(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    """The last operations, as `operations.shown` shows them, the last one last. Raises Refused."""
+    """The last operations, as `record.shown` shows them, the newest last. Raises Refused."""
     if settings.api_url:
         return _elsewhere(Api(settings.api_url, settings.api_key), limit)
     with engines.reading(settings.event_store) as connection:
@@ -31,7 +31,7 @@ def in_words(done: dict[str, Any]) -> str:
 
 
 def _elsewhere(api: Api, limit: int) -> list[dict[str, Any]]:
-    """The last of all pages: an API shows the first one first."""
+    """The newest operations that an API has. It shows the oldest first, so all pages are read."""
     last: deque[dict[str, Any]] = deque(maxlen=limit)
     after = 0
     while page := api.get(f"/audit?after={after}&limit={PAGE}", kind=list):

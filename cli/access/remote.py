@@ -1,4 +1,4 @@
-"""An API elsewhere, which commands ask by HTTP in the place of this machine's stores."""
+"""An API on another machine, which some commands ask by HTTP instead of this machine's stores."""
 
 from contextlib import closing, suppress
 from functools import cache
@@ -21,13 +21,13 @@ ANSWER_TIMEOUT = 10.0
 """Seconds in which the API must answer: it may take four to look at what is wrong with a store."""
 
 SHOWN_CHARACTERS = 300
-"""How much is shown of what the API says in an error."""
+"""Characters of an error's detail that are shown."""
 
 BARE = "A key with the role operator shows dependencies and projections, too."
 
 
 def here() -> Settings:
-    """The settings of a command that works on the stores. Raises Refused while CQRS_API_URL names another place."""
+    """The settings of a command that works only on this machine's stores. Raises Refused if CQRS_API_URL is set."""
     settings = Settings()
     if settings.api_url:
         raise Refused("this command works on the stores of this machine only: unset CQRS_API_URL first")
@@ -40,7 +40,7 @@ class Api:
     def __init__(
         self, url: str, key: SecretStr | None, *, given_by: str = "CQRS_API_URL", timeout: float = ANSWER_TIMEOUT
     ) -> None:
-        """`given_by`: what the URL was given by; `timeout`: seconds."""
+        """`given_by`: the setting or option that gave the URL, named if it is refused; `timeout`: seconds."""
         self.url = _checked(url, given_by)
         self._where = urlsplit(url)
         self._timeout = timeout
@@ -51,7 +51,7 @@ class Api:
                 _warn(url)
 
     def get(self, path: str, *, also: int = 200, kind: type = dict) -> Any:
-        """The JSON at a path, of this kind, answered with 200 or the status `also`. Raises Refused."""
+        """The JSON at a path, if it is a `kind` and the status is 200 or `also`. Raises Refused."""
         status, media_type, text = self._ask(path)
         body = None
         with suppress(ValueError):
@@ -65,7 +65,7 @@ class Api:
         raise Refused(f"{self.url} answers {status}: {why}")
 
     def status(self) -> dict[str, Any]:
-        """The status that `GET /readyz` tells, and whether all is `well`. Raises Refused."""
+        """The answer of `GET /readyz`, with the API's URL as `api`, and `well` if it is ready. Raises Refused."""
         found: dict[str, Any] = self.get("/readyz", also=503)
         if "dependencies" not in found and self._headers:
             self.get("/")  # /readyz answers a key that counts for nobody as it answers none, and this refuses it
@@ -96,7 +96,7 @@ def shown(status: dict[str, Any]) -> RenderableType:
 
 
 def _checked(url: str, given_by: str) -> str:
-    """The URL, if an API may be there. Raises Refused."""
+    """The URL, if it is one at which an API can be asked. Raises Refused."""
     with suppress(ValueError):
         where = urlsplit(url)
         of_an_api = where.scheme in {"http", "https"} and where.hostname and not where.username and where.port != 0

@@ -18,21 +18,21 @@ CHECKSUM_DIGITS = 8
 
 
 class Key(NamedTuple):
-    """A key as its holder has it: shown once, stored nowhere."""
+    """A key with its whole text, which is shown once to its holder and never stored."""
 
     id: str
     text: str
 
 
 def new_key(id: str | None = None) -> Key:
-    """Make a key; with the id of another, a key that is to take its place."""
+    """Make a key. For a rotation, `id` is that of the key which it replaces."""
     id = id or secrets.token_hex(4)
     text = f"cqrs_{id}_{secrets.token_hex(32)}"
     return Key(id, text + _checksum(text))
 
 
 def key_of(text: str) -> Key | None:
-    """The key of this text; None if it is mistyped, cut, or no key at all."""
+    """The key with this text; None if the text is mistyped, cut, or no key at all."""
     found = FORM.fullmatch(text)
     if not found or not hmac.compare_digest(found[2], _checksum(text[:-CHECKSUM_DIGITS])):
         return None

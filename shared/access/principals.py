@@ -1,4 +1,4 @@
-"""Principals: who sends a request, or who works with the `cqrs` command."""
+"""Principals: the callers of the API, and the users of the `cqrs` command."""
 
 import getpass
 import math
@@ -9,11 +9,11 @@ from shared.access.roles import ROLES, Role
 
 
 class Principal(NamedTuple):
-    """Who does something, and what he may do.
+    """A caller: its name and its roles.
 
     `name` is `key:<id>`, `oidc:<issuer>#<subject>`, `local` or `cli:<user>@<host>`; it may be logged and is stored with
-    commands and events. `until`: seconds since 1970 from which on the credentials count no more. `credential`: the
-    digest of the key, which tells apart a key's texts before and after a rotation.
+    commands and events. `until`: when the key or token expires, in seconds since 1970. `credential`: the digest of the
+    key's text, by which the texts before and after a rotation are told apart; "" for anything but a key.
     """
 
     name: str
@@ -23,10 +23,10 @@ class Principal(NamedTuple):
 
 
 LOCAL = Principal("local", frozenset(ROLES))
-"""Whoever asks an open API: on this machine, or where `CQRS_AUTH=off` says so."""
+"""Everybody who asks an open API."""
 
 NOBODY = Principal("nobody", frozenset())
-"""Whoever sends no credentials, or none that count."""
+"""Everybody who asks a closed API without a key or token that is taken."""
 
 
 def operator_here() -> str:

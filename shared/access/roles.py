@@ -14,7 +14,7 @@ MEANINGS: dict[Role, str] = {
     "operator": "sees metrics and full readiness",
     "eraser": "nothing yet; it is meant for erasing people",
 }
-"""What each role may do, in words."""
+"""What each role may do, in words, for docs/reference/roles.md."""
 
 
 def roles_of(names: Iterable[str]) -> frozenset[Role]:

@@ -1,4 +1,4 @@
-"""Holders of keys: the principals whose keys count, as the table of keys has them."""
+"""Holders of keys: the principals that the table of keys lets in."""
 
 import hmac
 import math
@@ -12,11 +12,11 @@ from shared.clock import moment
 from shared.operations.key_table import KnownKey
 
 Holders = dict[str, list[Principal]]
-"""For each key's id its holder; after a rotation also the holder of the text before, who counts for a while."""
+"""The holders of each key by its id: one, or two after a rotation, of which the second has the old secret."""
 
 
 def holders_of(keys: Iterable[KnownKey]) -> Holders:
-    """The holders of those keys that are not revoked. `until` says when each one's key expires."""
+    """The holders of all keys that are not revoked. Each one's `until` is the time at which the secret expires."""
     found: Holders = defaultdict(list)
     for key in keys:
         if key.revoked_at:

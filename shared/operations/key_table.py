@@ -1,6 +1,6 @@
-"""The table of keys, beside the event store. A change to it is written with the event that tells of it.
+"""The table of keys, in the database of the event store. A change and the event that records it are committed together.
 
-Each change has a number, one higher than the last: a look at the highest number tells whether something changed.
+Changes are numbered: whoever keeps the keys in memory reads them again when the highest number has grown.
 """
 
 from collections.abc import Sequence
@@ -39,17 +39,18 @@ NOBODY_COMES_IN = (
     "requests need a key, and there is none: make one by `cqrs keys add NAME --role reader --role writer`, "
     "name an identity provider in CQRS_OIDC_ISSUER, or let anybody do anything by CQRS_AUTH=off"
 )
-"""Why an API that is closed doesn't start without any key."""
+"""What a closed API says when it refuses to start, since no request could have a key or token."""
 
 
 class NoSuchKey(Plain):
-    """No key, or more than one, has this id or name and is not revoked."""
+    """An id or name that stands for no key that isn't revoked, or for several. The message says which."""
 
 
 class KnownKey(NamedTuple):
-    """A key as it is stored. Times are RFC 3339 in UTC; None: never, or not yet.
+    """A key as it is stored. Times are RFC 3339 in UTC; None is never, or not yet.
 
-    `digest` is the SHA-256 of the key's text. After a rotation `old_digest` counts as well, until `old_until`.
+    `digest` is the SHA-256 of the key's text. After a rotation `old_digest` is that of the text before, which is taken
+    until `old_until`.
     """
 
     id: str
@@ -95,14 +96,14 @@ def find(connection: Connection, name: str) -> KnownKey:
 def add(
     connection: Connection, key: Key, name: str, roles: Sequence[Role], *, expires_at: datetime | None = None, by: str
 ) -> KnownKey:
-    """Add a key, of which the id and the digest are kept. Raises IntegrityError if the id is taken."""
+    """Store a new key's id and digest, never its text. Raises IntegrityError if the id is taken."""
     expires = written(expires_at) if expires_at else None
     record(connection, KeyAdded(key_id=key.id, name=name, roles=list(roles), expires_at=expires), by=by)
     return _insert(connection, key, name, roles, expires, by)
 
 
 def add_first(connection: Connection, key: Key, name: str, roles: Sequence[Role], *, by: str) -> None:
-    """Add a key that comes with the installation, unless its id is known already.
+    """Store a key that the installation was given in its settings, unless its id is known already.
 
     It leaves no event: the log of a new installation stays empty, so that another log can be imported into it.
     """
@@ -111,13 +112,13 @@ def add_first(connection: Connection, key: Key, name: str, roles: Sequence[Role]
 
 
 def revoke(connection: Connection, key: KnownKey, *, by: str) -> None:
-    """Revoke a key: from the next look of each process on, it is refused."""
+    """Revoke a key. Each process refuses it from the time it next looks at the table, within a second."""
     record(connection, KeyRevoked(key_id=key.id, name=key.name), by=by)
     _change(connection, key, revoked_at=now())
 
 
 def rotate(connection: Connection, key: KnownKey, new: Key, *, old_until: datetime, by: str) -> None:
-    """Give a key a new text. Its id stays, and with it what belongs to the principal, such as idempotency keys."""
+    """Replace a key's text. Its id stays, so its holder keeps the same principal, commands and idempotency keys."""
     until = written(old_until)
     record(connection, KeyRotated(key_id=key.id, name=key.name, old_until=until), by=by)
     _change(connection, key, digest=digest_of(new.text), old_digest=key.digest, old_until=until)

@@ -1,4 +1,4 @@
-"""Operations: what operators do, as events of a stream of its own in the log, each written before or with the deed."""
+"""Operations: what operators do, recorded in the log before it is done, or together with it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class KeyAdded(Operation):
 
 
 class KeyRotated(Operation):
-    """A key got a new secret. The one before it counts until `old_until`."""
+    """A key got a new secret. The old one is taken until `old_until`."""
 
     key_id: str
     name: str
@@ -37,14 +37,14 @@ class KeyRotated(Operation):
 
 
 class KeyRevoked(Operation):
-    """A key counts no more."""
+    """A key was revoked: it is refused for good."""
 
     key_id: str
     name: str
 
 
 class CommandRetried(Operation):
-    """A command that failed is handled again."""
+    """A command that had failed was put back, to be handled again."""
 
     command_id: str
 
@@ -75,7 +75,7 @@ class BackupRestored(Operation):
 
 
 class StreamExported(Operation):
-    """All that the stores hold of a stream was written out, as for a person who asked what is known of him."""
+    """All that the stores hold of a stream was exported, as for a person who asks what is known of them."""
 
     stream: str
 
@@ -91,7 +91,7 @@ EVENTS = {each.__name__: each for each in Operation.__subclasses__()}
 
 
 def record(connection: Connection, done: Operation, *, by: str) -> None:
-    """Append an operation to the log, in this transaction of a writer of the event store. `by`: the principal."""
+    """Append an operation to the log, in a transaction with the event store's lock. `by`: the principal's name."""
     new = NewEvent(type(done).__name__, done, {"principal": by}, done.schema_version)
     event_store.append(connection, Append(STREAM, [new]))
 
@@ -111,4 +111,4 @@ def _evolve(state: int | None, event: Operation) -> int:
 
 
 OPERATIONS: Decider[Any, Operation, int] = Decider(commands={}, events=EVENTS, decide=_decide, evolve=_evolve)
-"""The operations as an aggregate, for whatever reads the whole log. No command leads to them."""
+"""The operations as an aggregate, so that whatever reads the whole log knows their events. It takes no commands."""

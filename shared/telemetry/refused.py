@@ -1,4 +1,4 @@
-"""Requests that are refused: each is counted, and a log line now and then says how many there were, and whose."""
+"""Requests that are refused: counts each, and logs every 10 s at most how many there were, and from which clients."""
 
 import asyncio
 from collections import Counter
@@ -7,16 +7,16 @@ from contextvars import Context
 from shared.telemetry import logs, metrics
 
 TELL_EVERY = 10.0
-"""Seconds between two log lines at least."""
+"""The least seconds between two log lines."""
 
 MAX_CLIENTS, SHOWN_CLIENTS = 1000, 10
-"""Clients that are counted between two lines at most, and those of them that a line shows: the most refused."""
+"""How many clients are counted between two lines, and how many a line shows: those with the most refusals."""
 
 log = logs.logger()
 
 
 class Refused:
-    """Counts refused requests. The first one has a log line at once, further ones have one together every 10 s."""
+    """Counts refused requests. The first is logged at once, those that follow together, every 10 s."""
 
     def __init__(self, every: float = TELL_EVERY) -> None:
         self._every = every
@@ -25,7 +25,7 @@ class Refused:
         self._waits = False
 
     def count(self, type: str, client: str) -> None:
-        """Count a request by its problem, as in `missing-role`, and by its client: an address, or a principal's name.
+        """Count a request by its problem's type, such as `missing-role`, and by its client: address or principal.
 
         Call it in the event loop. A client's name is logged, so it must not be a secret.
         """

@@ -1,1 +1,1 @@
-"""Upkeep: what command workers do now and then, beside handling commands."""
+"""Upkeep: what command workers do once a minute, beside handling commands: taking away old commands' data."""

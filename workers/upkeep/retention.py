@@ -1,4 +1,4 @@
-"""Retention: handled commands' data and idempotency keys are taken away once they are old, in small batches."""
+"""Retention: takes away the data and idempotency keys of old, handled commands, in small batches."""
 
 import time
 from contextlib import suppress
@@ -25,13 +25,13 @@ BATCHES = 4
 """Batches in one look, which this worker's handling waits for."""
 
 PACE = 24
-"""How many times as fast as time passes a clock that is ahead is followed: a day in an hour."""
+"""How many times faster than real time a CautiousClock may run: it covers a day in an hour."""
 
 
 class CautiousClock:
-    """The time by a clock that may have been set wrong; by one that is far ahead, all commands would be old.
+    """A clock that doesn't follow the machine's at once, since one that is set far ahead would make all commands old.
 
-    It begins at the newest command's time and goes PACE times as fast as time passes, up to the machine's own time.
+    It begins at the newest command's time and runs PACE times as fast as real time until it meets the machine's.
     """
 
     def __init__(self, newest: str) -> None:
@@ -47,15 +47,16 @@ class CautiousClock:
 
 
 class Retention:
-    """Empties commands in order of seq: those older than `keep`, up to the first that is not handled.
+    """Empties commands older than `keep`, in order of seq, up to the first that is not handled yet.
 
-    However many workers look, each command is emptied once.
+    To empty a command is to take away its data, idempotency key and fingerprint. Several workers may do it at once:
+    each command is emptied by one of them.
     """
 
     def __init__(self, reading: Engine, writing: Engine, store: Engine, keep: timedelta) -> None:
-        """`reading` and `writing` are the inbox. `writing` and `store`, the event store, don't wait for their locks.
+        """`reading` and `writing` reach the inbox, `store` the event store. The last two raise Taken, not wait.
 
-        `keep`: how long data is kept; 0: for ever.
+        `keep`: how long commands keep their data; 0 is for ever.
         """
         self._reading = reading
         self._writing = writing
@@ -65,7 +66,7 @@ class Retention:
         self._next = 0.0
 
     def look(self) -> None:
-        """Empty a few batches if it is time for it, and the locks are free. Raises the stores' trouble."""
+        """Empty up to BATCHES batches if it is time and the locks are free. Raises DBAPIError."""
         if not self._keep or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + EVERY
@@ -92,9 +93,10 @@ class Retention:
         return count
 
     def _old(self, reading: Connection, after: int) -> int:
-        """The seq up to which commands are old, in this batch.
+        """The seq of the last command of the next batch that is old; `after` if there is none.
 
-        A command accepted while a clock was ahead, and so at a time to come, is as old as the next one that is not.
+        A command whose time is still to come was accepted while a clock was ahead: it is as old as the next command
+        whose time has passed.
         """
         newest = inbox.read(reading, [inbox.last_seq(reading)])
         if not newest:
