@@ -47,9 +47,10 @@ def list_(
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def show(command_id: CommandId, as_json: AsJson = False) -> None:
-    """Show one command, with its data and outcome, as JSON. If CQRS_API_URL is set, that API is asked.
+    """Show one command, with its data and outcome, as JSON.
 
-    An old command's data is taken away: `emptied` is true then.
+    If CQRS_API_URL is set, that API is asked, which shows no data. Data older than CQRS_KEEP_COMMANDS days is taken
+    away: `emptied` is true then.
     """
     settings = Settings()
     if settings.api_url:

@@ -82,7 +82,7 @@ def status(
     api: Annotated[str, typer.Option(help="Where the API is, if not where the settings say", metavar="URL")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stands.
+    """Show roles alive, commands waiting, projections behind. Exit code 1 if a role is gone or a projection stopped.
 
     If CQRS_API_URL is set, that API is asked. CQRS_API_KEY with the role operator shows more.
     """

@@ -109,7 +109,7 @@ async def deactivate_user(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Accept that a user takes no more changes. It keeps its number and its address."""
+    """Accept that a user is deactivated: it takes no more changes, and keeps its number and its address."""
     return await submit(request, USER, DeactivateUser, body, user_id, idempotency_key=idempotency_key, prefer=prefer)
 
 
@@ -119,7 +119,7 @@ async def deactivate_user(
 async def reactivate_user(
     request: Request, user_id: UserId, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:
-    """Accept that a deactivated user takes changes again."""
+    """Accept that a deactivated user is active again, and takes changes."""
     return await submit(request, USER, ReactivateUser, None, user_id, idempotency_key=idempotency_key, prefer=prefer)
 
 

@@ -18,7 +18,7 @@ from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import User
 from shared.stores import event_store
 
-app = typer.Typer(no_args_is_help=True, help="Users, as the log has them; and all that is known of one.")
+app = typer.Typer(no_args_is_help=True, help="Show a user as the log has it; export all that the stores hold of one.")
 
 UserId = Annotated[int, typer.Argument(min=1, metavar="ID")]
 Version = Annotated[int | None, typer.Option(min=1, help="Show the user at this version")]
@@ -41,7 +41,7 @@ def show(user_id: UserId, version: Version = None, at: At = None, as_json: AsJso
 
 @app.command(epilog=example("cqrs users export 1 > user-1.json"))
 def export(user_id: UserId) -> None:
-    """Write all that the stores hold of a user to stdout, as JSON by table. The log keeps who asked for it."""
+    """Write all that the stores hold of a user to stdout, as JSON by table. `cqrs audit` shows who exported it."""
     show_json(export_(here(), f"user-{user_id}"))
 
 
