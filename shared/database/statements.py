@@ -31,7 +31,7 @@ BigInt = BigInteger().with_variant(Integer, "sqlite")
 """An integer of 64 bits; on SQLite INTEGER, since a primary key of this type is the rowid itself."""
 
 
-def fetch(connection: Connection, statement: SelectBase, **values: object) -> list[tuple[Any, ...]]:
+def fetch(connection: Connection, statement: SelectBase | UpdateBase, **values: object) -> list[tuple[Any, ...]]:
     """The statement's rows, as the driver gives them. SQLAlchemy's own way takes ten times as long for a small one."""
     sql, names, own = _compiled(statement, connection.dialect)
     values = own | values
@@ -41,13 +41,6 @@ def fetch(connection: Connection, statement: SelectBase, **values: object) -> li
 def execute(connection: Connection, sql: str) -> None:
     """Run SQL as it is; unlike SQLAlchemy's own way it begins no transaction."""
     _run(connection, sql, lambda cursor: cursor.execute(sql))
-
-
-def execute_one(connection: Connection, statement: UpdateBase, **values: object) -> None:
-    """Run the statement once; the values are its parameters by name."""
-    sql, names, own = _compiled(statement, connection.dialect)
-    values = own | values
-    _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:

@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from shared import chain
 from shared.clock import now
-from shared.database.statements import BigInt, bytes_of, entries, execute_one, fetch, insert_rows, unhex
+from shared.database.statements import BigInt, bytes_of, entries, fetch, insert_rows, unhex
 from shared.messages import NewEvent, RecordedEvent
 from shared.plain import Plain
 from shared.projection import Bar
@@ -243,7 +243,7 @@ def seal(connection: Connection, bar: Bar = lambda _: nullcontext(lambda _done, 
         with bar("hashes of events") as show:
             while rows := read_stored(connection, after=position):
                 made = {row[0]: (last := chain.link(last, *row[:-1])) for row in rows}
-                execute_one(connection, _seal, made=_json({position: hash.hex() for position, hash in made.items()}))
+                fetch(connection, _seal, made=_json({position: hash.hex() for position, hash in made.items()}))
                 position = rows[-1][0]
                 show(position, end)
     return last
