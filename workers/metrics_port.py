@@ -3,11 +3,12 @@
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from threading import Lock
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,12 @@ from shared.telemetry import metrics
 
 LOOK_EVERY = 0.5
 """The least seconds between two reads of the table of keys, so that scrapes can't keep a worker busy with them."""
+
+PATIENCE = 5.0
+"""Seconds without a byte after which a client is left: it has a thread, and may not even have a key."""
+
+MAX_THREADS = 100
+"""Threads of the process beyond which further clients are left at once."""
 
 CHALLENGE = 'Bearer realm="cqrs"'
 """What `WWW-Authenticate` says (RFC 6750, section 3)."""
@@ -45,7 +52,15 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         logging.getLogger(__name__).warning("no metrics at port %d: %s", settings.metrics_port, error.strerror)
         return
+    _bound(server)
     server.set_app(app)
+
+
+def _bound(server: WSGIServer) -> None:
+    """Bound the threads that clients have, and for how long, since each has one before it has shown a key."""
+    server.RequestHandlerClass = type("Handler", (server.RequestHandlerClass,), {"timeout": PATIENCE})
+    server.verify_request = lambda *_: threading.active_count() < MAX_THREADS  # type: ignore[method-assign]
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # else each that is left has a traceback
 
 
 class Guard:
@@ -55,7 +70,7 @@ class Guard:
         """`event_store`: its URL."""
         self._app = app
         self._event_store = event_store
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._looked_at = -math.inf
         self._holders: Holders | None = None
 

@@ -1,7 +1,10 @@
 """The port of a worker's metrics: open on this machine, elsewhere for operators alone."""
 
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from shared.stores import event_store
 from tests.support.keys import add, bearer, revoke
 from tests.support.service import environment, eventually, free_port, start
 from tests.support.stores import Stores
-from workers.metrics_port import Guard
+from workers.metrics_port import MAX_THREADS, Guard, serve
 
 WORKER = ["celery", "-A", "workers.app", "worker", "-Q", "commands"]
 
@@ -72,6 +75,24 @@ def test_p10_when_keys_can_t_be_read_nobody_is_let_in(stores: Stores, at_once: N
     path_of(stores.settings.event_store).unlink()
     assert asked(http, key.text)[0] == 503
     assert asked(http)[0] == 401
+
+
+def test_p8_clients_without_a_key_can_not_take_a_workers_threads(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("workers.metrics_port.PATIENCE", 1.0)
+    port, before = free_port(), threading.active_count()
+    serve(stores.settings.model_copy(update={"metrics_host": "127.0.0.1", "metrics_port": port, "auth": "on"}))
+    with ExitStack() as clients:
+        for _ in range(2 * MAX_THREADS):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            with suppress(ConnectionError):
+                client.sendall(b"GET /met")
+        time.sleep(0.2)
+        assert threading.active_count() <= MAX_THREADS
+        eventually(lambda: threading.active_count() <= before + 1)
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 401
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_callers_can_t_make_a_worker_read_the_table_again_and_again(
