@@ -58,7 +58,7 @@ def serve(settings: Settings) -> None:
 
 def _bound(server: WSGIServer) -> None:
     """Bound the threads that clients have, and for how long, since each has one before it has shown a key."""
-    server.RequestHandlerClass = type("Handler", (server.RequestHandlerClass,), {"timeout": PATIENCE})
+    server.RequestHandlerClass.timeout = PATIENCE  # type: ignore[attr-defined]
     server.verify_request = lambda *_: threading.active_count() < MAX_THREADS  # type: ignore[method-assign]
     server.handle_error = lambda *_: None  # type: ignore[method-assign] # else each that is left has a traceback
 
