@@ -16,7 +16,7 @@ from cli.projections.shadow import Shadow, has_tables, shadow_of
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import is_busy, is_full
-from shared.operations.record import RebuildStarted, record
+from shared.operations.record import Operation, ProjectionPaused, RebuildStarted, record
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings
@@ -56,13 +56,15 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     shadow = shadow_of(settings.read_model_of(which.name), which.name)
     with shadow.alone():
         if not check:
-            _record(settings, which)
+            _record(settings, RebuildStarted(projection=which.name))
         stays = not check
         try:
             with _begin(settings, which, shadow, resume=resume) as work:
                 first = _progress(work.anew, which).position
                 _come_near(work)
                 compared = _compare(work)
+                if pause and not check:
+                    _record(settings, ProjectionPaused(projection=which.name))
                 switched = None if check else _switch_in_time(work, pause=pause)
             stays = False
         except DBAPIError as error:
@@ -77,9 +79,9 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     return {"projection": which.name, "from": first, **compared, "switched": switched, "seconds": seconds}
 
 
-def _record(settings: Settings, which: Projection) -> None:
+def _record(settings: Settings, done: Operation) -> None:
     with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        record(connection, RebuildStarted(projection=which.name), by=operator_here())
+        record(connection, done, by=operator_here())
 
 
 @contextmanager

@@ -46,12 +46,15 @@ def test_p10_what_operators_do_is_in_the_log(stores: Stores, failed: str) -> Non
     cqrs(stores.settings, "projections", "pause", "users")
     cqrs(stores.settings, "projections", "rebuild", "users")
     cqrs(stores.settings, "projections", "resume", "users")
+    cqrs(stores.settings, "projections", "rebuild", "users", "--pause")
     users = {"projection": "users"}
     assert audit(stores.settings) == [
         ("CommandRetried", {"command_id": failed}),
         ("ProjectionPaused", users),
         ("RebuildStarted", users),
         ("ProjectionResumed", users),
+        ("RebuildStarted", users),
+        ("ProjectionPaused", users),
     ]
     assert told(stores.settings, "verify")["well"]
 
