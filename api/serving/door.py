@@ -49,18 +49,19 @@ class Door:
         if not self._checks:
             return None
         host = given.get(b"host")
-        if host is not None and not self._is_us(host, scope["server"][1]):  # HTTP/1.0 may have none
+        if host is not None and not self._is_us(host, *scope["server"]):  # HTTP/1.0 may have none
             return MISDIRECTED
         return CROSS_ORIGIN if len(given) > 1 and self._is_elsewhere(scope["method"], given, host) else None
 
-    def _names_us(self, host: bytes, port: int | None) -> bool:
+    def _names_us(self, host: bytes, address: str, port: int | None) -> bool:
+        """Whether it is a name of ours, or the address that the connection came to: rebinding DNS needs a name."""
         authority = host.decode("latin-1").lower()
         its = AUTHORITY.fullmatch(authority)
         if not its:
             return False
         name, number = its.groups()
         own_port = number in {None, str(port)}
-        return not self._named.isdisjoint({authority, name}) or (name in self._here and own_port)
+        return not self._named.isdisjoint({authority, name}) or (name in {*self._here, address} and own_port)
 
     def _is_elsewhere(self, method: str, given: dict[bytes, bytes], host: bytes | None) -> bool:
         """Whether a browser says that the request comes from a page that isn't ours.

@@ -41,12 +41,12 @@ def port(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]
         yield http.base_url.port or 0
 
 
-def ask(settings: Settings, method: str = "GET", **headers: str) -> int:
+def ask(settings: Settings, method: str = "GET", server: str = "127.0.0.1", **headers: str) -> int:
     """The status with which a request comes back; 204 if it was let in. `sec_fetch_site` is Sec-Fetch-Site."""
     scope = {
         "type": "http",
         "method": method,
-        "server": ("127.0.0.1", 8000),
+        "server": (server, 8000),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }
     sent: list[Message] = []
@@ -106,6 +106,14 @@ def test_the_name_that_it_listens_on_is_its_own() -> None:
     for own, host in {"127.0.0.2": "127.0.0.2:8000", "::1": "[::1]:8000", "localhost": "localhost"}.items():
         assert ask(settings(api_host=own), host=host) == 204
         assert ask(settings(api_host=own), host="192.0.2.1") == 421
+
+
+def test_the_address_that_a_connection_came_to_is_its_own() -> None:
+    """So Prometheus may ask containers by their addresses; a page that rebinds DNS comes under a name."""
+    named = settings(api_host="0.0.0.0", allowed_hosts="api.example")
+    assert ask(named, host="192.0.2.7:8000", server="192.0.2.7") == 204
+    for host in ("192.0.2.7:9000", "192.0.2.8:8000", "evil.example:8000"):
+        assert ask(named, host=host, server="192.0.2.7") == 421
 
 
 def test_an_api_on_more_than_loopback_checks_nothing_unless_hosts_are_named() -> None:
