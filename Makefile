@@ -16,14 +16,14 @@ up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 
 FAST := tests/stores tests/unit tests/domain
 
-test: .venv/dev ## Run all tests but those of test-faults and test-containers, and a short storm, in about 5 minutes
-	@.venv/bin/python $(PYTEST) -m "not long" tests/faults/test_storm.py tests/operations tests/api tests/project $(FAST)
+test: .venv/dev ## Run all tests but those of test-faults and test-containers, in 5 minutes
+	@.venv/bin/python $(PYTEST) -m "not long" tests/operations tests/api tests/project $(FAST)
 
 test-fast: .venv/dev ## Run those that start no process and no server, in half a minute
 	@.venv/bin/python $(PYTEST) -n auto --maxprocesses 4 -m "not postgresql and not processes" $(FAST)
 
-test-faults: .venv/dev ## Run those under faults, with all the time that faults may take, in 6 minutes
-	@LONG=1 .venv/bin/python $(PYTEST) tests/faults
+test-faults: .venv/dev ## Run those under faults, and those marked long, with all the time that they may take, in 10 minutes
+	@LONG=1 .venv/bin/python $(PYTEST) -m "faults or long" tests/faults tests/operations tests/api tests/stores
 
 test-containers: .venv/dev ## Run those of the containers and of HAProxy, as far as these are here
 	@.venv/bin/python $(PYTEST) tests/containers

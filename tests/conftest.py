@@ -27,8 +27,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a PostgreSQL server is marked so."""
+    """What needs a PostgreSQL server is marked so, and what is under faults."""
     for item in items:
+        if item.path.parent.name == "faults":
+            item.add_marker(pytest.mark.faults)
         callspec = getattr(item, "callspec", None)
         if "postgres" in getattr(item, "fixturenames", ()) or (
             callspec and callspec.params.get("engine") == "postgresql"

@@ -40,6 +40,7 @@ def messages(told: list[list[Any]], url: str) -> list[str]:
     return [each[1] for each in told if each[0] == url and len(each) == 3]
 
 
+@pytest.mark.long
 @pytest.mark.both_engines
 def test_a_browser_misses_nothing_and_sees_nothing_twice_while_the_api_is_stopped_and_killed(
     stores: Stores, tmp_path: Path

@@ -255,6 +255,7 @@ def test_beyond_the_limit_a_stream_is_503_until_somebody_leaves(stores: Stores) 
         eventually(lambda: there_is_room(http))
 
 
+@pytest.mark.long
 def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> None:
     happen(stores, 2 * feed.TAIL_EVENTS, padding=20_000)  # more than its buffers and those of the kernel take
     with (
@@ -269,6 +270,7 @@ def test_who_takes_nothing_is_dropped_and_holds_up_nobody(stores: Stores) -> Non
         assert live.clean is None
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must end the connection")
 def test_of_who_takes_nothing_nothing_is_left(stores: Stores) -> None:
     happen(stores, 2 * feed.TAIL_EVENTS, padding=20_000)

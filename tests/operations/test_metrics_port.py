@@ -77,6 +77,7 @@ def test_p10_when_keys_can_t_be_read_nobody_is_let_in(stores: Stores, at_once: N
     assert asked(http)[0] == 401
 
 
+@pytest.mark.long
 def test_p8_clients_without_a_key_can_not_take_a_workers_threads(
     stores: Stores, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

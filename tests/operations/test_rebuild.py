@@ -431,6 +431,7 @@ class Traffic:
                 assert http.get("/users/1").json()["version"] >= version
 
 
+@pytest.mark.long
 def test_under_load_no_query_fails_and_none_is_staler_than_asked(
     settings: Settings, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:

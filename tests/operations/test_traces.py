@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support.collector import Span, collector
 from tests.support.service import Service, clean_environment, eventually, free_port
 from tests.support.stores import JOHN
@@ -61,6 +63,7 @@ def spans_named(spans: list[Span], name: str) -> list[Span]:
     return [each for each in spans if each.name == name]
 
 
+@pytest.mark.long
 def test_p8_a_collector_that_is_gone_holds_nothing_up(service: Start) -> None:
     running = service(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}").ready()
     assert running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=10"}).status_code == 201

@@ -180,6 +180,7 @@ def test_when_the_parent_is_killed_no_role_stays(without_redis: Service) -> None
     assert left == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("to", "end"), [("a reader that stands still", signal.SIGINT), ("/dev/full", signal.SIGTERM)])
 def test_no_role_waits_for_what_it_says_to_be_taken_and_a_signal_ends_all(
     tmp_path: Path, to: str, end: signal.Signals

@@ -65,7 +65,7 @@ def test_p8_trouble_is_told_and_mended_the_same_way_for_rows_that_go_straight_to
         with stores.events.connect() as connection:
             return connection.connection.driver_connection
 
-    row = (1, "a-1", 1, "A", "{}", "{}", "", 1)
+    row = (1, "a-1", 1, "A", "{}", "{}", "", 1, None)
     first = opened()
     with pytest.raises(IntegrityError), stores.events.begin() as connection:
         statements.insert_rows(connection, event_store.events, [row, row])

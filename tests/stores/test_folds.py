@@ -171,6 +171,7 @@ def process(stores: Stores, evolve: Any = decider.evolve, second_commit: Any = N
     return process.exitcode
 
 
+@pytest.mark.long
 @pytest.mark.processes
 @pytest.mark.parametrize("kill", [killed_before, killed_after])
 def test_after_a_kill_around_the_commit_workers_old_and_new_fold_what_is_there(stores: Stores, kill: Any) -> None:
@@ -187,6 +188,7 @@ def test_after_a_kill_around_the_commit_workers_old_and_new_fold_what_is_there(s
     assert addresses(stores) == [None, "b@example.com", "a@example.com", "b@example.com", "c@example.com"]
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_rules_that_fold_in_another_way_are_in_force_in_the_next_process(stores: Stores) -> None:
     accept(stores, create("A@example.com"))

@@ -301,7 +301,7 @@ def test_an_event_is_shown_as_it_was_recorded_with_its_schema_version(stores: St
     shown = told(stores.settings, "events", "show", "1")
     assert (shown["schema_version"], shown["data"]["name"]) == (2, "John Doe")
     with stores.events.begin() as log:
-        assert event_store.read_all(log)[0].shown() == shown
+        assert event_store.read_all(log)[0].shown().items() <= shown.items()
 
 
 def exported(log: Connection) -> list[bytes]:

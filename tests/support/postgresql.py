@@ -78,12 +78,12 @@ class Postgres:
         self._run("psql", "--quiet", "--no-psqlrc", url, input=script.encode(), cwd=self.folder)
 
     def cut(self, *processes: psutil.Process) -> None:
-        """End the connections of other processes, whatever goes on in them."""
+        """End the connections of processes, whatever goes on in them, but for the one that asks for it."""
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
             for process in processes:
                 ports = [each.laddr.port for each in process.net_connections("tcp")]
-                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY(%s)"
-                connection.execute(query, [ports])
+                others = "client_port = ANY(%s) AND pid <> pg_backend_pid()"  # it would not come to those behind it
+                connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}", [ports])
 
     @property
     def _data(self) -> Path:
