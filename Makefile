@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 # A file's tests run in one process, so that they can share a service; there are more processes than cores, since
-# many tests wait. Without compiled modules kept, each process of each service would compile the project again.
-PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# many tests wait. A process that is lost ends the run: replaced, it may leave pytest-xdist waiting for ever.
+# Without compiled modules kept, each process of each service would compile the project again.
+PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 unexport PYTHONDONTWRITEBYTECODE
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 

@@ -1,6 +1,7 @@
 """Rules that end their process, as one worker after another meets them."""
 
 import errno
+import faulthandler
 import os
 import shutil
 import signal
@@ -56,9 +57,13 @@ class Panic(BaseException):
 
 
 def work(stores: Stores, *tasks: str) -> bool:
-    """Messages to a worker of its own: to handle, if nothing else. Tells if it dies of them."""
+    """Messages to a worker of its own: to handle, if nothing else. Tells if it dies of them.
+
+    A child of a process with threads may hang at a lock that one of them had; then it says where, and ends.
+    """
     if not (child := os.fork()):
         try:
+            faulthandler.dump_traceback_later(30, exit=True, file=sys.__stderr__)
             handler = new_handler(stores.settings, engines.writer(stores.settings.event_store, lock="event_store"))
             for task in tasks or ["handle"]:
                 getattr(handler, task)()
