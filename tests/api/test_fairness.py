@@ -24,7 +24,7 @@ from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
-from tests.support.service import Service, up
+from tests.support.service import Service, eventually, up
 from tests.support.stores import JOHN, Stores, accept, create
 
 EVENTS = 1000
@@ -194,8 +194,15 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
 # Shares
 
 
+@pytest.fixture
+def narrow(narrow_service: Service) -> Service:
+    """Once it has noticed that the clients of the test before have left."""
+    eventually(lambda: "\ncqrs_feed_clients 0.0\n" in narrow_service.http.get("/metrics").text)
+    return narrow_service
+
+
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def narrow_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     limits = {
         "CQRS_MAX_STREAMS": "3",
         "CQRS_MAX_STREAMS_PER_CLIENT": "2",
