@@ -77,6 +77,7 @@ def there_is_room(http: httpx.Client) -> bool:
 # The promise, on both engines
 
 
+@pytest.mark.long
 @pytest.mark.both_engines
 def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(stores: Stores) -> None:
     sizes = random.choices([1, 1, 1, 3, 30, log_pages.PAGE_EVENTS], k=100)

@@ -36,6 +36,7 @@ def heard(app: Celery, running: Service) -> set[tuple[str, str]]:
     return {(each["hostname"].partition("@")[0], names[each["uuid"]]) for each in told if each.get("uuid") in names}
 
 
+@pytest.mark.long
 def test_workers_tell_of_their_tasks_once_they_are_asked_to(app: Celery, shared_service: Service) -> None:
     assert heard(app, shared_service) == set()
     app.control.enable_events()

@@ -364,6 +364,7 @@ def assert_page(answer: httpx.Response, items: list[dict[str, Any]], limit: int)
     assert ("next" in answer.links) == (len(items) > limit)
 
 
+@pytest.mark.long
 @pytest.mark.both_engines
 @pytest.mark.timeout(600)  # to shrink a history that failed
 def test_whatever_is_asked_and_whenever_workers_work_the_service_does_what_the_model_says(

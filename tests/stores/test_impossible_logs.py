@@ -240,6 +240,7 @@ def test_an_event_of_a_mebibyte_is_imported(stores: Stores, tmp_path: Path) -> N
     assert "empty stores only" in said
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_an_import_that_is_killed_leaves_nothing_and_can_be_done_again(
     made: Callable[[Path], Settings], tmp_path: Path

@@ -194,6 +194,7 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
     assert rows(settings.event_store, "SELECT value FROM unique_keys") == [("a@example.com",)]
 
 
+@pytest.mark.long
 @pytest.mark.processes
 @pytest.mark.both_engines
 def test_several_may_start_at_once(settings: Settings, another: Settings) -> None:
