@@ -63,7 +63,7 @@ def work(stores: Stores, *tasks: str) -> bool:
     """
     if not (child := os.fork()):
         try:
-            faulthandler.dump_traceback_later(30, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(30, exit=True, file=2)
             handler = new_handler(stores.settings, engines.writer(stores.settings.event_store, lock="event_store"))
             for task in tasks or ["handle"]:
                 getattr(handler, task)()
