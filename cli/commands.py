@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -28,21 +28,33 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the latest commands, the last one first."""
-    settings = here()
-    with engines.reading(settings.event_store) as connection:
-        seqs = outcomes.failed(connection, limit=limit) if failed else None
-    with engines.reading(settings.inbox) as connection:
-        last = inbox.last_seq(connection)
-        commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
-    shown = _shown(settings, commands[::-1])
+    """List the latest commands, the last one first. If CQRS_API_URL is set, that API is asked."""
+    settings = Settings()
+    shown = _elsewhere(settings, failed, limit) if settings.api_url else _here(settings, failed, limit)
     if as_json:
         show_json(shown)
         return
     for each in shown:
         at = f"{each['accepted_at'][:19]}Z"
-        line = f"{each['command_id']}  {at}  {each['status']:<9}  {each['type']} {each['stream']}  {_why(each)}"
-        say(line.rstrip())
+        what = each.get("stream") or list(each["links"].values())[-1]
+        say(f"{each['command_id']}  {at}  {each['status']:<9}  {each['type']} {what}  {_why(each)}".rstrip())
+
+
+def _elsewhere(settings: Settings, failed: bool, limit: int) -> list[dict[str, Any]]:
+    """The latest commands as an API shows them."""
+    query = urlencode({"limit": limit, "failed": str(failed).lower()})
+    found: list[dict[str, Any]] = Api(settings.api_url, settings.api_key).get(f"/commands/?{query}", kind=list)
+    return found
+
+
+def _here(settings: Settings, failed: bool, limit: int) -> list[dict[str, Any]]:
+    """The latest commands as the stores of this machine have them."""
+    with engines.reading(settings.event_store) as connection:
+        seqs = outcomes.failed(connection, limit=limit) if failed else None
+    with engines.reading(settings.inbox) as connection:
+        last = inbox.last_seq(connection)
+        commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
+    return _shown(settings, commands[::-1])
 
 
 @app.command(epilog=example("cqrs commands show 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
@@ -116,8 +128,8 @@ def _why(shown: dict[str, Any]) -> str:
     why = ""
     if shown["problem"]:
         why = shown["problem"]["detail"]
-    elif shown["tries"]:
+    elif shown.get("tries"):
         why = f"tried {shown['tries']} times: {shown['error']}"
-    elif shown["tries"] == 0:
+    elif shown.get("tries") == 0:
         why = "waits to be handled again"
     return " ".join(why.split())

@@ -4,13 +4,13 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.addresses import Email
 from api.domain.names import Name
 from api.http.documentation import CONDITIONS, PAGE, PAST, Change, accepts, errors, headers, shows
 from api.http.headers import Prefer
-from api.http.paging import MAX_INTEGER, After, At, Limit, MinPosition, Version
+from api.http.paging import MAX_INTEGER, After, At, Boolean, Limit, MinPosition, Version
 from api.http.routing import Router
 from api.routes.submit import IdempotencyKey, Resource, show, show_history, show_page, submit
 from shared.domain.users import history
@@ -25,15 +25,8 @@ USER = Resource("user", read_model.users, read_model.user)
 UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's number")]
 
 
-def _boolean(value: str) -> bool:
-    """Pydantic takes yes, 1, On and others, too."""
-    if value not in {"true", "false"}:
-        raise ValueError("must be true or false")
-    return value == "true"
-
-
 Active = Annotated[
-    Annotated[bool, BeforeValidator(_boolean)] | None,
+    Boolean | None,
     Query(description="Only users that are active, or only those that are deactivated", examples=[False]),
 ]
 

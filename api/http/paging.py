@@ -23,6 +23,16 @@ def _moment(value: str) -> datetime:
     return clock.parsed(value.replace(" ", "+"))  # as it was typed: in a query a plus means a space
 
 
+def _boolean(value: str) -> bool:
+    """Pydantic takes yes, 1, On and others, too."""
+    if value not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value == "true"
+
+
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+"""The parameter of a query that is `true` or `false`."""
+
 After = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Start behind this one: where the last page ended")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most")]
 MinPosition = Annotated[
@@ -41,12 +51,21 @@ At = Annotated[
 
 
 async def page(
-    request: Request, rows: Sequence[T], show: Callable[[T], dict[str, Any]], *, limit: int, key: str
+    request: Request,
+    rows: Sequence[T],
+    show: Callable[[T], dict[str, Any]],
+    *,
+    limit: int,
+    key: str,
+    parameter: str = "after",
 ) -> Response:
-    """A JSON array of up to `limit` rows as `show` makes them. One row more means a next page, after `key`."""
+    """A JSON array of up to `limit` rows as `show` makes them.
+
+    One row more means a next page: its link has the last row's `key` as the `parameter`.
+    """
     headers = {}
     if len(rows) > limit:
-        url = request.url.include_query_params(after=show(rows[limit - 1])[key])
+        url = request.url.include_query_params(**{parameter: show(rows[limit - 1])[key]})
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
     pieces = []
     for start in range(0, min(len(rows), limit), ROWS_AT_ONCE):

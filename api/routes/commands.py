@@ -1,15 +1,16 @@
 """Commands that were accepted, and what became of each."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic_core import to_json
 
 from api.http.access import Roles, may
 from api.http.documentation import STREAM, Command, errors, headers, stream_of
 from api.http.headers import Prefer, applied, wait_of
+from api.http.paging import Boolean, Limit, page
 from api.http.problems import Problem
 from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream, message
@@ -24,6 +25,43 @@ OWN: Roles = "reader", "writer", "auditor"
 """Roles that see commands: their own ones, and auditors any."""
 
 router = Router(tags=["commands"])
+
+
+@router.get(
+    "/commands/",
+    role="auditor",
+    response_model=list[Command],
+    responses={200: headers("Link"), **errors({404: "command-not-found", 503: "store-unavailable"})},
+)
+async def list_commands(
+    request: Request,
+    before: Annotated[
+        str | None,
+        Query(
+            description="Only what was accepted before this command: where the last page ended",
+            examples=["019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"],
+        ),
+    ] = None,
+    limit: Limit = 100,
+    failed: Annotated[Boolean, Query(description="Only commands that failed", examples=[True])] = False,
+) -> Response:
+    """Commands of all callers, the latest first."""
+    service: Service = request.app.state.service
+    end = (await _find(request, before)).seq if before else await service.inbox.read(inbox.last_seq) + 1
+    async with service.turn(request, service.inbox):
+        seqs: Collection[int] = range(max(1, end - limit - 1), end)
+        if failed:
+            seqs = await service.log.read(outcomes.failed, before=end, limit=limit + 1)
+        found = (await service.inbox.read(inbox.read, seqs))[::-1]
+        ended = await service.log.read(outcomes.find, [each.seq for each in found])
+        return await page(
+            request,
+            found,
+            lambda each: command_shown(each, ended.get(each.seq)),
+            limit=limit,
+            key="command_id",
+            parameter="before",
+        )
 
 
 @router.get(

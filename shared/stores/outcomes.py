@@ -1,5 +1,6 @@
 """Outcomes: how each command ended, kept beside the events and written with them."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -86,9 +87,9 @@ def begin_again(connection: Connection, command: Accepted) -> None:
     set_aside.add(connection, [set_aside.SetAside(command.seq, command.stream, 0, None)])
 
 
-def failed(connection: Connection, *, limit: int) -> list[int]:
-    """The seqs of the commands that failed, the latest first."""
-    return list(connection.scalars(_failed.limit(limit)))
+def failed(connection: Connection, *, before: int = sys.maxsize, limit: int) -> list[int]:
+    """The seqs below `before` of commands that failed, the latest first."""
+    return list(connection.scalars(_failed.where(outcomes.c.seq < before).limit(limit)))
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:

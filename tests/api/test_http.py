@@ -92,6 +92,22 @@ def test_a_command_tells_its_rejection(http: httpx.Client) -> None:
     }
 
 
+def test_commands_are_listed_the_latest_first_a_page_at_a_time(http: httpx.Client) -> None:
+    people = [{**JOHN, "email": address()} for _ in range(5)]
+    ids = [http.post("/users/", json=each).json()["command_id"] for each in people]
+    page = http.get("/commands/", params={"limit": 2})
+    seen = [each["command_id"] for each in page.json()]
+    while len(seen) < 5:
+        page = http.get(page.links["next"]["url"])
+        assert page.status_code == 200
+        seen += [each["command_id"] for each in page.json()]
+    assert seen[:5] == ids[::-1]
+    assert http.get(f"/commands/{seen[0]}").json()["command_id"] == seen[0]
+    problem(http.get("/commands/", params={"before": "unknown"}), 404, "command-not-found")
+    for spelling in ("yes", "1", ""):
+        problem(http.get("/commands/", params={"failed": spelling}), 422, "invalid-request")
+
+
 def test_a_rejected_creation_leaves_its_number_unused(http: httpx.Client) -> None:
     taken = created(http)["email"]
     number = http.post("/users/", json={**JOHN, "email": taken}).json()["user_id"]

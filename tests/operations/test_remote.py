@@ -146,10 +146,24 @@ def test_auditors_see_what_operators_did(elsewhere: Elsewhere, monkeypatch: pyte
     assert said == f"cqrs: {elsewhere.service.url} answers 403: This needs the role auditor.\n"
 
 
+def test_p10_an_auditor_lists_the_commands_of_all_callers_and_nobody_else_does(elsewhere: Elsewhere) -> None:
+    writer = {"Authorization": f"Bearer {elsewhere.keys['writer'].text}"}
+    answer = elsewhere.service.http.post("/users/", json=JOHN, headers=writer | {"Prefer": "wait=10"})
+    assert answer.status_code in (202, 409)
+    first, *_ = listed = elsewhere.told("auditor", "commands", "list", "--limit", "2")
+    assert (first["type"], first["principal"]) == ("CreateUser", f"key:{elsewhere.keys['writer'].id}")
+    assert len(listed) <= 2
+    line = elsewhere.cqrs("auditor", "commands", "list", "--limit", "1")
+    assert line.startswith(f"{first['command_id']}  ")
+    assert f"CreateUser {first['links']['user']}" in line
+    assert elsewhere.told("auditor", "commands", "list", "--failed") == []
+    said = elsewhere.cqrs("writer", "commands", "list", code=1)
+    assert said == f"cqrs: {elsewhere.service.url} answers 403: This needs the role auditor.\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        "commands list",
         "commands retry x",
         "projections status",
         "projections pause users",
