@@ -151,6 +151,8 @@ async def _ours(service: Ours, traffic: Traffic, scale: Scale) -> Found:
 async def _closed(service: Closed, traffic: Traffic, scale: Scale) -> Found:
     await service.ready()
     await traffic.warm_up()
+    await traffic.waiting(scale.singles)  # as the open one was before: a service that just started is slower
+    await traffic.polling(scale.singles)
     rate, _, _ = await _sustained(service, traffic, scale.commands)
     return {"keys": rate}
 
