@@ -84,7 +84,7 @@ def test_no_two_keys_are_alike() -> None:
 def test_the_stores_never_hold_a_key_s_text(stores: Stores) -> None:
     first = added(stores.settings, "billing")
     second = told(stores.settings, "keys", "rotate", "billing", "--grace", "1h")["key"]
-    secrets = [text[14:-8] for text in (first, second)]
+    secrets = [key[14:-8] for key in (first, second)]
     tables = "access_keys", "events"
     with stores.events.connect() as connection:
         rows = [str(row) for table in tables for row in connection.execute(text(f"SELECT * FROM {table}"))]
