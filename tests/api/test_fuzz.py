@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.api.conftest import Closed
 from tests.support.keys import bearer
 from tests.support.service import Service
+
+pytestmark = pytest.mark.long
 
 CONFIG = """
 [checks.positive_data_acceptance]
