@@ -88,8 +88,7 @@ def revoke(key: Which, as_json: AsJson = False) -> None:
     """Revoke a key for good. Within a second every process refuses it and ends its streams."""
     with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
         known = _find(connection, key)
-        key_table.revoke(connection, known, by=operator_here())
-        [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
+        known = key_table.revoke(connection, known, by=operator_here())
     if as_json:
         show_json(_shown(known))
     else:
@@ -107,8 +106,7 @@ def rotate(key: Which, grace: Grace = None, as_json: AsJson = False) -> None:
         if known.state == "expired":
             raise Refused(f"the key {known.name} ({known.id}) has expired and can't be rotated: make another")
         new, old_until = new_key(known.id), datetime.now(UTC) + (grace or timedelta(0))
-        key_table.rotate(connection, known, new, old_until=old_until, by=operator_here())
-        [known] = [each for each in key_table.all_keys(connection) if each.id == known.id]
+        known = key_table.rotate(connection, known, new, old_until=old_until, by=operator_here())
     _show_text(known, new.text, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ Changes are numbered: whoever keeps the keys in memory reads them again when the
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, func, insert, select, update
 
@@ -111,17 +111,20 @@ def add_first(connection: Connection, key: Key, name: str, roles: Sequence[Role]
         _insert(connection, key, name, roles, None, by)
 
 
-def revoke(connection: Connection, key: KnownKey, *, by: str) -> None:
-    """Revoke a key. Each process refuses it from the time it next looks at the table, within a second."""
+def revoke(connection: Connection, key: KnownKey, *, by: str) -> KnownKey:
+    """Revoke a key; returns it as it is now. Each process refuses it from its next look at the table on."""
     record(connection, KeyRevoked(key_id=key.id, name=key.name), by=by)
-    _change(connection, key, revoked_at=now())
+    return _change(connection, key, revoked_at=now())
 
 
-def rotate(connection: Connection, key: KnownKey, new: Key, *, old_until: datetime, by: str) -> None:
-    """Replace a key's text. Its id stays, so its holder keeps the same principal, commands and idempotency keys."""
+def rotate(connection: Connection, key: KnownKey, new: Key, *, old_until: datetime, by: str) -> KnownKey:
+    """Replace a key's text; returns the key as it is now.
+
+    Its id stays, so its holder keeps the same principal, commands and idempotency keys.
+    """
     until = written(old_until)
     record(connection, KeyRotated(key_id=key.id, name=key.name, old_until=until), by=by)
-    _change(connection, key, digest=digest_of(new.text), old_digest=key.digest, old_until=until)
+    return _change(connection, key, digest=digest_of(new.text), old_digest=key.digest, old_until=until)
 
 
 def _insert(
@@ -133,9 +136,10 @@ def _insert(
     return new
 
 
-def _change(connection: Connection, key: KnownKey, **values: str) -> None:
+def _change(connection: Connection, key: KnownKey, **values: Any) -> KnownKey:
     changed = {**values, "change": changes(connection) + 1}
     connection.execute(update(table).where(table.c.id == bindparam("key")).values(changed), {"key": key.id})
+    return key._replace(**values)
 
 
 def _known(row: Sequence[str | None]) -> KnownKey:
