@@ -51,7 +51,7 @@ demo: .venv/dev ## Drive the running service with 10,000 people and 5,000 change
 bench: .venv/dev ## Measure the service beside others and what the machine allows, 15 minutes
 	@.venv/bin/python -m benchmarks.bench
 
-bench-quick: .venv/dev ## The same in 2 minutes; fails if a ratio is missed by more than noise explains
+bench-quick: .venv/dev ## The same in 2 minutes; fails if a ratio is missed by more than noise explains, also when measured again
 	@.venv/bin/python -m benchmarks.bench quick
 
 bench-growth: .venv/dev ## Measure how cost grows with streams, log, commands and connections, 10 minutes

@@ -43,8 +43,23 @@ RUNS: dict[What, tuple[Sequence[Measure], Callable[[Say], Figures]]] = {
 
 
 def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
-    """Measure and show it; but for the quick run, keep it beside this file. Fails if a ratio is missed for certain."""
+    """Measure and show it; but for the quick run, keep it beside this file. Fails if a ratio is missed for certain.
+
+    The quick run, whose rounds are few, then measures once more and fails only for what is missed both times.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is stopped
+    missed = _measure(what)
+    if missed and what is What.quick:
+        _tell(missed)
+        console.print("This may be noise: all is measured once more, and only what is missed again fails.")
+        again = _measure(what)
+        missed = {ratio: again[ratio] for ratio in missed if ratio in again}
+    _tell(missed)
+    raise typer.Exit(1 if missed else 0)
+
+
+def _measure(what: What) -> dict[tuple[str, str], str]:
+    """Measure, show and keep it; returns what is broken."""
     asked, run = RUNS[what]
     load, began = os.getloadavg()[0], time.perf_counter()
     try:
@@ -62,10 +77,12 @@ def main(what: Annotated[What, typer.Argument()] = What.full) -> None:
     if what is What.scaling:
         scaling_shown.write(HERE / "scaling.md", figures, circumstances)
         scaling_shown.draw(HERE / "scaling.svg", figures)
-    missed = broken(asked, figures)
-    for measure in missed:
-        console.print(f"[red]✗[/] {escape(measure)}")
-    raise typer.Exit(1 if missed else 0)
+    return broken(asked, figures)
+
+
+def _tell(missed: dict[tuple[str, str], str]) -> None:
+    for ratio in missed.values():
+        console.print(f"[red]✗[/] {escape(ratio)}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,14 @@ def ratios(figures: Mapping[str, Sequence[float]], over: str) -> list[float]:
     return [our / their for our, their in zip(figures[OURS], figures[over], strict=True)]
 
 
-def broken(measures: Sequence[Measure], figures: Figures) -> list[str]:
-    """The ratios that miss their bound for certain, in words. What is absolute depends on the machine."""
+def broken(measures: Sequence[Measure], figures: Figures) -> dict[tuple[str, str], str]:
+    """The ratios that miss their bound for certain, in words, by measure and contestant.
+
+    What is absolute depends on the machine.
+    """
     judged = ((measure, verdict) for measure in measures for verdict in verdicts(measure, figures[measure.key]))
-    return [f"{measure.what}: {verdict}" for measure, verdict in judged if verdict.word == "no" and verdict.bound.over]
+    return {
+        (measure.key, verdict.bound.over): f"{measure.what}: {verdict}"
+        for measure, verdict in judged
+        if verdict.word == "no" and verdict.bound.over
+    }
