@@ -26,6 +26,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores import event_store, inbox
+from shared.stores.subjects import Subjects, heed
 from shared.telemetry import tracing
 
 BROKER_TIMEOUT = 0.5
@@ -41,13 +42,15 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         store = cache(Store)  # one for each database
+        self._subjects = Subjects.of(settings)
         self.inbox = store(settings.inbox)
         self.log = store(settings.event_store)
         self.read_models = {name: store(settings.read_model_of(name)) for name in PROJECTIONS}
         self._stores = {self.inbox, self.log, *self.read_models.values()}
         broker = bus.celery(settings, socket_timeout=BROKER_TIMEOUT)
         self._announcer = Announcer(broker)
-        writer = engines.writer(settings.inbox, lock=inbox.LOCK)
+        heed(self.log.engine, self._subjects)
+        writer = heed(engines.writer(settings.inbox, lock=inbox.LOCK), self._subjects)
         limit = Limit(self.log.engine, settings.max_backlog)
         self.acceptor = Acceptor(writer, limit, self._announcer.announce)
         self._probes = Probes(locks(settings))

@@ -9,6 +9,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, from_json, to_json
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from shared import chain
+from shared.personal.marks import personal_fields
 from shared.plain import Plain
 
 T = TypeVar("T")
@@ -43,6 +44,13 @@ class _Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
+    personal: ClassVar[tuple[str, ...]] = ()
+    """The names of the fields that are marked as `Personal[...]`."""
+
+    @classmethod
+    def __pydantic_on_complete__(cls) -> None:
+        cls.personal = personal_fields(cls.model_fields)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
@@ -61,7 +69,8 @@ class Event(_Message):
 
     To change the shape, raise `schema_version` and add an upcaster: a pure function that turns the data of the version
     before into that of the next. `class AccountOpened(Event, begins_stream=True)`: the first event of each stream is of
-    this type, and no later event is.
+    this type, and no later event is. `class UserErased(Event, erases_subject=True)`: before such an event is recorded,
+    the key under which the stream's personal fields are encrypted is destroyed; None stands for them from then on.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -70,10 +79,11 @@ class Event(_Message):
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
     """The upcasters, each by the schema version that it starts from: one for each version below `schema_version`."""
     begins_stream: ClassVar[bool] = False
+    erases_subject: ClassVar[bool] = False
 
-    def __init_subclass__(cls, *, begins_stream: bool = False, **more: Any) -> None:
+    def __init_subclass__(cls, *, begins_stream: bool = False, erases_subject: bool = False, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls.begins_stream = begins_stream
+        cls.begins_stream, cls.erases_subject = begins_stream, erases_subject
 
     @classmethod
     def recorded(cls, schema_version: int, data_json: str) -> Self:
@@ -112,6 +122,11 @@ class NewEvent(NamedTuple):
     schema_version: int = 1
 
 
+def place_of(stream: str, version: int, type: str) -> str:
+    """The place of an event, to which its sealed fields belong."""
+    return f"{stream} {version} {type}"
+
+
 class RecordedEvent(NamedTuple):
     """An event as it is stored. `position` is its place in the log, `version` its place in its stream, both from 1.
 
@@ -132,6 +147,11 @@ class RecordedEvent(NamedTuple):
         """The fields of the event."""
         data: dict[str, Any] = from_json(self.data_json)
         return data
+
+    @property
+    def place(self) -> str:
+        """Where its sealed fields belong: they open nowhere else."""
+        return place_of(self.stream, self.version, self.type)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -173,3 +193,23 @@ class RecordedEvent(NamedTuple):
         except KeyError:
             raise UnknownShape(self.type, self.schema_version) from None
         return event.recorded(self.schema_version, self.data_json)
+
+
+class ErasedEvent(RecordedEvent):
+    """An event of a person who is erased: its personal fields are null."""
+
+    __slots__ = ()
+
+    def shown(self) -> dict[str, Any]:
+        """As any event, and that its person is erased."""
+        return {**super().shown(), "erased": True}
+
+
+class UnreadableEvent(RecordedEvent):
+    """An event whose personal fields can't be read, since the person's key is lost: they are null."""
+
+    __slots__ = ()
+
+    def shown(self) -> dict[str, Any]:
+        """As any event, and that it can't be read in full."""
+        return {**super().shown(), "unreadable": True}

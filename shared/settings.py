@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     inbox_url: str = ""
     event_store_url: str = ""
     read_model_url: str = ""
+    subjects_url: str = ""
+    """The store of the keys of people; to be named if another store is on PostgreSQL, and to be backed up apart."""
+    master_key: SecretStr | None = None
+    """64 hex digits: the key under which the keys of people rest. Others, after commas, are former ones.
+
+    Unset: the file `master.key` in the data dir, which `cqrs init` makes.
+    """
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=1, le=65535)
     auth: Literal["", "on", "off"] = ""
@@ -122,7 +129,7 @@ class Settings(BaseSettings):
         """The networks as a variable has them: `cqrs up` passes all settings on to its roles."""
         return ",".join(map(str, value))
 
-    @field_validator("inbox_url", "event_store_url", "read_model_url")
+    @field_validator("inbox_url", "event_store_url", "read_model_url", "subjects_url")
     @classmethod
     def _store(cls, value: str) -> str:
         """A file's URL gets an absolute path, since roles may run in other folders."""
@@ -174,9 +181,27 @@ class Settings(BaseSettings):
             raise ValueError(f"must look like staff:reader,staff:auditor; the roles are {', '.join(ROLES)}")
         return ",".join(map("".join, pairs))
 
+    @field_validator("master_key")
+    @classmethod
+    def _master_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(
+            r"[0-9a-f]{64}(\s*,\s*[0-9a-f]{64})*\s*", value.get_secret_value(), re.IGNORECASE
+        ):
+            raise ValueError("must be 64 hexadecimal digits; after a comma, a former key")
+        return value
+
+    @model_validator(mode="after")
+    def _subjects_named(self) -> Self:
+        if not self.subjects_url and "postgresql" in f"{self.inbox_url}{self.event_store_url}{self.read_model_url}":
+            raise ValueError(
+                "CQRS_SUBJECTS_URL must be set if another store is on PostgreSQL: all hosts need the same keys"
+            )
+        return self
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        files = [url for url in (self.inbox, self.event_store, self.read_model) if url.startswith("sqlite:")]
+        urls = (self.inbox, self.event_store, self.read_model, self.subjects)
+        files = [url for url in urls if url.startswith("sqlite:")]
         if len(set(files)) < len(files):
             raise ValueError("each store must be a file of its own")
         return self
@@ -211,6 +236,16 @@ class Settings(BaseSettings):
     def read_model(self) -> str:
         """The URL of the read model. On SQLite only a pattern: each projection has a file (`read_model_of`)."""
         return self.read_model_url or f"sqlite:///{self.data_dir / 'read.db'}"
+
+    @property
+    def subjects(self) -> str:
+        """The URL of the store of people's keys."""
+        return self.subjects_url or f"sqlite:///{self.data_dir / 'subjects.db'}"
+
+    @property
+    def master_file(self) -> Path:
+        """The file that has the master key if no setting has it."""
+        return self.data_dir / "master.key"
 
     def read_model_of(self, projection: str) -> str:
         """The URL of a projection's tables: on SQLite each has a file of its own, since a file has one write lock."""

@@ -13,6 +13,7 @@ from cli.stores.init import init
 from shared.database import engines
 from shared.domain.users import decider
 from shared.settings import Settings
+from shared.stores.subjects import Subjects, heed
 from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import Service, up
 from tests.support.stores import Stores, new_handler
@@ -92,8 +93,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str, made: 
 
 @pytest.fixture
 def stores(settings: Settings) -> Iterator[Stores]:
-    inbox = engines.writer(settings.inbox, lock="inbox")
-    events = engines.writer(settings.event_store, lock="event_store")
+    subjects = Subjects.of(settings)
+    inbox = heed(engines.writer(settings.inbox, lock="inbox"), subjects)
+    events = heed(engines.writer(settings.event_store, lock="event_store"), subjects)
     read_model = engines.writer(settings.read_model_of("users"), lock="users", durable=False)
     yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
     for engine in (inbox, events, read_model):

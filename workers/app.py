@@ -21,6 +21,7 @@ from shared.schemas import check
 from shared.schemas.known import EVENTS
 from shared.stores import event_store, inbox
 from shared.stores.deciding import note_of
+from shared.stores.subjects import Subjects, heed
 from shared.telemetry import logs, tracing
 from workers import bootsteps, metrics_port
 from workers.handling.handler import RESTS, TAKEN_REST_SECONDS, CommandHandler
@@ -49,15 +50,21 @@ log = logs.logger()
 
 
 @cache
+def subjects() -> Subjects:
+    """The people whose data the stores hold."""
+    return Subjects.of(settings)
+
+
+@cache
 def accepted() -> Engine:
     """The inbox, to read it."""
-    return engines.reader(settings.inbox)
+    return heed(engines.reader(settings.inbox), subjects())
 
 
 @cache
 def recorded() -> Engine:
     """The event store, to write it. A transaction raises Taken while another worker has one."""
-    return engines.writer(settings.event_store, lock=event_store.LOCK, waits=False)
+    return heed(engines.writer(settings.event_store, lock=event_store.LOCK, waits=False), subjects())
 
 
 @cache

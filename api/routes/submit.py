@@ -87,6 +87,7 @@ async def submit(
         body.model_dump() if body else {},
         idempotency_key=idempotency_key and _own(request, idempotency_key),
         metadata=request.scope["metadata"],
+        personal=command.personal,
     )
     service: Service = request.app.state.service
     accepted = await _accept(service, submission.required(asked) if asked else submission)

@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, show_json, table
+from cli.stores import log
 from cli.stores.streams import export as export_
 from shared import clock
 from shared.clock import written
-from shared.database import engines
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import User
 from shared.stores import event_store
@@ -30,7 +30,7 @@ def show(user_id: UserId, version: Version = None, at: At = None, as_json: AsJso
     """Show a user now, or at an earlier version or time."""
     if version and at:
         raise Refused("give --version or --at, not both")
-    with engines.reading(here().event_store) as connection:
+    with log.reading(here()) as connection:
         user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
     if as_json:
         show_json(user._asdict())

@@ -11,6 +11,7 @@ from cli.access.remote import here
 from cli.errors import Refused
 from cli.events import anchors, cloud_events, importing
 from cli.output import AsJson, example, progress, say, show_json, show_line
+from cli.stores import log
 from shared.database import engines
 from shared.stores import event_store
 
@@ -33,7 +34,7 @@ def tail(
 ) -> None:
     """Show the last events, one a line, the latest last."""
     show = show_line if as_json else _show
-    with engines.reading(here().event_store) as connection, suppress(KeyboardInterrupt):
+    with log.reading(here()) as connection, suppress(KeyboardInterrupt):
         last = event_store.last_position(connection)
         for event in event_store.read_latest(connection, types=type_, stream=stream, limit=count):
             show(event.shown())
@@ -48,7 +49,7 @@ def tail(
 @app.command(epilog=example("cqrs events show 42"))
 def show(position: Annotated[int, typer.Argument(min=1)], as_json: AsJson = False) -> None:
     """Show the event at a position of the log, as JSON."""
-    with engines.reading(here().event_store) as connection:
+    with log.reading(here()) as connection:
         found = event_store.read_all(connection, after=position - 1, limit=1)
         hash = event_store.hashes(connection, after=position - 1, upto=position).get(position)
     if not found or found[0].position != position:

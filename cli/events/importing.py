@@ -4,7 +4,8 @@ The commands that led to its events stay where they were. New streams are number
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection
 
@@ -17,20 +18,22 @@ from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.operations.record import LogImported, record
+from shared.personal.ciphers import Blind
 from shared.projection import Projection
-from shared.schemas.folding import Folded, check_version, fold, folded, rules_of
+from shared.schemas.folding import Folded, check_version, fold, folded, hashed, rules_of
 from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes, unique_keys
+from shared.stores import event_store, inbox, outcomes, subjects, unique_keys
 from shared.stores.event_store import pages
+from shared.stores.subjects import Subjects
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
     """Import all the events or none; returns how many. Raises Refused, Damaged or Wrong."""
     init(settings)
     _count_on(settings, {})  # refused at once if there are commands
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
+    with closing(Subjects.of(settings)) as people, _writing(settings, people) as log:
         _check_empty(event_store.last_position(log), outcomes.settled_seq(log))
         count = _load(log, cloud_events.events(lines))
         numbers = _keep_keys(log)
@@ -39,6 +42,14 @@ def import_(settings: Settings, lines: Iterable[bytes]) -> int:
         record(log, LogImported(events=count), by=operator_here())
         _count_on(settings, numbers)  # first: numbers that are never given do no harm
     return count
+
+
+@contextmanager
+def _writing(settings: Settings, people: Subjects) -> Iterator[Connection]:
+    """One transaction that has the event store to itself, and reveals what is personal."""
+    engine = engines.writer(settings.event_store, lock=event_store.LOCK)
+    with engines.briefly(subjects.heed(engine, people)), engine.begin() as connection:
+        yield connection
 
 
 def _check_empty(*ends: int) -> None:
@@ -64,24 +75,26 @@ def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
 def _keep_keys(log: Connection) -> dict[str, int]:
     """Keep the unique keys that streams hold; returns the highest stream number of each category."""
     numbers: dict[str, int] = defaultdict(int)
+    blind = subjects.of(log).blind
     for page in pages(folded(log, AGGREGATES)):
         for each in page:
             numbers[each.category] = max(numbers[each.category], each.number)
-        _check_free(log, page)
-        unique_keys.keep(log, [(key, each.stream) for each in page for key in each.keys])
+        _check_free(log, page, blind)
+        unique_keys.keep(log, [(hashed(key, blind), each.stream) for each in page for key in each.keys])
     return numbers
 
 
-def _check_free(log: Connection, page: Sequence[Folded]) -> None:
-    holders = unique_keys.holders(log, (key for each in page for key in each.keys))
+def _check_free(log: Connection, page: Sequence[Folded], blind: Blind) -> None:
+    kept_as = {key: hashed(key, blind) for each in page for key in each.keys}
+    holders = unique_keys.holders(log, kept_as.values())
     for each in page:
         for key, held in each.keys.items():
-            for stream in holders[key]:
+            for stream in holders[kept_as[key]]:
                 other = fold(event_store.read_stream(log, stream), AGGREGATES).keys[key]
                 both = sorted([(other.since, stream), (held.since, each.stream)])
                 named = " and ".join(f"{stream} (event {position})" for position, stream in both)
                 raise Refused(f"this is no log: {named} hold the same {key.scope}")
-            holders[key] = (each.stream,)
+            holders[kept_as[key]] = (each.stream,)
 
 
 def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:

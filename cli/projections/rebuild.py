@@ -13,6 +13,7 @@ from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.projections.shadow import Shadow, has_tables, shadow_of
+from cli.stores import log as stores_log
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import is_busy, is_full
@@ -97,7 +98,7 @@ def _begin(settings: Settings, which: Projection, shadow: Shadow, *, resume: boo
         if not (resume and _can_go_on(shadow, which, progress.position)):
             shadow.remove()
             shadow.make(which.tables)
-        log = opened.enter_context(engines.briefly(engines.reader(settings.event_store)))
+        log = opened.enter_context(stores_log.reader(settings))
         anew = opened.enter_context(engines.briefly(engines.writer(shadow.url, lock=shadow.url, durable=False)))
         yield Work(which, url, shadow, log, live, anew)
 

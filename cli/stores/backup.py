@@ -67,8 +67,8 @@ def inside(settings: Settings, folder: Path) -> Settings:
 
 
 def paths_of(settings: Settings) -> list[Path]:
-    """The stores' files, the inbox's first."""
-    return [sqlite.path_of(url) for _, url in check.stores(settings)]
+    """The stores' files, the inbox's first, but for that of people's keys."""
+    return [sqlite.path_of(url) for store, url in check.stores(settings) if store != "subjects"]
 
 
 @contextmanager

@@ -1,21 +1,25 @@
 """`cqrs init`: makes the three stores, or brings them to the schema that this version needs."""
 
 from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
 from cli.projections.shadow import shadow_of
+from cli.stores.master_key import make_master_key
 from cli.stores.private import tighten
 from shared.access.keys import key_of
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.operations import key_table
+from shared.personal.ciphers import Blind
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.schemas import migrations, projection_tables, rights
@@ -23,7 +27,8 @@ from shared.schemas.check import WrongSchema
 from shared.schemas.event_shapes import Unreadable
 from shared.schemas.known import EVENTS
 from shared.settings import Settings
-from shared.stores import checkpoints, event_store, inbox, outcomes, unique_keys
+from shared.stores import checkpoints, event_store, inbox, outcomes, subjects, unique_keys
+from shared.stores.subjects import Subjects
 
 
 def init(settings: Settings) -> None:
@@ -31,14 +36,10 @@ def init(settings: Settings) -> None:
 
     Raises Refused. When the rest is done, raises WrongSchema, WrongTable or Unreadable for a store that doesn't fit.
     """
-    for store, url in schema.stores(settings):
-        if engines.is_local(url):
-            _make_writable(sqlite.path_of(url).parent)
-        else:
-            _check_it_takes_every_character(url)
-        if migrations.upgrade(url, store, bar):
-            for which in schema.projections(settings, store, url):  # an older version's rebuild left keys by its rule
-                shadow_of(url, which.name).remove()
+    _check_places(settings)
+    make_master_key(settings)
+    _upgrade(settings)
+    _keep_secret(settings)
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
     for store, url in schema.stores(settings):
@@ -50,6 +51,57 @@ def init(settings: Settings) -> None:
         if wrong := schema.look(settings, store, url, EVENTS):
             raise wrong
     tighten(settings)
+
+
+def _check_places(settings: Settings) -> None:
+    """Raises Refused if a store can't be where it is to be."""
+    for _, url in schema.stores(settings):
+        if engines.is_local(url):
+            _make_writable(sqlite.path_of(url).parent)
+        else:
+            _check_it_takes_every_character(url)
+
+
+def _upgrade(settings: Settings) -> None:
+    """Bring each store to its newest revision; that of people's keys first, since the others' may need its secret."""
+    migrations.upgrade(settings.subjects, "subjects", bar)
+    blind = partial(_blind, settings)
+    for store, url in schema.stores(settings):
+        if migrations.upgrade(url, store, bar, blind):
+            for which in schema.projections(settings, store, url):  # an older version's rebuild left keys by its rule
+                shadow_of(url, which.name).remove()
+
+
+def _blind(settings: Settings) -> Blind:
+    """What hashes keys; the secret for it is made if there is none."""
+    _keep_secret(settings)
+    with closing(Subjects.of(settings)) as people:
+        return people.blind
+
+
+def _keep_secret(settings: Settings) -> None:
+    """Keep the installation's secret in the store of people's keys and, as a copy, beside the event store."""
+    master = subjects.master_of(settings)
+    has_copy, copy = _copied_secret(settings)
+    with engines.writing(settings.subjects, lock=subjects.LOCK) as connection:
+        secret = subjects.secret_in(connection, subjects.secret_table)
+        if not secret:
+            secret = copy or subjects.new_secret(master)
+            subjects.keep_secret(connection, subjects.secret_table, secret)
+        master.unwrap(secret, subjects.SECRET)
+    if has_copy and copy != secret:
+        with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
+            subjects.keep_secret(log, event_store.secret_copies, secret)
+
+
+def _copied_secret(settings: Settings) -> tuple[bool, bytes | None]:
+    """Whether the event store has the table for the copy of the secret yet, and the copy, if it is there."""
+    url, table = settings.event_store, event_store.secret_copies
+    if engines.is_local(url) and not sqlite.path_of(url).exists():
+        return False, None
+    with engines.reading(url) as log:
+        has_copy = inspect(log).has_table(table.name)
+        return has_copy, subjects.secret_in(log, table) if has_copy else None
 
 
 def check(settings: Settings) -> list[str]:

@@ -19,7 +19,7 @@ from shared.schemas import check as schema
 from shared.schemas import migrations
 from shared.schemas.folding import Wrong
 from shared.settings import Settings
-from shared.stores import event_store, inbox
+from shared.stores import event_store, inbox, subjects
 
 TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|[^\w\s]""")
 NAME = re.compile(r"""'[^']*'|"[^"]*"|[\w,]+""")
@@ -44,7 +44,7 @@ ON_POSTGRESQL = text("""
     UNION ALL SELECT 'view', relname, relname, '' FROM ours WHERE relkind IN ('v', 'm', 'f')
 """)
 
-METADATA = {"inbox": inbox.metadata, "event_store": event_store.metadata}
+METADATA = {"inbox": inbox.metadata, "event_store": event_store.metadata, "subjects": subjects.metadata}
 
 
 class Object(NamedTuple):
@@ -61,7 +61,8 @@ def check(settings: Settings, stores: Snapshots) -> Iterator[int]:
     connections = {settings.inbox: stores.inbox, settings.event_store: stores.log}
     connections |= {settings.read_model_of(name): each for name, each in stores.read_models.items()}
     for store, url in schema.stores(settings):
-        yield _check(connections[url], settings, store, url)
+        if url in connections:
+            yield _check(connections[url], settings, store, url)
 
 
 def check_file(settings: Settings, store: str, url: str) -> None:

@@ -1,7 +1,7 @@
 """Snapshots of all stores at one moment."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
+from shared.stores.subjects import SUBJECTS, Subjects
 
 
 class Snapshots(NamedTuple):
@@ -26,10 +27,14 @@ def snapshots(settings: Settings) -> Iterator[Snapshots]:
     That is how the stores would be if the workers had been slower by a few milliseconds.
     """
     with ExitStack() as opened:
+        people = opened.enter_context(closing(Subjects.of(settings)))
 
         def see(url: str) -> Connection:
             return opened.enter_context(engines.snapshot(url))
 
         read_models = {name: see(settings.read_model_of(name)) for name in PROJECTIONS}
         log = see(settings.event_store)
-        yield Snapshots(see(settings.inbox), log, read_models)
+        inbox = see(settings.inbox)
+        for each in (inbox, log):
+            each.info[SUBJECTS] = people
+        yield Snapshots(inbox, log, read_models)

@@ -18,11 +18,11 @@ from shared.messages import RecordedEvent
 from shared.operations import record
 from shared.projection import Projection
 from shared.schemas import chain
-from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded
+from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded, hashed
 from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
 from shared.settings import Settings
-from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, unique_keys
+from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import PAGE_SIZE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
@@ -162,13 +162,14 @@ def _cause(event: RecordedEvent) -> str:
 
 
 def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
-    held = 0
+    held, blind = 0, subjects.of(log).blind
     for page in pages(folded(log, aggregates)):
-        holders = unique_keys.holders(log, (key for each in page for key in each.keys))
+        kept_as = {key: hashed(key, blind) for each in page for key in each.keys}
+        holders = unique_keys.holders(log, kept_as.values())
         for each in page:
             for key, held_key in each.keys.items():
-                if each.stream not in holders[key]:
-                    other = next(iter(holders[key]), "nobody")
+                if each.stream not in (its := holders[kept_as[key]]):
+                    other = next(iter(its), "nobody")
                     raise Wrong(f"{key.scope} {held_key.shown} is held by {each.stream}, and kept for {other}")
             held += len(each.keys)
         yield sum(each.version for each in page)

@@ -38,7 +38,7 @@ SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 def writer(url: str, *, lock: str, durable: bool, create: bool, waits: bool) -> Engine:
     """An engine whose transactions take the file's one write lock at their beginning, whatever `lock` is."""
     synchronous = "FULL" if durable else "NORMAL"
-    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}")
+    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}", "secure_delete = ON")
     engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
     begin = partial(_begin, metrics.BUSY.labels(path_of(url).stem)) if waits else _begin_at_once
     engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
@@ -64,6 +64,12 @@ def keep_a_write_ahead_log(engine: Engine) -> None:
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA journal_mode = WAL")
+
+
+def truncate_log(connection: Connection) -> None:
+    """Merge the write-ahead log into the file and empty it, as far as readers let it: it holds what pages were."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -> None:

@@ -15,9 +15,9 @@ from shared.plain import Plain
 from shared.projection import Projection
 from shared.schemas import event_shapes, projection_tables
 from shared.settings import Settings
-from shared.stores import event_store, inbox
+from shared.stores import event_store, inbox, subjects
 
-REVISIONS = {"inbox": "0003", "event_store": "0006", "read_model": "0003"}
+REVISIONS = {"inbox": "0004", "event_store": "0007", "read_model": "0003", "subjects": "0001"}
 """The last revision in each folder of shared/schemas/migrations: written down here, since roles don't load Alembic."""
 
 RECHECK_EVERY = 1.0
@@ -48,6 +48,7 @@ def locks(settings: Settings) -> dict[str, dict[str, str]]:
         "inbox": {inbox.LOCK: settings.inbox},
         "event_store": {event_store.LOCK: settings.event_store},
         "read_model": {name: settings.read_model_of(name) for name in PROJECTIONS},
+        "subjects": {subjects.LOCK: settings.subjects},
     }
 
 
@@ -80,6 +81,8 @@ def look(settings: Settings, store: str, url: str, known: Types[Any] | None = No
     with engines.reading(url) as connection:
         if wrong := compare(connection, store):
             return wrong
+        if store == "subjects":
+            return subjects.wrong_master_key(connection, settings)
         if known is not None and store == "event_store":
             return event_shapes.compare(connection, known)
         return projection_tables.compare(connection, projections(settings, store, url))

@@ -13,6 +13,7 @@ from shared.decider import Decider, UniqueKey
 from shared.errors.reasons import reason_of
 from shared.errors.visible import shortened
 from shared.messages import Event, RecordedEvent, UnknownShape
+from shared.personal.ciphers import Blind
 from shared.stores import event_store
 
 Rules = Decider[Any, Any, Any]
@@ -60,6 +61,11 @@ class Folded(NamedTuple):
     def number(self) -> int:
         """The stream's number in its category."""
         return int(self.stream.rpartition("-")[2])
+
+
+def hashed(key: UniqueKey, blind: Blind) -> UniqueKey:
+    """A unique key as it is stored: its value can be looked up, and not read."""
+    return UniqueKey(key.scope, blind(key.scope, key.value))
 
 
 def folded(connection: Connection, aggregates: Aggregates) -> Iterator[Folded]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, Table
 
 from shared.operations import key_table
-from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, unique_keys
+from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, subjects, unique_keys
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
 """The roles. A role's user is named after the owner of the tables and the role: `cqrs_api` if `cqrs` owns them."""
@@ -30,6 +30,11 @@ STORES: dict[str, Rights] = {
         set_aside.table.name: {API: READ, COMMANDS: QUEUE},
         deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
         key_table.table.name: dict.fromkeys(ROLES, READ),
+    },
+    "subjects": {
+        subjects.keys.name: {API: ADD, COMMANDS: QUEUE, PROJECTIONS: READ},
+        subjects.erasures.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
+        subjects.secret_table.name: dict.fromkeys(ROLES, READ),
     },
     "read_model": {
         checkpoints.table.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},

@@ -34,9 +34,11 @@ from sqlalchemy import (
 from shared import chain
 from shared.clock import now
 from shared.database.statements import BigInt, bytes_of, entries, fetch, insert_rows, unhex
-from shared.messages import NewEvent, RecordedEvent
+from shared.messages import Event, NewEvent, RecordedEvent, place_of
+from shared.personal.ciphers import Cipher, Ciphers, sealed
 from shared.plain import Plain
 from shared.projection import Bar
+from shared.stores import subjects
 
 T = TypeVar("T")
 
@@ -69,6 +71,12 @@ PAGE_SIZE = 2000
 """Events that are read at once when the whole log is read."""
 
 
+secret_copies = Table(
+    "secret_copies", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary, nullable=False)
+)
+"""A copy of the installation's secret. It outlives a loss of the store of people's keys, and so unique keys do."""
+
+
 class Append(NamedTuple):
     """Events to append to a stream, which must be at `expected_version` (0: it doesn't exist; None: any)."""
 
@@ -96,13 +104,14 @@ class WrongExpectedVersion(Plain):
 def append(connection: Connection, *appends: Append, at: Heads | None = None) -> int:
     """Append events to streams, all or nothing, in the order given; a stream may come several times.
 
-    `at`: the heads of these streams, if they were read in this transaction already.
+    Personal fields are sealed. `at`: the heads of these streams, if they were read in this transaction already.
     Returns the log's last position. Raises WrongExpectedVersion before it has written anything.
     """
     if not appends:
         return last_position(connection)
     found, position, last = at or heads(connection, {append.stream for append in appends})
     versions, last = dict(found), last or seal(connection)
+    ciphers = _ciphers(connection, appends)
     recorded_at = now()
     time = recorded_at.encode()
     rows: list[tuple[object, ...]] = []
@@ -113,7 +122,8 @@ def append(connection: Connection, *appends: Append, at: Heads | None = None) ->
         name = stream.encode()
         for type_, data, meta, shape in new:
             position, version = position + 1, version + 1
-            json, more = to_json(data), to_json(meta)
+            json = _sealed(data, ciphers[stream], stream, version) if getattr(data, "personal", ()) else to_json(data)
+            more = to_json(meta)
             last = chain.link(last, position, name, version, type_.encode(), json, more, time, shape)
             # A bytearray, since pysqlite3 takes 1.3 µs more for bytes, which it tries to adapt.
             its = (position, stream, version, type_, json.decode(), more.decode(), recorded_at, shape, bytearray(last))
@@ -150,12 +160,12 @@ def read_stream(
     connection: Connection, stream: str, *, after: int = 0, upto: int = sys.maxsize, limit: int = sys.maxsize
 ) -> list[RecordedEvent]:
     """Events of one stream with `after < version <= upto`, in order of version."""
-    return _recorded(fetch(connection, _read_stream, stream=stream, after=after, upto=upto, limit=limit))
+    return _recorded(connection, fetch(connection, _read_stream, stream=stream, after=after, upto=upto, limit=limit))
 
 
 def read_streams(connection: Connection, *, after: Mapping[str, int]) -> list[RecordedEvent]:
     """All events of these streams past the version given for each, each stream's in order of version."""
-    return _recorded(fetch(connection, _of_streams, after=_json(after))) if after else []
+    return _recorded(connection, fetch(connection, _of_streams, after=_json(after))) if after else []
 
 
 def read_all(
@@ -173,8 +183,8 @@ def read_all(
     if stream is not None:
         values["stream"] = stream
     if types is not None and stream is None and connection.dialect.name == "postgresql":
-        return _recorded(fetch(connection, _read_types, **values))
-    return _recorded(fetch(connection, _read_all(frozenset(values)), **values))
+        return _recorded(connection, fetch(connection, _read_types, **values))
+    return _recorded(connection, fetch(connection, _read_all(frozenset(values)), **values))
 
 
 def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[RecordedEvent]:
@@ -187,7 +197,9 @@ def read_between(connection: Connection, *, after: int, upto: int) -> Iterator[R
 def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
     """The whole log, stream by stream, each in order of version; read a page at a time."""
     stream, version = "", 0
-    while page := _recorded(fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE_SIZE)):
+    while page := _recorded(
+        connection, fetch(connection, _by_stream, after_stream=stream, after_version=version, limit=PAGE_SIZE)
+    ):
         yield from page
         stream, version = page[-1].stream, page[-1].version
 
@@ -201,7 +213,7 @@ def read_latest(
         query = query.where(events.c.type.in_(types))
     if stream is not None:
         query = query.where(events.c.stream == stream).order_by(None).order_by(events.c.version.desc())
-    return _recorded(connection.execute(query))[::-1]
+    return _recorded(connection, connection.execute(query))[::-1]
 
 
 def load(connection: Connection, recorded: Sequence[RecordedEvent]) -> None:
@@ -249,12 +261,31 @@ def seal(connection: Connection, bar: Bar = lambda _: nullcontext(lambda _done, 
     return last
 
 
+def _ciphers(connection: Connection, appends: Iterable[Append]) -> Ciphers:
+    """The ciphers of those streams whose new events have personal fields."""
+    personal = {stream: None for stream, new, _ in appends if any(getattr(each.data, "personal", ()) for each in new)}
+    return subjects.of(connection).sealing(personal) if personal else {}
+
+
+def _sealed(event: Event, cipher: Cipher | None, stream: str, version: int) -> bytes:
+    """The JSON of an event whose personal fields are sealed."""
+    serialize, names = type(event).__pydantic_serializer__.to_json, event.personal
+    personal = set(names)
+    place = place_of(stream, version, type(event).__name__)
+    return sealed(
+        serialize(event, exclude=personal), serialize(event, include=personal), ",".join(names), cipher, place
+    )
+
+
 def _json(value: Any) -> str:
     return to_json(value).decode()
 
 
-def _recorded(rows: Iterable[Any]) -> list[RecordedEvent]:
-    return list(map(RecordedEvent._make, rows))
+def _recorded(connection: Connection, rows: Iterable[Any]) -> list[RecordedEvent]:
+    """The events of rows; what is personal is revealed if the connection does so (`subjects.heed`)."""
+    found = list(map(RecordedEvent._make, rows))
+    its = subjects.known_to(connection)
+    return its.reveal(found) if its else found
 
 
 _hash = events.c.hash

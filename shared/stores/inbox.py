@@ -5,7 +5,9 @@ import secrets
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,7 +17,10 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindpa
 
 from shared.clock import now
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
+from shared.personal.ciphers import Blind, Cipher, Ciphers, Sealed, sealed
 from shared.preconditions import EXISTS, Precondition
+from shared.stores import subjects
+from shared.stores.subjects import Subjects
 
 metadata = MetaData()
 
@@ -71,6 +76,8 @@ class Submission(NamedTuple):
     idempotency_key: str | None = None
     precondition: str | None = None
     metadata: Mapping[str, str] = MappingProxyType({})
+    personal: Sequence[str] = ()
+    """The names of the command's personal fields, which are sealed."""
 
     def required(self, asked: Precondition) -> "Submission":
         """The submission with a precondition, which the stream's version must meet when the command is decided."""
@@ -164,54 +171,57 @@ def accept(
 ) -> list[Answer]:
     """Put a batch into the inbox, all or nothing. A replayed or refused command adds no row and takes no number.
 
-    `numbers` are `last_numbers` of the same transaction; `accept` counts them up. `highest`: the highest seq to give.
+    Personal fields are sealed. `numbers` are `last_numbers` of the same transaction; `accept` counts them up.
+    `highest`: the highest seq to give.
     """
     numbers = last_numbers(connection) if numbers is None else numbers
-    known = _known(connection, batch)
+    people = subjects.of(connection)
+    batch = [_with_hashed_key(each, people.blind) if each.idempotency_key else each for each in batch]
+    known = _known(connection, batch, people)
     accepted_at = now()
-    rows: list[tuple[object, ...]] = []
+    new: list[tuple[Submission, Accepted]] = []
     answers: list[Answer] = []
     for submission in batch:
         key = submission.idempotency_key
-        fingerprint = submission.fingerprint if key else None
         if key in known:
-            first, its_fingerprint = known[key]
-            answers.append(Acceptance(first, replayed=True) if its_fingerprint == fingerprint else KeyReused())
+            first, is_same = known[key]
+            answers.append(Acceptance(first, replayed=True) if is_same(submission.fingerprint) else KeyReused())
             continue
         if highest is not None and numbers[SEQ] >= highest:
             answers.append(InboxFull())
             continue
         command = _number(submission, numbers, accepted_at)
-        *its, metadata_json, precondition = command
-        rows.append((*its, key, fingerprint, metadata_json, precondition))
+        new.append((submission, command))
         if key:
-            known[key] = command, fingerprint
+            known[key] = command, submission.fingerprint.__eq__
         answers.append(Acceptance(command, replayed=False))
-    if rows:
-        insert_rows(connection, commands, rows)
+    if new:
+        last = {submission.category: numbers[submission.category] for submission, _ in new if submission.personal}
+        ciphers = people.sealing({command.stream for submission, command in new if submission.personal}, last=last)
+        insert_rows(connection, commands, [_row(*each, ciphers) for each in new])
         upsert_rows(connection, sequences, numbers.items())
     return answers
 
 
 def find(connection: Connection, command_id: str) -> Accepted | None:
     """The command with this id, in small letters or capitals (RFC 9562, section 4)."""
-    return next(map(Accepted._make, fetch(connection, _find, id=command_id.lower())), None)
+    return next(iter(_revealed(connection, fetch(connection, _find, id=command_id.lower()))), None)
 
 
 def find_all(connection: Connection, command_ids: Iterable[str]) -> dict[str, Accepted]:
     """The commands with these ids, by their ids; without those that were never accepted."""
     rows = fetch(connection, _find_all, ids=to_json(dict.fromkeys(command_ids)).decode())
-    return {command.command_id: command for command in map(Accepted._make, rows)}
+    return {command.command_id: command for command in _revealed(connection, rows)}
 
 
 def read(connection: Connection, seqs: Collection[int]) -> list[Accepted]:
     """The commands with these seqs, in order of seq."""
-    return [Accepted(*row) for row in connection.execute(_read, {"seqs": list(seqs)})] if seqs else []
+    return _revealed(connection, connection.execute(_read, {"seqs": list(seqs)})) if seqs else []
 
 
 def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted]:
     """The commands past a seq, in order of seq."""
-    return list(map(Accepted._make, fetch(connection, _read_after, after=seq, limit=limit)))
+    return _revealed(connection, fetch(connection, _read_after, after=seq, limit=limit))
 
 
 def last_seq(connection: Connection) -> int:
@@ -243,13 +253,73 @@ def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     upsert_rows(connection, sequences, numbers.items())
 
 
-def _known(connection: Connection, batch: Sequence[Submission]) -> dict[str | None, tuple[Accepted, str | None]]:
+def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
+    """The commands of rows; null stands for what is personal if the person is erased, or the key is lost."""
+    these, people = list(map(Accepted._make, rows)), subjects.known_to(connection)
+    if not people:
+        return these
+    found = [Sealed.found(each.data) for each in these]
+    streams = {each.stream: None for each, its in zip(these, found, strict=True) if its}
+    if not streams:
+        return these
+    ciphers = people.ciphers(streams)
+    return [
+        each._replace(data=its.shown(ciphers.get(each.stream), _place_of(each))) if its else each
+        for each, its in zip(these, found, strict=True)
+    ]
+
+
+def _known(
+    connection: Connection, batch: Sequence[Submission], people: Subjects
+) -> dict[str | None, tuple[Accepted, Callable[[str], bool]]]:
+    """The commands that came with the batch's keys, each with what tells whether a fingerprint is its request's."""
     keys = [submission.idempotency_key for submission in batch if submission.idempotency_key]
     if not keys:
         return {}
     query = _select.add_columns(commands.c.idempotency_key, commands.c.fingerprint)
     rows = connection.execute(query.where(commands.c.idempotency_key.in_(keys)))
-    return {key: (Accepted(*columns), fingerprint) for *columns, key, fingerprint in rows}
+    found = {key: (Accepted(*columns), fingerprint) for *columns, key, fingerprint in rows}
+    ciphers = people.ciphers({command.stream for command, _ in found.values()}) if found else {}
+    return {
+        key: (command, partial(_is_same, fingerprint, command.stream, ciphers))
+        for key, (command, fingerprint) in found.items()
+    }
+
+
+def _is_same(stored: str | None, stream: str, ciphers: Ciphers, fingerprint: str) -> bool:
+    """Whether a fingerprint is a stored request's. Of an erased person's nobody can tell: it counts as the same."""
+    if stored == fingerprint or (stream in ciphers and not ciphers[stream]):
+        return True
+    cipher = ciphers.get(stream)
+    return bool(stored and cipher and compare_digest(stored, cipher.fingerprint(fingerprint)))
+
+
+def _with_hashed_key(submission: Submission, blind: Blind) -> Submission:
+    return submission._replace(idempotency_key=blind("idempotency", submission.idempotency_key or ""))
+
+
+def _place_of(command: Accepted) -> str:
+    return f"{command.stream} {command.command_id}"
+
+
+def _row(submission: Submission, command: Accepted, ciphers: Ciphers) -> tuple[object, ...]:
+    """The row of a command: its personal fields are sealed, and its fingerprint is none that a guess would give."""
+    key, fingerprint = submission.idempotency_key, submission.fingerprint if submission.idempotency_key else None
+    if submission.personal:
+        cipher = ciphers[command.stream]
+        command = command._replace(data=_sealed(submission, command, cipher))
+        fingerprint = cipher.fingerprint(fingerprint) if fingerprint and cipher else None
+    *its, metadata_json, precondition = command
+    return (*its, key, fingerprint, metadata_json, precondition)
+
+
+def _sealed(submission: Submission, command: Accepted, cipher: Cipher | None) -> str:
+    names = submission.personal
+    category, _, number = command.stream.rpartition("-")
+    others = {name: value for name, value in submission.data.items() if name not in names}
+    personal = {name: submission.data[name] for name in names}
+    others_json = to_json({f"{category}_id": int(number), **others})
+    return sealed(others_json, to_json(personal), ",".join(names), cipher, _place_of(command)).decode()
 
 
 def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -> Accepted:

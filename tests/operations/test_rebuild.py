@@ -126,7 +126,7 @@ named = users_with(Column("name", String), Index("users_by_name", "name"))
 
 
 def project_names(connection: Connection, events: Iterable[tuple[RecordedEvent, Any]]) -> None:
-    created, moved, _ = read_model.changes(events)
+    created, moved, _, _ = read_model.changes(events)
     insert_rows(connection, named, [(*user, f"{user.first_name} {user.last_name}") for user in created])
     execute_rows(connection, read_model._move, moved)
 

@@ -142,7 +142,7 @@ def killed_after(commit: Callable[[], None]) -> None:
 
 
 def in_lower_case(user: User | None, event: Any) -> User:
-    return User(decider.evolve(user, event).email.lower())
+    return User((decider.evolve(user, event).email or "").lower())
 
 
 def work(settings: Settings, evolve: Any, second_commit: Any) -> None:

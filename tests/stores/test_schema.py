@@ -21,12 +21,17 @@ from shared.database import engines, sqlite
 from shared.schemas import check, migrations
 from shared.schemas.check import REVISIONS
 from shared.settings import Settings
-from shared.stores import event_store, inbox
+from shared.stores import event_store, inbox, subjects
 from tests.support.service import clean_environment, eventually, free_port, start
 
 ROOT = Path(__file__).parents[2]
 
-METADATA = {"inbox": inbox.metadata, "event_store": event_store.metadata, "read_model": projection.metadata}
+METADATA = {
+    "inbox": inbox.metadata,
+    "event_store": event_store.metadata,
+    "read_model": projection.metadata,
+    "subjects": subjects.metadata,
+}
 
 API = ["api"]
 WORKER = ["celery", "--quiet", "--app", "workers.app", "worker", "-Q", "commands"]

@@ -22,6 +22,9 @@ NOBODY = 65534
 """As whom it runs if we are root: PostgreSQL refuses to."""
 
 
+MASTER_KEY = "00" * 32
+
+
 class Postgres:
     """A server of its own, which listens on loopback and is gone when it is stopped."""
 
@@ -69,8 +72,9 @@ class Postgres:
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
     def stores(self, template: str = "template1") -> dict[str, Any]:
-        """Settings that put all three stores into one new database."""
-        return dict.fromkeys(("inbox_url", "event_store_url", "read_model_url"), self.database(template))
+        """Settings that put all stores into one new database."""
+        names = ("inbox_url", "event_store_url", "read_model_url", "subjects_url")
+        return {**dict.fromkeys(names, self.database(template)), "master_key": MASTER_KEY}
 
     def psql(self, url: str, script: str) -> None:
         """Run a script in the server's own folder."""

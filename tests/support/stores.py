@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine
 
 from shared.database import engines
+from shared.domain.users.messages import CreateUser, UpdateUserEmail
 from shared.settings import Settings
 from shared.stores import inbox
 from shared.stores.deciding import note_of
 from shared.stores.inbox import Acceptance, Accepted, Submission
+from shared.stores.subjects import Subjects, heed
 from workers.handling.handler import CommandHandler
 from workers.poison.watch import Watch
 
@@ -27,7 +29,8 @@ class Stores(NamedTuple):
 
 def new_handler(settings: Settings, events: Engine, *, rests: float = 0) -> CommandHandler:
     """What a command worker has when it has just started."""
-    return CommandHandler(engines.reader(settings.inbox), events, Watch(note_of(settings.event_store)), rests=rests)
+    inbox = heed(engines.reader(settings.inbox), Subjects.of(settings))
+    return CommandHandler(inbox, events, Watch(note_of(settings.event_store)), rests=rests)
 
 
 @contextmanager
@@ -51,15 +54,19 @@ def refusing(engine: Engine, what: str, table: str, row: str = "1 = 1") -> Itera
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:
-    return Submission("CreateUser", "user", None, {**JOHN, "email": email}, **more)
+    return Submission("CreateUser", "user", None, {**JOHN, "email": email}, personal=CreateUser.personal, **more)
 
 
 def update(user_id: int, email: str, **more: Any) -> Submission:
-    return Submission("UpdateUserEmail", "user", user_id, {"email": email}, **more)
+    return Submission("UpdateUserEmail", "user", user_id, {"email": email}, personal=UpdateUserEmail.personal, **more)
 
 
 def deactivate(user_id: int, **more: Any) -> Submission:
     return Submission("DeactivateUser", "user", user_id, {}, **more)
+
+
+def erase(user_id: int, **more: Any) -> Submission:
+    return Submission("EraseUser", "user", user_id, {}, **more)
 
 
 def reactivate(user_id: int, **more: Any) -> Submission:

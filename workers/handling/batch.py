@@ -11,7 +11,8 @@ from shared.clock import now
 from shared.database.errors import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
-from shared.messages import NewEvent, RecordedEvent, UnknownShape
+from shared.messages import Event, NewEvent, RecordedEvent, UnknownShape
+from shared.personal.ciphers import Blind
 from shared.preconditions import Precondition
 from shared.stores.event_store import Append, Heads
 from shared.stores.inbox import Accepted
@@ -39,12 +40,14 @@ class Batch:
         holders: MutableMapping[UniqueKey, Holders],
         stuck: Collection[str],
         tries: Mapping[int, int],
+        blind: Blind,
         look_up: Callable[[UniqueKey], Holders] | None = None,
     ) -> None:
         """`history` has the events past the folds, `holders` the keys that were looked up.
 
         Other keys are looked up when a command needs them or, without `look_up`, assumed to be as it needs them.
-        A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq.
+        A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq. `blind`
+        hashes the values of unique keys.
         """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
@@ -63,6 +66,7 @@ class Batch:
         self._look_up = look_up
         self._stuck = set(stuck)
         self._tries = tries
+        self._blind = blind
         self._states: dict[str, Any] = {}
         self._now = now()
 
@@ -94,6 +98,10 @@ class Batch:
             detail = f"Gave up after {tries} tries. {reason_of(error)}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
+    def erased(self) -> list[str]:
+        """The streams whose subjects are erased."""
+        return [stream for stream, events, _ in self.appends if any(_erases(each) for each in events)]
+
     def contested(self) -> list[UniqueKey]:
         """The moved keys that several streams held."""
         return [key for key in self.moved if len(self._known.get(key, ())) > 1]
@@ -116,7 +124,7 @@ class Batch:
         message = rules.commands[command.type].model_validate_json(command.data)
         events = list(rules.decide(message, before))
         after = reduce(rules.evolve, events, before)
-        self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
+        self._move_keys(stream, self._hashed(rules.unique_keys(before)), self._hashed(rules.unique_keys(after)))
         self._states[stream] = after
         metadata = {"command_id": command.command_id, **from_json(command.metadata)}
         return [NewEvent(type(event).__name__, event, metadata, event.schema_version) for event in events]
@@ -127,9 +135,12 @@ class Batch:
             self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 
-    def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
+    def _hashed(self, keys: UniqueKeys) -> set[UniqueKey]:
+        return {UniqueKey(scope, self._blind(scope, value)) for scope, value in keys}
+
+    def _move_keys(self, stream: str, before: set[UniqueKey], after: set[UniqueKey]) -> None:
         """Move the keys gained and left; a key that other streams hold too stays theirs. Raises Rejected."""
-        gained, left = after.keys() - before.keys(), before.keys() - after.keys()
+        gained, left = after - before, before - after
         for key in gained:
             if self._holders(key, ()):
                 raise Rejected(f"{key.scope}-taken", f"This {key.scope} is taken.")  # outcomes are kept: no values
@@ -159,3 +170,7 @@ class Batch:
     def _set_aside(self, command: Accepted, *, tries: int, error: str | None) -> None:
         self._stuck.add(command.stream)
         self.set_aside.append(SetAside(command.seq, command.stream, tries, error))
+
+
+def _erases(new: NewEvent) -> bool:
+    return isinstance(new.data, Event) and new.data.erases_subject

@@ -24,6 +24,7 @@ class Folds:
 
     def __init__(self) -> None:
         self._folds: dict[str, Fold] = {}
+        self._erased = 0
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
@@ -37,6 +38,12 @@ class Folds:
         known = {stream: self._known(stream, version) for stream, version in versions.items()}
         behind = {stream: fold.version for stream, fold in known.items() if fold.version < versions[stream]}
         return known, event_store.read_streams(connection, after=behind)
+
+    def forget(self, erased: int) -> None:
+        """Forget all folds if more people were erased than when this was last asked: a fold may hold what they were."""
+        if erased != self._erased:
+            self._folds.clear()
+            self._erased = erased
 
     def keep(self, folds: Mapping[str, Fold]) -> None:
         """Keep folds whose events are committed."""

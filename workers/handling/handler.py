@@ -12,7 +12,7 @@ from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
 from shared.decider import UniqueKey
 from shared.domain.aggregates import AGGREGATES
-from shared.stores import event_store, inbox, outcomes, set_aside, unique_keys
+from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted
 from shared.stores.set_aside import SetAside
@@ -71,7 +71,8 @@ class Turn(NamedTuple):
 class CommandHandler:
     """Handles commands in order of seq, each exactly once. However many workers there are, they take turns.
 
-    Events, outcomes, unique keys and commands set aside commit together or not at all.
+    Events, outcomes, unique keys and commands set aside commit together or not at all. Before an event that erases a
+    subject is committed, the subject's key is destroyed for good.
     """
 
     def __init__(self, inbox_: Engine, store: Engine, watch: Watch, *, rests: float = 0) -> None:
@@ -114,11 +115,16 @@ class CommandHandler:
         """Take a turn in a transaction of its own; returns the turn, and how many commands have an outcome now."""
         began = time.time_ns()
         with self._store.begin() as connection, self._inbox.connect() as reading:
+            people, folds = subjects.of(connection), Folds.of(connection)
+            folds.forget(people.erased())
             turn = next_turn(connection, reading)
             if not turn.commands:
                 return turn, 0
             batches = self._handle(connection, turn)
-            folds = Folds.of(connection)
+            if erased := [stream for batch in batches for stream in batch.erased()]:
+                people.erase(
+                    erased
+                )  # last, when nothing but the commit is left; if that fails, the next worker goes on
         for batch in batches:
             folds.keep(batch.folds())
         ended = [outcome for batch in batches for outcome in batch.outcomes]
@@ -170,7 +176,7 @@ class CommandHandler:
             if len(turn.commands) > 1:
                 ones = (self._handle(connection, turn._replace(commands=[command])) for command in turn.commands)
                 return [batch for one in ones for batch in one]
-            batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries)
+            batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries, subjects.of(connection).blind)
             batch.stumble(turn.commands[0], error)
             _write(connection, batch)
         turn.stuck.update(each.stream for each in batch.set_aside)
@@ -185,7 +191,8 @@ class CommandHandler:
         heads = event_store.heads(connection, {command.stream for command in turn.commands})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
         known = dict[UniqueKey, Holders]()
-        new_batch = partial(Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries)
+        blind = subjects.of(connection).blind
+        new_batch = partial(Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries, blind)
         deadly = self._caution.deadly(
             connection, turn.commands, turn.tries, turn.suspect, lambda command: new_batch().handle(command)
         )

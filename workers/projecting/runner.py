@@ -11,6 +11,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.projection import Projection
 from shared.settings import Settings
+from shared.stores.subjects import Subjects, heed
 from shared.telemetry import logs
 from workers import reporting
 from workers.projecting.chunk import advance
@@ -74,7 +75,7 @@ class ProjectionThread:
 
     def _run(self) -> None:
         name, settings = self._which.name, self._settings
-        store = engines.reader(settings.event_store)
+        store = heed(engines.reader(settings.event_store), Subjects.of(settings))
         read_model = engines.writer(settings.read_model_of(name), lock=name, durable=False)
         while not self._over.is_set():
             self._due.wait()

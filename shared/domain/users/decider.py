@@ -8,12 +8,14 @@ from shared.domain.users import addresses
 from shared.domain.users.messages import (
     CreateUser,
     DeactivateUser,
+    EraseUser,
     ReactivateUser,
     UpdateUserEmail,
     UserCommand,
     UserCreated,
     UserDeactivated,
     UserEmailUpdated,
+    UserErased,
     UserEvent,
     UserReactivated,
 )
@@ -23,12 +25,15 @@ from shared.domain.users.messages import (
 class User:
     """The state of a user, as far as the rules need it."""
 
-    email: str
+    email: str | None
     active: bool = True
+    erased: bool = False
 
 
 def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
     """The events that the command leads to, [] if it changes nothing. Raises Rejected."""
+    if user and user.erased:
+        raise Rejected("user-erased", f"User {command.user_id} was erased.", status=410)
     if isinstance(command, CreateUser):
         if user:
             raise Rejected("user-exists", f"User {command.user_id} exists already.")
@@ -38,7 +43,7 @@ def decide(command: UserCommand, user: User | None) -> list[UserEvent]:
     return _change(command, user)
 
 
-def _change(command: UpdateUserEmail | DeactivateUser | ReactivateUser, user: User) -> list[UserEvent]:
+def _change(command: UpdateUserEmail | DeactivateUser | ReactivateUser | EraseUser, user: User) -> list[UserEvent]:
     match command:
         case UpdateUserEmail():
             if not user.active:
@@ -50,6 +55,8 @@ def _change(command: UpdateUserEmail | DeactivateUser | ReactivateUser, user: Us
             return [UserDeactivated(user_id=command.user_id)] if user.active else []
         case ReactivateUser():
             return [] if user.active else [UserReactivated(user_id=command.user_id)]
+        case EraseUser():
+            return [UserErased(user_id=command.user_id)]
 
 
 def evolve(user: User | None, event: UserEvent) -> User:
@@ -64,11 +71,13 @@ def evolve(user: User | None, event: UserEvent) -> User:
             return User(user.email, active=False)
         case UserReactivated():
             return User(user.email, active=True)
+        case UserErased():
+            return User(None, erased=True)
 
 
 def unique_keys(user: User | None) -> UniqueKeys:
     """The key of the user's address."""
-    return {UniqueKey("email", addresses.key(user.email)): user.email} if user else {}
+    return {UniqueKey("email", addresses.key(user.email)): user.email} if user and user.email is not None else {}
 
 
 users = Decider[UserCommand, UserEvent, User](

@@ -1,22 +1,23 @@
 """Commands and events of users, as they are stored. Commands only gain fields; events change by schema versions."""
 
 from shared.messages import Command, Event
+from shared.personal.marks import Personal
 
 
 class CreateUser(Command):
     """Create a user."""
 
     user_id: int
-    first_name: str
-    last_name: str
-    email: str
+    first_name: Personal[str]
+    last_name: Personal[str]
+    email: Personal[str]
 
 
 class UpdateUserEmail(Command):
     """Give a user another e-mail address."""
 
     user_id: int
-    email: str
+    email: Personal[str]
 
 
 class DeactivateUser(Command):
@@ -31,20 +32,26 @@ class ReactivateUser(Command):
     user_id: int
 
 
+class EraseUser(Command):
+    """Forget a user: what is personal of it can be read nowhere from then on."""
+
+    user_id: int
+
+
 class UserCreated(Event, begins_stream=True):
     """A user was created: the first event of each user's stream."""
 
     user_id: int
-    first_name: str
-    last_name: str
-    email: str
+    first_name: Personal[str]
+    last_name: Personal[str]
+    email: Personal[str]
 
 
 class UserEmailUpdated(Event):
     """A user was given another e-mail address."""
 
     user_id: int
-    new_email: str
+    new_email: Personal[str]
 
 
 class UserDeactivated(Event):
@@ -59,5 +66,11 @@ class UserReactivated(Event):
     user_id: int
 
 
-UserCommand = CreateUser | UpdateUserEmail | DeactivateUser | ReactivateUser
-UserEvent = UserCreated | UserEmailUpdated | UserDeactivated | UserReactivated
+class UserErased(Event, erases_subject=True):
+    """A user was forgotten. Its number is never given again; its address is free."""
+
+    user_id: int
+
+
+UserCommand = CreateUser | UpdateUserEmail | DeactivateUser | ReactivateUser | EraseUser
+UserEvent = UserCreated | UserEmailUpdated | UserDeactivated | UserReactivated | UserErased

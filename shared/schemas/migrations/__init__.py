@@ -1,6 +1,6 @@
 """Migrations: the history of each store's schema, in a folder each, and the upgrade to the newest revision."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
+from shared.personal.ciphers import Blind
 from shared.projection import Bar
 from shared.schemas import check, projection_tables
-from shared.schemas.migrations import rekeying
+from shared.schemas.migrations import hashing, rekeying
 from shared.stores.event_store import seal
 
 if TYPE_CHECKING:
@@ -19,15 +20,23 @@ if TYPE_CHECKING:
 NEW_RULE_OF_KEYS = "0004"
 """The revision of the event store with which the rule of unique keys changed."""
 
+HASHED_KEYS = {"event_store": ("0007", hashing.hash_unique_keys), "inbox": ("0004", hashing.hash_idempotency_keys)}
+"""The revisions from which on keys that may tell of people are hashed, by store, and what hashes older ones."""
+
 HASHES = "0006"
 """The revision of the event store from which on each event has a hash."""
 
 
-def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bool:
+def upgrade(
+    url: str,
+    store: str,
+    bar: Bar = lambda _: nullcontext(lambda _done, _all: None),
+    blind: Callable[[], Blind] = lambda: Blind(b""),
+) -> bool:
     """Bring a store to the newest revision, from an empty database, tables without a revision or an older revision.
 
     All or nothing. Returns whether there was anything to do. Safe to run again, and from several processes at once.
-    Raises WrongSchema if the schema is newer.
+    `blind` gives what hashes the keys of an older store. Raises WrongSchema if the schema is newer.
     """
     with engines.briefly(engines.writer(url, lock=store, create=True)) as engine:
         if engines.is_local(url):
@@ -38,17 +47,20 @@ def upgrade(url: str, store: str, bar: Bar = lambda _: nullcontext(lambda _done,
                 raise wrong
             if wrong:
                 _upgrade(connection, store, check.REVISIONS[store])
-                _amend(connection, store, wrong.found or "", bar)
+                _amend(connection, store, wrong.found or "", bar, blind)
             if store == "event_store" and check.REVISIONS[store] >= HASHES:
                 seal(connection, bar)  # also what a worker of an older version has appended since
     return bool(wrong)
 
 
-def _amend(connection: Connection, store: str, found: str, bar: Bar) -> None:
+def _amend(connection: Connection, store: str, found: str, bar: Bar, blind: Callable[[], Blind]) -> None:
     """Correct the rows that older versions wrote. Not in projections' tables of another shape: they are rebuilt."""
     needed = check.REVISIONS[store]
     if store == "event_store" and found < NEW_RULE_OF_KEYS <= needed:
         rekeying.make_keys_anew(connection, bar)
+    for which_store, (revision, hash_keys) in HASHED_KEYS.items():
+        if store == which_store and found < revision <= needed:
+            hash_keys(connection, blind(), bar)
     for which in PROJECTIONS.values() if store == "read_model" else ():
         for revision, amend in which.amend.items():
             if found < revision <= needed:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Boolean, Column, Connection, Index, String, Table, bindparam, func, select, true, update
+from sqlalchemy import Boolean, Column, Connection, Index, String, Table, bindparam, delete, func, select, true, update
 
 from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.addresses import key
@@ -31,10 +31,11 @@ table = Table(
 
 def project(connection: Connection, events: Iterable[tuple[RecordedEvent, UserEvent]]) -> None:
     """Apply events to the table."""
-    created, moved, marked = changes(events)
-    insert_rows(connection, table, [(*user[:-1], key(user.email), user.active) for user in created])
-    execute_rows(connection, _move, [(each.email, each.version, key(each.email), each.user_id) for each in moved])
+    created, moved, marked, erased = changes(events)
+    insert_rows(connection, table, [(*user[:-1], key(user.email or ""), user.active) for user in created])
+    execute_rows(connection, _move, [(each.email, each.version, key(each.email or ""), each.user_id) for each in moved])
     execute_rows(connection, _mark, marked)
+    execute_rows(connection, _erase, erased)
 
 
 def users_with(connection: Connection, email: str, *, after: int, active: bool | None = None, limit: int) -> list[User]:
@@ -66,6 +67,7 @@ _all = (
 _users_with = {None: _all, True: _all.where(table.c.active), False: _all.where(~table.c.active)}
 _its = update(table).where(table.c.user_id == bindparam("id"))
 _move = _its.values(email=bindparam("email"), version=bindparam("version"), key=bindparam("its_key"))
+_erase = delete(table).where(table.c.user_id == bindparam("id"))
 _mark = _its.values(version=bindparam("version"), active=bindparam("active"))
 _page = (
     select(table.c.user_id, table.c.email, table.c.key)

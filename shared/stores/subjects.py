@@ -1,0 +1,284 @@
+"""Subjects: the people whose data the streams hold, a key for each, and the list of those who were erased.
+
+They stand in a store of their own. Without a person's key, what is personal of that person can be read nowhere.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from threading import Lock
+from typing import Any, Self
+
+from cryptography.exceptions import InvalidTag
+from pydantic_core import to_json
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    event,
+    func,
+    null,
+    select,
+    union_all,
+)
+
+from shared.clock import now
+from shared.database import engines, sqlite
+from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
+from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent
+from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
+from shared.plain import Plain
+from shared.settings import Settings
+
+metadata = MetaData()
+
+keys = Table(
+    "subject_keys",
+    metadata,
+    Column("stream", String, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The keys of people, wrapped by the master key. An erased person has none, and never gets one again."""
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("number", BigInt, primary_key=True, autoincrement=False),
+    Column("stream", String, nullable=False, unique=True),
+    Column("erased_at", String, nullable=False),
+)
+"""Those who were erased, numbered from 1 in the order in which their keys were destroyed."""
+
+secret_table = Table(
+    "secrets", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary, nullable=False)
+)
+"""The installation's secret, wrapped by the master key."""
+
+SECRET = "values"  # noqa: S105 its name
+"""The name of the secret under which unique keys and idempotency keys are hashed."""
+
+SUBJECTS = "subjects"
+
+LOCK = "subjects"
+"""The lock at which writers of this store take turns."""
+
+AHEAD = 500
+"""Keys made at once for the next numbers of a category: they cost one commit together."""
+
+KEPT = 20_000
+"""Ciphers that a process keeps: the latest to be used."""
+
+
+class NoMasterKey(Plain):
+    """There is no master key. The message says in one line what to do."""
+
+    def __init__(self, settings: Settings) -> None:
+        made = f"{settings.master_file} doesn't exist: `cqrs init` makes it"
+        super().__init__(f"no master key: set CQRS_MASTER_KEY{'' if settings.subjects_url else f'; {made}'}")
+
+
+def master_of(settings: Settings) -> Master:
+    """The master keys, of the setting or of the file. Raises NoMasterKey, or OSError for a file that can't be read."""
+    text = settings.master_key.get_secret_value() if settings.master_key else ""
+    if not text:
+        try:
+            text = settings.master_file.read_text()
+        except FileNotFoundError:
+            raise NoMasterKey(settings) from None
+    return Master(tuple(bytes.fromhex(each) for each in text.split(",")))
+
+
+def secret_in(connection: Connection, table: Table) -> bytes | None:
+    """The installation's secret as it is stored in a table, wrapped; None if it isn't there."""
+    value: bytes | None = connection.scalar(select(table.c.value).where(table.c.name == SECRET))
+    return value
+
+
+def keep_secret(connection: Connection, table: Table, wrapped: bytes) -> None:
+    """Store the installation's secret in a table, in the place of what is there."""
+    upsert_rows(connection, table, [(SECRET, wrapped)])
+
+
+def new_secret(master: Master) -> bytes:
+    """A secret for a new installation, wrapped."""
+    return master.wrap(secrets.token_bytes(KEY_BYTES), SECRET)
+
+
+def wrong_master_key(connection: Connection, settings: Settings) -> Plain | None:
+    """What is wrong with the master key, in one line; None if it is the one that wraps the installation's secret."""
+    try:
+        master, wrapped = master_of(settings), secret_in(connection, secret_table)
+        if wrapped:
+            master.unwrap(wrapped, SECRET)
+    except (NoMasterKey, WrongMasterKey) as error:
+        return error
+    return None
+
+
+def heed(engine: Engine, subjects: "Subjects") -> Engine:
+    """Have the engine's connections seal what is personal before they write it, and reveal what they read."""
+
+    @event.listens_for(engine, "connect")
+    def remember(_: Any, record: Any) -> None:
+        record.info[SUBJECTS] = subjects
+
+    return engine
+
+
+def known_to(connection: Connection) -> "Subjects | None":
+    """The subjects that a connection heeds."""
+    its: Subjects | None = connection.info.get(SUBJECTS)
+    return its
+
+
+def of(connection: Connection) -> "Subjects":
+    """The subjects that a connection heeds, which it must."""
+    found: Subjects = connection.info[SUBJECTS]
+    return found
+
+
+class Subjects:
+    """Seals and reveals what is personal. One for each process; threads share it."""
+
+    def __init__(self, url: str, master: Master) -> None:
+        self._url = url
+        self._master = master
+        self._reader = engines.reader(url)
+        self._writer = engines.writer(url, lock=LOCK)
+        self._lock = Lock()
+        self._known: dict[str, Cipher | None] = {}
+        self._erased = 0
+        self._blind: Blind | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The subjects of an installation. Raises NoMasterKey."""
+        return cls(settings.subjects, master_of(settings))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+    @property
+    def blind(self) -> Blind:
+        """Hashes values under the installation's secret. Raises WrongMasterKey."""
+        if self._blind is None:
+            with self._reader.connect() as connection:
+                self._blind = Blind(self._master.unwrap(secret_in(connection, secret_table) or b"", SECRET))
+        return self._blind
+
+    def erased(self) -> int:
+        """How many people were erased. Whoever keeps what is personal looks whether this has grown."""
+        with self._reader.connect() as connection:
+            self._see_erasures(connection)
+        return self._erased
+
+    def ciphers(self, streams: Collection[str]) -> Ciphers:
+        """The ciphers of these streams; one whose key is lost, or was never made, has no entry."""
+        with self._reader.connect() as connection, self._lock:
+            self._see_erasures(connection)
+            missing = [stream for stream in streams if stream not in self._known]
+            if missing:
+                self._look_up(connection, missing)
+            found = {stream: self._known[stream] for stream in streams if stream in self._known}
+            self._forget_surplus()
+        return found
+
+    def sealing(self, streams: Collection[str], *, last: Mapping[str, int] | None = None) -> Ciphers:
+        """The ciphers of these streams, all of them: missing keys are made, and are durable when this returns.
+
+        `last`: the last number given in each category; keys for those that follow are made along with a missing one.
+        """
+        found = self.ciphers(streams)
+        if missing := [stream for stream in streams if stream not in found]:
+            following = [f"{each}-{number + n}" for each, number in (last or {}).items() for n in range(1, AHEAD)]
+            self.make([*missing, *following])
+            found = {**found, **self.ciphers(missing)}
+        return found
+
+    def make(self, streams: Iterable[str]) -> None:
+        """Make keys for those of the streams that have none and aren't erased."""
+        with self._writer.begin() as connection:
+            asked = to_json(dict.fromkeys(streams)).decode()
+            rows = fetch(connection, _without_key, streams=asked)
+            new = [(stream, self._master.wrap(secrets.token_bytes(KEY_BYTES), stream)) for (stream,) in rows]
+            insert_rows(connection, keys, new)
+
+    def erase(self, streams: Collection[str]) -> None:
+        """Destroy the keys of these streams, for good: when this returns, that survives a loss of power."""
+        with self._writer.begin() as connection:
+            asked = to_json(dict.fromkeys(streams)).decode()
+            rows = fetch(connection, _not_erased, streams=asked)
+            [(number,)] = fetch(connection, _last_erasure)
+            at = now()
+            insert_rows(connection, erasures, [(number + n, stream, at) for n, (stream,) in enumerate(rows, 1)])
+            fetch(connection, _destroy, streams=asked)
+        if engines.is_local(self._url):
+            with self._writer.connect() as connection:
+                sqlite.truncate_log(connection)
+        self.erased()
+
+    def reveal(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
+        """The events with their personal fields as they were before they were sealed.
+
+        An event of a person who is erased is an ErasedEvent; one that can't be opened, since the key is lost or
+        another one, is an UnreadableEvent. Their personal fields are null.
+        """
+        found = [Sealed.found(each.data_json) for each in events]
+        streams = {each.stream: None for each, its in zip(events, found, strict=True) if its}
+        if not streams:
+            return events
+        ciphers = self.ciphers(streams)
+        return [_revealed(each, its, ciphers) if its else each for each, its in zip(events, found, strict=True)]
+
+    def _see_erasures(self, connection: Connection) -> None:
+        for number, stream in fetch(connection, _erasures, after=self._erased):
+            self._erased = number
+            if stream in self._known:
+                self._known[stream] = None
+
+    def _look_up(self, connection: Connection, streams: Collection[str]) -> None:
+        asked = to_json(dict.fromkeys(streams)).decode()
+        for stream, wrapped in fetch(connection, _keys, streams=asked):
+            self._known[stream] = Cipher(self._master.unwrap(wrapped, stream)) if wrapped else None
+
+    def _forget_surplus(self) -> None:
+        for stream in list(self._known)[: max(0, len(self._known) - KEPT)]:
+            del self._known[stream]
+
+
+def _revealed(event: RecordedEvent, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
+    kind: type[RecordedEvent] = UnreadableEvent
+    cipher = ciphers.get(event.stream)
+    if cipher and sealed.token:
+        with suppress(InvalidTag, ValueError):
+            return event._replace(data_json=sealed.opened(cipher, event.place))
+    elif not sealed.token or event.stream in ciphers:
+        kind = ErasedEvent
+    return kind._make(event._replace(data_json=sealed.hidden()))
+
+
+_asked = entries(bindparam("streams"))
+_its = select(_asked.c.key)
+_erasures = (
+    select(erasures.c.number, erasures.c.stream).where(erasures.c.number > bindparam("after")).order_by("number")
+)
+_keys = union_all(
+    select(keys).where(keys.c.stream.in_(_its)),
+    select(erasures.c.stream, cast(null(), LargeBinary)).where(erasures.c.stream.in_(_its)),
+)
+_without_key = select(_asked.c.key).where(
+    _asked.c.key.not_in(select(keys.c.stream)), _asked.c.key.not_in(select(erasures.c.stream))
+)
+_not_erased = select(_asked.c.key).where(_asked.c.key.not_in(select(erasures.c.stream)))
+_last_erasure = select(func.coalesce(func.max(erasures.c.number), 0))
+_destroy = delete(keys).where(keys.c.stream.in_(_its))
