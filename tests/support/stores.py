@@ -29,8 +29,9 @@ class Stores(NamedTuple):
 
 def new_handler(settings: Settings, events: Engine, *, rests: float = 0) -> CommandHandler:
     """What a command worker has when it has just started."""
-    inbox = heed(engines.reader(settings.inbox), Subjects.of(settings))
-    return CommandHandler(inbox, events, Watch(note_of(settings.event_store)), rests=rests)
+    people = Subjects.of(settings)
+    inbox = heed(engines.reader(settings.inbox), people)
+    return CommandHandler(inbox, heed(events, people), Watch(note_of(settings.event_store)), rests=rests)
 
 
 @contextmanager
