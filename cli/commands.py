@@ -10,6 +10,7 @@ import typer
 from cli.access.remote import Api, here
 from cli.errors import Refused
 from cli.output import AsJson, example, say, show_json
+from cli.stores import log
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.operations.record import CommandRetried, record
@@ -51,7 +52,7 @@ def _here(settings: Settings, failed: bool, limit: int) -> list[dict[str, Any]]:
     """The latest commands as the stores of this machine have them."""
     with engines.reading(settings.event_store) as connection:
         seqs = outcomes.failed(connection, limit=limit) if failed else None
-    with engines.reading(settings.inbox) as connection:
+    with log.reading(settings, settings.inbox) as connection:
         last = inbox.last_seq(connection)
         commands = inbox.read(connection, range(last - limit + 1, last + 1) if seqs is None else seqs)
     return _shown(settings, commands[::-1])
@@ -91,7 +92,7 @@ def retry(command_id: CommandId) -> None:
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:
-    with engines.reading(settings.inbox) as connection:
+    with log.reading(settings, settings.inbox) as connection:
         command = inbox.find(connection, command_id)
     if not command:
         raise Refused(f"no command {command_id} was accepted")

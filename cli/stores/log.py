@@ -1,4 +1,4 @@
-"""The log as the command reads it: what is personal is revealed."""
+"""The log and the inbox as the command reads them: what is personal is revealed."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,17 +11,18 @@ from shared.stores.subjects import Subjects, heed
 
 
 @contextmanager
-def reader(settings: Settings) -> Iterator[Engine]:
-    """An engine that reads the event store, for one block."""
-    with (
-        closing(Subjects.of(settings)) as people,
-        engines.briefly(heed(engines.reader(settings.event_store), people)) as engine,
-    ):
+def reader(settings: Settings, url: str = "") -> Iterator[Engine]:
+    """An engine that reads the event store, or the store with this URL, for one block."""
+    url = url or settings.event_store
+    with closing(Subjects.of(settings)) as people, engines.briefly(heed(engines.reader(url), people)) as engine:
         yield engine
 
 
 @contextmanager
-def reading(settings: Settings) -> Iterator[Connection]:
-    """A connection that reads the event store, for one block; each statement sees what was committed before it."""
-    with reader(settings) as engine, engine.connect() as connection:
+def reading(settings: Settings, url: str = "") -> Iterator[Connection]:
+    """A connection that reads the event store, or the store with this URL, for one block.
+
+    Each statement sees what was committed before it.
+    """
+    with reader(settings, url) as engine, engine.connect() as connection:
         yield connection

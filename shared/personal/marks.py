@@ -18,7 +18,7 @@ Personal = Annotated[T | None, MARK]
 """A field that tells something about a person, `first_name: Personal[str]`, as a command or an event declares it.
 
 It is encrypted wherever it is stored, under the key of the person whose stream it is. Once that person is erased, the
-field is None for whoever reads the message.
+field is None for whoever reads the message; what is merely not known is something else, such as "".
 """
 
 

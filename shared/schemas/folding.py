@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from shared.decider import Decider, UniqueKey
 from shared.errors.reasons import reason_of
 from shared.errors.visible import shortened
-from shared.messages import Event, RecordedEvent, UnknownShape
+from shared.messages import ErasedEvent, Event, RecordedEvent, UnknownShape, UnreadableEvent
 from shared.personal.ciphers import Blind
 from shared.stores import event_store
 
@@ -120,6 +120,10 @@ def _model(event: RecordedEvent, rules: Rules) -> Event:
     except Exception as error:
         raise WrongEvent(event, f"this {event.type} can't be read: {reason_of(error)}") from error
     _check_place(event, model, rules)
+    if not isinstance(event, ErasedEvent | UnreadableEvent):
+        for name in model.personal:
+            if getattr(model, name) is None:
+                raise WrongEvent(event, f"its {name} is null, which is for people who are erased")
     return model
 
 

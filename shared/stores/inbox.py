@@ -277,12 +277,14 @@ def _known(
     if not keys:
         return {}
     query = _select.add_columns(commands.c.idempotency_key, commands.c.fingerprint)
-    rows = connection.execute(query.where(commands.c.idempotency_key.in_(keys)))
-    found = {key: (Accepted(*columns), fingerprint) for *columns, key, fingerprint in rows}
-    ciphers = people.ciphers({command.stream for command, _ in found.values()}) if found else {}
+    rows = connection.execute(query.where(commands.c.idempotency_key.in_(keys))).all()
+    if not rows:
+        return {}
+    found = _revealed(connection, (columns for *columns, _, _ in rows))
+    ciphers = people.ciphers({command.stream for command in found})
     return {
         key: (command, partial(_is_same, fingerprint, command.stream, ciphers))
-        for key, (command, fingerprint) in found.items()
+        for command, (*_, key, fingerprint) in zip(found, rows, strict=True)
     }
 
 

@@ -17,7 +17,7 @@ from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store, outcomes, set_aside, unique_keys
 from shared.stores.outcomes import Outcome
-from tests.support.stores import Stores, accept, create, new_handler, refusing, update
+from tests.support.stores import Stores, accept, create, hashed, new_handler, refusing, update
 from workers.handling import handler as commands
 
 pytestmark = pytest.mark.both_engines
@@ -55,6 +55,11 @@ def keys(stores: Stores) -> dict[str, str]:
     with stores.events.begin() as connection:
         rows = connection.execute(select(unique_keys.unique_keys.c.value, unique_keys.unique_keys.c.stream))
         return dict(rows.all())
+
+
+def held(stores: Stores, *those: tuple[str, str]) -> dict[str, str]:
+    """What `keys` returns if streams hold just these addresses."""
+    return {hashed(stores.settings, email)[0]: stream for email, stream in those}
 
 
 def test_a_command_leaves_its_events_and_its_outcome(stores: Stores) -> None:
@@ -105,7 +110,7 @@ def test_p5_an_address_is_free_again_once_its_user_has_another(stores: Stores) -
     accept(stores, update(1, "a@example.com"), update(2, "c@example.com"), update(1, "a@example.com"))
     sweep(stores)
     assert ends(stores, 6) == ["succeeded", "succeeded", "succeeded", "email-taken", "succeeded", "succeeded"]
-    assert keys(stores) == {"a@example.com": "user-1", "c@example.com": "user-2"}
+    assert keys(stores) == held(stores, ("a@example.com", "user-1"), ("c@example.com", "user-2"))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -123,14 +128,14 @@ def test_p5_swapped_addresses_end_the_same_however_commands_are_batched(stores: 
         accept(stores, *story[start : start + size])
         handle(stores)
     assert ends(stores, 7) == ["succeeded", "succeeded", "email-taken", *["succeeded"] * 4]
-    assert keys(stores) == {"b@example.com": "user-1", "a@example.com": "user-2"}
+    assert keys(stores) == held(stores, ("b@example.com", "user-1"), ("a@example.com", "user-2"))
 
 
 def test_a_user_may_write_the_own_address_in_another_case(stores: Stores) -> None:
     accept(stores, create("a@example.com"), update(1, "A@Example.com"))
     sweep(stores)
     assert ends(stores, 2) == ["succeeded", "succeeded"]
-    assert keys(stores) == {"a@example.com": "user-1"}
+    assert keys(stores) == held(stores, ("a@example.com", "user-1"))
 
 
 def test_the_same_address_again_succeeds_and_appends_nothing(stores: Stores) -> None:
@@ -189,7 +194,7 @@ def test_p4_a_command_that_can_not_be_written_whole_is_set_aside_whole_and_alone
         handle(stores)
     assert ends(stores, 2) == [None, "succeeded"]
     assert [event.stream for event in log(stores)] == ["user-2"]
-    assert keys(stores) == {"b@example.com": "user-2"}
+    assert keys(stores) == held(stores, ("b@example.com", "user-2"))
     sweep(stores)
     assert ends(stores, 2) == ["succeeded", "succeeded"]
 
@@ -321,7 +326,7 @@ def test_p8_no_caller_has_a_chunk_decided_once_for_each_of_its_commands(
     handle(stores)
     assert ends(stores, 100)[50:] == ["email-taken"] * 49 + ["succeeded"]
     assert len(decided) < 100
-    assert keys(stores)["free@example.com"] == "user-1"
+    assert held(stores, ("free@example.com", "user-1")).items() <= keys(stores).items()
 
 
 def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
@@ -334,9 +339,9 @@ def test_a_key_is_freed_in_its_own_scope(stores: Stores) -> None:
 
 def test_a_worker_is_told_that_another_has_the_log_and_goes_on_with_the_same_connection(stores: Stores) -> None:
     store = engines.writer(stores.settings.event_store, lock="event_store", waits=False)
+    worker = new_handler(stores.settings, store)
     with store.connect() as connection:
         opened = connection.connection.driver_connection
-    worker = new_handler(stores.settings, store)
     accept(stores, create())
     with stores.events.begin():
         for _ in range(2):

@@ -73,6 +73,10 @@ IMPOSSIBLE = {
     ),
     "a field that is missing": (
         [FIRST, created(2, "user-2", email=None)],
+        "event 2 of user-2: its email is null, which is for people who are erased",
+    ),
+    "a field of another type": (
+        [FIRST, created(2, "user-2", email=7)],
         "event 2 of user-2: this UserCreated can't be read: ValidationError: email: string_type",
     ),
     "a gap between versions": (

@@ -9,8 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from api.http.headers import asked_of
 from shared.database import engines
+from shared.settings import Settings
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, KeyReused
+from shared.stores.subjects import Subjects, heed
 from tests.support.stores import Stores, accept, create, refusing, update
 
 pytestmark = pytest.mark.both_engines
@@ -121,8 +123,8 @@ def test_a_command_is_found_by_its_id(stores: Stores) -> None:
 RACERS, ROUNDS = 3, 50
 
 
-def race(url: str, racer: int) -> None:
-    engine = engines.writer(url, lock="inbox")
+def race(settings: Settings, racer: int) -> None:
+    engine = heed(engines.writer(settings.inbox, lock="inbox"), Subjects.of(settings))
     for number in range(ROUNDS):
         with engine.begin() as connection:
             inbox.accept(connection, [create(f"{racer}.{number}@example.com"), create(idempotency_key=f"k{number}")])
@@ -132,7 +134,7 @@ def race(url: str, racer: int) -> None:
 @pytest.mark.processes
 def test_racing_api_processes_give_every_number_once_and_every_key_one_command(stores: Stores) -> None:
     context = multiprocessing.get_context("spawn")
-    racers = [context.Process(target=race, args=(stores.settings.inbox, racer)) for racer in range(RACERS)]
+    racers = [context.Process(target=race, args=(stores.settings, racer)) for racer in range(RACERS)]
     for racer in racers:
         racer.start()
     for racer in racers:

@@ -23,7 +23,7 @@ from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
 from shared.stores.event_store import Append
-from tests.support.stores import Stores, accept, create, refusing, update
+from tests.support.stores import Stores, accept, create, reads, refusing, update
 from workers.projecting import chunk as projections
 from workers.projecting import runner
 
@@ -124,7 +124,7 @@ def test_p6_what_is_appended_while_a_chunk_is_read_is_projected_once(
         return events
 
     monkeypatch.setattr(event_store, "read_all", then_more)
-    log = engines.reader(stores.settings.event_store)
+    log = reads(stores.settings, stores.settings.event_store)
     runner.catch_up(log, stores.read_model, users)
     log.dispose()
     assert reached(stores) == 4
@@ -311,7 +311,7 @@ def test_events_of_other_aggregates_move_the_checkpoint_only(stores: Stores) -> 
 
 def project(settings: Settings, upto: int) -> None:
     store, read_model = (
-        engines.reader(settings.event_store),
+        reads(settings, settings.event_store),
         engines.writer(settings.read_model_of("users"), lock="users", durable=False),
     )
     while True:

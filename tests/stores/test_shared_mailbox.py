@@ -15,13 +15,15 @@ from cli.stores.init import contested, init
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users import addresses
+from shared.domain.users.messages import UserCreated, UserEmailUpdated
 from shared.domain.users.read_models import emails
 from shared.schemas.migrations.event_store.r0001_tables import APPEND_ONLY
 from shared.settings import Settings
 from shared.stores import outcomes
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment
-from tests.support.stores import Stores, accept, create, update
+from tests.support.stores import Stores, accept, create, hashed, update
+from workers.handling.batch import Batch
 from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
@@ -79,6 +81,11 @@ def kept(stores: Stores) -> set[tuple[Any, ...]]:
     return rows(stores.settings.event_store, "SELECT value, stream FROM unique_keys")
 
 
+def hashes(stores: Stores, *those: tuple[str, str]) -> set[tuple[str, str]]:
+    """The rows of `kept` for these addresses and streams."""
+    return {(hashed(stores.settings, email)[0], stream) for email, stream in those}
+
+
 @pytest.fixture
 def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
     """As the version before left it: user 2 has held the mailbox for longest, then users 1 and 3 came to it."""
@@ -89,6 +96,9 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
     with monkeypatch.context() as before:
         before.setattr(addresses, "key", key)
         before.setattr(emails, "key", key)
+        before.setattr(Batch, "_hashed", lambda _, keys: set(keys))
+        for event in (UserCreated, UserEmailUpdated):
+            before.setattr(event, "personal", ())
         first, second, third = SPELLINGS
         came = create("one@example.com"), create(first), create(third), update(1, second)
         assert handle(stores, *came, create("i@straße.example.de")) == ["succeeded"] * 5
@@ -98,6 +108,7 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
         *WITHOUT_HASHES[stores.events.name],
         "DROP TABLE contested_keys",
         "DROP TABLE access_keys",
+        "DROP TABLE secret_copies",
         "UPDATE event_store_schema SET version_num='0003'",
     )
     for name in PROJECTIONS:
@@ -115,7 +126,7 @@ def test_keys_are_made_anew_and_who_shares_a_mailbox_is_told(old: Stores) -> Non
     first, second = told(old.settings, "init")["contested"]
     assert first.startswith("user-2 and user-3 hold the same email: it is kept for user-2")
     assert second.startswith("user-2 and user-1 hold the same email: it is kept for user-2")
-    assert kept(old) == {(MAILBOX, "user-2"), ("i@xn--strae-oqa.example.de", "user-4")}
+    assert kept(old) == hashes(old, (MAILBOX, "user-2"), ("i@xn--strae-oqa.example.de", "user-4"))
     url = old.settings.read_model_of("emails")
     its = {(n, MAILBOX) for n in (1, 2, 3)} | {(4, "i@xn--strae-oqa.example.de")}
     assert rows(url, "SELECT user_id, key FROM emails") == its
@@ -154,7 +165,7 @@ def test_an_init_that_is_killed_leaves_everything_as_it_was_and_runs_again(old: 
     assert kept(old) == before
     assert rows(old.settings.event_store, "SELECT * FROM event_store_schema") == {("0003",)}
     init(old.settings)
-    assert (MAILBOX, "user-2") in kept(old)
+    assert hashes(old, (MAILBOX, "user-2")) < kept(old)
 
 
 @pytest.mark.sqlite_only
@@ -162,15 +173,15 @@ def test_a_stream_that_can_not_be_read_keeps_its_keys(old: Stores) -> None:
     lost = "INSERT INTO events VALUES (6, 'user-9', 1, 'UserCreated', '{}', '{}', '2026', 1)"
     change(old.settings.event_store, lost, "INSERT INTO unique_keys VALUES ('email', 'x@example.com', 'user-9')")
     init(old.settings)
-    assert ("x@example.com", "user-9") in kept(old)
-    assert (MAILBOX, "user-2") in kept(old)
+    assert hashes(old, ("x@example.com", "user-9")) < kept(old)
+    assert hashes(old, (MAILBOX, "user-2")) < kept(old)
 
 
 def test_p5_who_moves_away_from_a_mailbox_that_is_kept_for_another_frees_nothing(shared: Stores) -> None:
     at_once = update(3, "three@example.com"), create(SPELLINGS[0]), create("three@example.com")
     assert handle(shared, *at_once) == ["succeeded", "email-taken", "email-taken"]
     assert handle(shared, create(SPELLINGS[0])) == ["email-taken"]
-    assert {(MAILBOX, "user-2"), ("three@example.com", "user-3")} < kept(shared)
+    assert hashes(shared, (MAILBOX, "user-2"), ("three@example.com", "user-3")) < kept(shared)
     project(shared)
     assert told(shared.settings, "verify", code=1)["wrong"] == "user-2 and user-1 hold the same email"
 
@@ -178,7 +189,7 @@ def test_p5_who_moves_away_from_a_mailbox_that_is_kept_for_another_frees_nothing
 def test_p5_a_mailbox_that_is_given_up_is_kept_for_the_next_who_holds_it(shared: Stores) -> None:
     at_once = update(2, "two@example.com"), create(SPELLINGS[1]), update(2, "2@example.com"), update(2, SPELLINGS[0])
     assert handle(shared, *at_once) == ["succeeded", "email-taken", "succeeded", "email-taken"]
-    assert (MAILBOX, "user-3") in kept(shared)
+    assert hashes(shared, (MAILBOX, "user-3")) < kept(shared)
     assert [line.partition(" hold")[0] for line in contested(shared.settings)] == ["user-3 and user-1"]
     assert handle(shared, update(3, "three@example.com")) == ["succeeded"]
     assert handle(shared, create(SPELLINGS[0]), update(1, SPELLINGS[0])) == ["email-taken", "succeeded"]

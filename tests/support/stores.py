@@ -27,6 +27,16 @@ class Stores(NamedTuple):
     handler: CommandHandler
 
 
+def reads(settings: Settings, url: str) -> Engine:
+    """Reads a store, and reveals what is personal."""
+    return heed(engines.reader(url), Subjects.of(settings))
+
+
+def hashed(settings: Settings, *emails: str) -> list[str]:
+    """The values under which addresses are kept, so that no two users have one."""
+    return [Subjects.of(settings).blind("email", email) for email in emails]
+
+
 def new_handler(settings: Settings, events: Engine, *, rests: float = 0) -> CommandHandler:
     """What a command worker has when it has just started."""
     people = Subjects.of(settings)
