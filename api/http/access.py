@@ -1,5 +1,6 @@
 """The check on each request, before its body is read: who sends it, and whether their roles allow it."""
 
+import time
 from typing import Literal, Protocol
 
 from fastapi import Request
@@ -7,6 +8,7 @@ from starlette.types import Scope
 
 from api.http.clients import Rates, address_of, client_of, is_known
 from api.http.problems import Problem, too_many, unavailable
+from api.http.recent import MOMENT, Recent
 from shared.access.principals import LOCAL, NOBODY, Principal
 from shared.access.roles import Role
 from shared.settings import Settings, is_loopback
@@ -48,6 +50,7 @@ class Access:
         self._by_key = self._rates("key", settings.max_rate_per_key)
         self._by_address = self._rates("address", settings.max_rate_per_address)
         self._refused = Refused()
+        self._recent = Recent()
         self.credentials: Credentials | None = None
         """Set when the API starts."""
 
@@ -56,7 +59,8 @@ class Access:
         if roles == "docs":
             roles = "public" if self._on_loopback else "any"
         try:
-            principal = await self._principal(request.scope, roles) if self.closed else _identify(request.scope, LOCAL)
+            principal = await self._principal(request.scope, roles) if self.closed else LOCAL
+            _identify(request.scope, principal)
             if roles != "public":
                 self._take(request.scope, principal)
                 _check(principal, roles)
@@ -65,7 +69,9 @@ class Access:
             raise
 
     def check_again(self, request: Request) -> None:
-        """Raises Problem if a key or token ended while its request waited, as for `min_position`."""
+        """Raises Problem if a key or token ended while its request waited for more than a moment."""
+        if not self.closed or time.monotonic() < request.scope["admitted_at"] + MOMENT:
+            return
         if not self.still_admits(request):
             problem = invalid_credentials("The key or token is no longer accepted")
             self._refused.count(problem.name, client_of(request))
@@ -76,30 +82,35 @@ class Access:
         return self.credentials is None or self.credentials.counts(request.scope["principal"])
 
     async def _principal(self, scope: Scope, roles: Roles) -> Principal:
-        """Identify the principal. Raises Problem if it is nobody and the route isn't public."""
-        _identify(scope, NOBODY)
+        """The principal. Raises Problem if it is nobody and the route isn't public."""
+        scope["admitted_at"] = now = time.monotonic()
         if roles == "public" and not self._looks(scope):
             return NOBODY
         try:
-            principal = await self._whose(_token(scope))
+            authorization = _authorization(scope)
+            return self._recent.find(authorization, now) or await self._whose(authorization)
         except Problem as problem:
             if roles == "public":
                 return NOBODY
+            _identify(scope, NOBODY)
             if problem.status_code == 401:
                 self._take(scope, NOBODY)
             raise
-        return _identify(scope, principal)
 
-    async def _whose(self, token: str) -> Principal:
+    async def _whose(self, authorization: bytes) -> Principal:
+        """The principal, by a check of the key or token. Raises Problem."""
+        token = _token(authorization)
         if self.credentials is None:
             raise unavailable("credentials-unavailable", "The API is starting.")
-        return await self.credentials.principal(token)
+        principal = await self.credentials.principal(token)
+        self._recent.add(authorization, principal)
+        return principal
 
     def _looks(self, scope: Scope) -> bool:
         """Whether credentials are looked at on a public route: there are some, and the address has its rate left."""
         if not any(name == b"authorization" for name, _ in scope["headers"]):
             return False
-        return self._by_address is None or self._by_address.take(address_of(scope)).allowed
+        return self._by_address is None or self._by_address.take(address_of(scope)) >= 0
 
     def _take(self, scope: Scope, principal: Principal) -> None:
         """Count the request. Raises Problem if the client's rate is used up.
@@ -110,10 +121,10 @@ class Access:
         rates = self._by_key if known else self._by_address
         if rates is None:
             return
-        taken = rates.take(principal.name if known else address_of(scope))
-        if taken.is_low:
-            scope["taken"] = taken
-        if not taken.allowed:
+        left = rates.take(principal.name if known else address_of(scope))
+        if rates.is_low(left):
+            scope["rate"] = rates.fields(left)
+        if left < 0:
             raise too_many("too-many-requests", f"Of {rates.per_second} requests a second none is left.")
 
     def _rates(self, name: str, per_second: int | None) -> Rates | None:
@@ -141,10 +152,9 @@ def named(roles: Roles) -> tuple[Role, ...]:
     return () if roles in {"any", "public", "docs"} else (roles,)  # type: ignore[return-value]
 
 
-def _identify(scope: Scope, principal: Principal) -> Principal:
+def _identify(scope: Scope, principal: Principal) -> None:
     scope["principal"] = principal
     scope["metadata"]["principal"] = principal.name
-    return principal
 
 
 def _check(principal: Principal, roles: Roles) -> None:
@@ -159,12 +169,17 @@ def _check(principal: Principal, roles: Roles) -> None:
         raise Problem("missing-role", 403, f"This needs the role {words}.", headers={"WWW-Authenticate": challenge})
 
 
-def _token(scope: Scope) -> str:
-    """What stands behind `Authorization: Bearer`. Raises Problem if there is none, or more than one."""
-    found = [value for name, value in scope["headers"] if name == b"authorization"]
+def _authorization(scope: Scope) -> bytes:
+    """The header's value, empty if there is none. Raises Problem if there is more than one."""
+    found: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(found) > 1:
         raise invalid_credentials("Authorization came more than once")
-    if not found or found[0][: len(SCHEME)].lower() != SCHEME:
+    return found[0] if found else b""
+
+
+def _token(authorization: bytes) -> str:
+    """What stands behind `Bearer`. Raises Problem if nothing does."""
+    if authorization[: len(SCHEME)].lower() != SCHEME:
         challenge = {"WWW-Authenticate": CHALLENGE}
         raise Problem("unauthenticated", 401, "This needs a key or a token: Authorization: Bearer …", headers=challenge)
-    return str(found[0][len(SCHEME) :].strip().decode("latin-1"))
+    return authorization[len(SCHEME) :].strip().decode("latin-1")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
-from typing import NamedTuple
 
 from fastapi import Request
 from starlette.types import Scope
@@ -81,26 +80,6 @@ class Shares:
                 del self._held[client]
 
 
-class Taken(NamedTuple):
-    """The answer of a client's bucket: whether it had a token for the request, and how many it has left."""
-
-    allowed: bool
-    remaining: int
-    rates: "Rates"
-
-    @property
-    def is_low(self) -> bool:
-        """Whether the client had better slow down: it has used more than half of its tokens."""
-        return 2 * self.remaining < self.rates.per_second
-
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
-
-        Their `t`, like `Retry-After`, is always 1: every bucket has another token within a second.
-        """
-        return [self.rates.policy, (b"ratelimit", self.rates.remaining % self.remaining)]
-
-
 class Rates:
     """Token buckets: each client may send `per_second` requests a second, or all at once after a second of quiet.
 
@@ -112,27 +91,37 @@ class Rates:
 
     def __init__(self, name: str, per_second: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """`name` is the limit's name in headers, `per_second` 1 or more; `clock` gives nanoseconds."""
-        self.policy = b"ratelimit-policy", b'"%b";q=%d;w=1' % (name.encode(), per_second)
-        self.remaining = b'"%b";r=%%d;t=1' % name.encode()
         self.per_second = per_second
+        self._policy = b"ratelimit-policy", b'"%b";q=%d;w=1' % (name.encode(), per_second)
+        self._remaining = b'"%b";r=%%d;t=1' % name.encode()
         self._clock = clock
         self._token = SECOND // per_second
         self._full_at: dict[str, int] = {}
         self._full_at_before: dict[str, int] = {}
         self._next_turn = 0
 
-    def take(self, client: str) -> Taken:
-        """Take a token from the client's bucket, if there is one."""
+    def take(self, client: str) -> int:
+        """Take a token from the client's bucket. Returns how many are left in it; -1 if there was none."""
         now = self._clock()
         if now >= self._next_turn:
             self._full_at_before, self._full_at = self._full_at, {}  # what goes away is full by now
             self._next_turn = now + SECOND
         full_at = max(now, self._full_at.get(client) or self._full_at_before.get(client, 0)) + self._token
-        left = now + SECOND - full_at
-        if left < 0:
-            return Taken(False, 0, self)
-        self._full_at[client] = full_at
-        return Taken(True, left // self._token, self)
+        left = (now + SECOND - full_at) // self._token
+        if left >= 0:
+            self._full_at[client] = full_at
+        return left
+
+    def is_low(self, left: int) -> bool:
+        """Whether a client had better slow down: it has used more than half of its tokens."""
+        return 2 * left < self.per_second
+
+    def fields(self, left: int) -> list[tuple[bytes, bytes]]:
+        """The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+
+        Their `t`, like `Retry-After`, is always 1: every bucket has another token within a second.
+        """
+        return [self._policy, (b"ratelimit", self._remaining % max(left, 0))]
 
     def __len__(self) -> int:
         """How many buckets are in memory."""

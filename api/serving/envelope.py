@@ -30,8 +30,8 @@ class Envelope:
     """Around the app and its middleware, so that it sees the answer to a bug, too.
 
     `X-Request-ID` and W3C's `traceparent` are taken from the caller, made if there are none, and given back; they stand
-    in `scope["metadata"]`, in each line of the log, and in the events that the request leads to. What is in
-    `scope["taken"]` says how much of its rate the client has left. HEAD is answered as GET (RFC 9110, section 9.3.2),
+    in `scope["metadata"]`, in each line of the log, and in the events that the request leads to. Headers
+    in `scope["rate"]` say how much of its rate the client has left. HEAD is answered as GET (RFC 9110, section 9.3.2),
     and its answer ends behind the headers: a stream then finds that its client has left.
     """
 
@@ -59,8 +59,7 @@ class Envelope:
                     (HEADERS[name], value.encode()) for name, value in metadata.items() if name in HEADERS
                 ]
                 message["headers"].append(NOSNIFF)
-                if "taken" in scope:
-                    message["headers"] += scope["taken"].fields()
+                message["headers"] += scope.get("rate", ())
                 return _send_all(send, message, {"type": "http.response.body"}) if is_head else send(message)
             return _send_all(send) if is_head else send(message)
 
