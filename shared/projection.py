@@ -33,3 +33,8 @@ class Projection:
     project: Callable[[Connection, Iterable[tuple[RecordedEvent, Any]]], None]
     gathers: float = 0.0
     amend: Mapping[str, Callable[[Connection, Bar], None]] = field(default_factory=dict)
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether it reads personal fields of any event."""
+        return any(event.personal for event in self.events.values())

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from shared.clock import now
 from shared.database import engines, sqlite
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
-from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent
+from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent, place_of
 from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
 from shared.plain import Plain
 from shared.settings import Settings
@@ -207,11 +207,17 @@ class Subjects:
 
     def make(self, streams: Iterable[str]) -> None:
         """Make keys for those of the streams that have none and aren't erased."""
+        with self._lock:
+            self._known |= self._make(streams)
+
+    def _make(self, streams: Iterable[str]) -> dict[str, Cipher]:
         with self._writer.begin() as connection:
             asked = to_json(dict.fromkeys(streams)).decode()
-            rows = fetch(connection, _without_key, streams=asked)
-            new = [(stream, self._master.wrap(secrets.token_bytes(KEY_BYTES), stream)) for (stream,) in rows]
-            insert_rows(connection, keys, new)
+            new = {
+                stream: secrets.token_bytes(KEY_BYTES) for (stream,) in fetch(connection, _without_key, streams=asked)
+            }
+            insert_rows(connection, keys, [(stream, self._master.wrap(key, stream)) for stream, key in new.items()])
+        return {stream: Cipher(key) for stream, key in new.items()}
 
     def erase(self, streams: Collection[str]) -> None:
         """Destroy the keys of these streams, for good: when this returns, that survives a loss of power."""
@@ -257,14 +263,14 @@ class Subjects:
 
 
 def _revealed(event: RecordedEvent, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
-    kind: type[RecordedEvent] = UnreadableEvent
-    cipher = ciphers.get(event.stream)
+    position, stream, version, type_, _, *others = event
+    cipher = ciphers.get(stream)
+    hidden = UnreadableEvent if sealed.token and (cipher or stream not in ciphers) else ErasedEvent
     if cipher and sealed.token:
         with suppress(InvalidTag, ValueError):
-            return event._replace(data_json=sealed.opened(cipher, event.place))
-    elif not sealed.token or event.stream in ciphers:
-        kind = ErasedEvent
-    return kind._make(event._replace(data_json=sealed.hidden()))
+            json = sealed.opened(cipher, place_of(stream, version, type_))
+            return RecordedEvent._make((position, stream, version, type_, json, *others))
+    return hidden._make((position, stream, version, type_, sealed.hidden(), *others))
 
 
 _asked = entries(bindparam("streams"))

@@ -96,7 +96,7 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
     with monkeypatch.context() as before:
         before.setattr(addresses, "key", key)
         before.setattr(emails, "key", key)
-        before.setattr(Batch, "_hashed", lambda _, keys: set(keys))
+        before.setattr(Batch, "_hashed", lambda _, keys: list(keys))
         for event in (UserCreated, UserEmailUpdated):
             before.setattr(event, "personal", ())
         first, second, third = SPELLINGS

@@ -1,7 +1,7 @@
 """Deciding commands in memory, each on the state that the ones before it leave."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import reduce
 from typing import Any, Literal
 
@@ -124,7 +124,7 @@ class Batch:
         message = rules.commands[command.type].model_validate_json(command.data)
         events = list(rules.decide(message, before))
         after = reduce(rules.evolve, events, before)
-        self._move_keys(stream, self._hashed(rules.unique_keys(before)), self._hashed(rules.unique_keys(after)))
+        self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after
         metadata = {"command_id": command.command_id, **from_json(command.metadata)}
         return [NewEvent(type(event).__name__, event, metadata, event.schema_version) for event in events]
@@ -135,12 +135,13 @@ class Batch:
             self._states[stream] = reduce(rules.evolve, past, self._folds[stream].state)
         return self._states[stream]
 
-    def _hashed(self, keys: UniqueKeys) -> set[UniqueKey]:
-        return {UniqueKey(scope, self._blind(scope, value)) for scope, value in keys}
+    def _hashed(self, keys: Iterable[UniqueKey]) -> list[UniqueKey]:
+        return [UniqueKey(key.scope, self._blind(*key)) for key in keys]
 
-    def _move_keys(self, stream: str, before: set[UniqueKey], after: set[UniqueKey]) -> None:
+    def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
         """Move the keys gained and left; a key that other streams hold too stays theirs. Raises Rejected."""
-        gained, left = after - before, before - after
+        gained = self._hashed(after.keys() - before.keys())
+        left = self._hashed(before.keys() - after.keys())
         for key in gained:
             if self._holders(key, ()):
                 raise Rejected(f"{key.scope}-taken", f"This {key.scope} is taken.")  # outcomes are kept: no values

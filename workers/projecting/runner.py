@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Callable
+from functools import cache, partial
 from threading import Event, Thread
 
 from sqlalchemy import Engine
@@ -50,9 +52,10 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
 class ProjectionThread:
     """Catches up whenever it is woken. It shares nothing with the others, not even a connection to the log."""
 
-    def __init__(self, settings: Settings, which: Projection) -> None:
+    def __init__(self, settings: Settings, which: Projection, people: Callable[[], Subjects]) -> None:
         self._settings = settings
         self._which = which
+        self._people = people
         self._due = Event()
         self._over = Event()
         self._thread = Thread(target=self._run, name=which.name, daemon=True)  # one that hangs won't keep the process
@@ -75,7 +78,9 @@ class ProjectionThread:
 
     def _run(self) -> None:
         name, settings = self._which.name, self._settings
-        store = heed(engines.reader(settings.event_store), Subjects.of(settings))
+        store = engines.reader(settings.event_store)
+        if self._which.is_personal:
+            heed(store, self._people())
         read_model = engines.writer(settings.read_model_of(name), lock=name, durable=False)
         while not self._over.is_set():
             self._due.wait()
@@ -96,7 +101,8 @@ class ProjectionThreads:
         """Have all of them look for new events. Returns at once."""
         if not self._running:
             sys.setswitchinterval(SWITCH_SECONDS)
-            self._running = [ProjectionThread(self._settings, each) for each in PROJECTIONS.values()]
+            people = cache(partial(Subjects.of, self._settings))  # of all threads
+            self._running = [ProjectionThread(self._settings, each, people) for each in PROJECTIONS.values()]
         for each in self._running:
             each.wake()
 
