@@ -17,7 +17,7 @@ from api.http.access import Access
 from api.http.documentation import SCHEMES
 from api.http.routing import Route, Router
 from api.reading.store import newer_event, store_unavailable
-from api.routes import audit, commands, events, health, home, metrics
+from api.routes import audit, commands, events, health, home, keys, metrics, projections
 from api.service import Service
 from api.serving.door import Door
 from api.serving.envelope import Envelope
@@ -40,6 +40,8 @@ ROUTERS: list[Router] = [
     stats.router,
     commands.router,
     events.router,
+    keys.router,
+    projections.router,
     audit.router,
     health.router,
     metrics.router,

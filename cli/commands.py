@@ -7,15 +7,15 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from cli.access.remote import Api, here
+from cli.access.deeds import do
+from cli.access.remote import Api
 from cli.errors import Refused
 from cli.output import AsJson, example, say, show_json
 from cli.stores import log
-from shared.access.principals import operator_here
 from shared.database import engines
-from shared.operations.record import CommandRetried, record
+from shared.operations.commands import RetryCommand
 from shared.settings import Settings
-from shared.stores import event_store, inbox, outcomes, set_aside
+from shared.stores import inbox, outcomes, set_aside
 from shared.stores.inbox import Accepted
 
 app = typer.Typer(no_args_is_help=True, help="Show what became of commands; retry one that failed.")
@@ -75,20 +75,13 @@ def show(command_id: CommandId, as_json: AsJson = False) -> None:
 
 @app.command(epilog=example("cqrs commands retry 019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"))
 def retry(command_id: CommandId) -> None:
-    """Have a command that failed handled again, as if it had been accepted now."""
-    settings = here()
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        command = _find(settings, command_id)  # under the lock, under which the upkeep takes old data away
-        outcome = outcomes.find(connection, [command.seq]).get(command.seq)
-        if not outcome or outcome.status != "failed":
-            raise Refused(
-                f"{command_id} {f'has {outcome.status}' if outcome else 'waits'}: only a failed command is retried"
-            )
-        if command.is_emptied:
-            raise Refused(f"{command_id} is too old to be retried: its data was taken away (CQRS_KEEP_COMMANDS)")
-        record(connection, CommandRetried(command_id=command_id), by=operator_here())
-        outcomes.begin_again(connection, command)
-    say(f"cqrs: {command.type} on {command.stream} is handled again within seconds")
+    """Have a command that failed handled again, as if it had been accepted now. If CQRS_API_URL is set, by that API."""
+    settings = Settings()
+    if settings.api_url:
+        Api(settings.api_url, settings.api_key).do("POST", f"/commands/{quote(command_id, safe='')}/retry")
+    else:
+        do(settings, RetryCommand(command_id=command_id))
+    say(f"cqrs: {command_id} is handled again within seconds")
 
 
 def _find(settings: Settings, command_id: str) -> Accepted:

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from cli.output import complain
 from cli.stores.private import private
+from shared.decider import Rejected
 from shared.errors.reasons import reason_of
 from shared.errors.refusal import wrong_setting
 from shared.errors.visible import visible
@@ -77,6 +78,8 @@ def _one_line() -> Iterator[None]:
         message = "what was given is not UTF-8"
     except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
         message = str(error)
+    except Rejected as no:
+        message = f"{no.detail[:1].lower()}{no.detail[1:].removesuffix('.')}"
     else:
         return
     complain(message)

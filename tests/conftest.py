@@ -12,11 +12,13 @@ from sqlalchemy import make_url
 from cli.stores.init import init
 from shared.database import engines
 from shared.domain.users import decider
+from shared.schemas.known import AGGREGATES
 from shared.settings import Settings
 from shared.stores.subjects import Subjects, heed
+from tests.support.command_line import told
 from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import Service, up
-from tests.support.stores import Stores, new_handler
+from tests.support.stores import Stores, accept, create, new_handler
 from workers.handling import handler
 
 
@@ -112,7 +114,18 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
         return decider.decide(command, user)
 
     broken = replace(decider.users, decide=decide)
-    monkeypatch.setattr(handler, "AGGREGATES", {"user": broken})
+    monkeypatch.setattr(handler, "AGGREGATES", {**AGGREGATES, "user": broken})
+
+
+@pytest.fixture
+def failed(stores: Stores, poison: None) -> str:
+    """The id of a command that failed."""
+    [command] = accept(stores, create("poison@example.com"))
+    for _ in range(3):
+        stores.handler.handle()
+        stores.handler.retry()
+    assert told(stores.settings, "commands", "show", command.command_id)["status"] == "failed"
+    return command.command_id
 
 
 @pytest.fixture

@@ -15,13 +15,15 @@ from api.http.problems import Problem
 from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream, message
 from api.reading.store import persist
-from api.routes.submit import command_shown
+from api.routes.deeds import operate, operates
+from api.routes.submit import IdempotencyKey, command_shown
 from api.service import Service
+from shared.operations.commands import RetryCommand
 from shared.stores import inbox, outcomes
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
-OWN: Roles = "reader", "writer", "auditor"
+OWN: Roles = "reader", "writer", "auditor", "operator"
 """Roles that see commands: their own ones, and auditors any."""
 
 router = Router(tags=["commands"])
@@ -101,6 +103,20 @@ async def follow_command(
     if outcome and last_event_id == outcome.status:
         return Response(status_code=204)
     return service.streams.answer(request, _becomes(service, command, outcome))
+
+
+@router.post(
+    "/commands/{command_id}/retry",
+    role="operator",
+    status_code=202,
+    responses=operates({404: "command-not-found", 409: "command-not-failed command-emptied"}),
+)
+async def retry_command(
+    request: Request, command_id: str, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
+) -> Response:
+    """Accept that a command which failed is handled again, as if it had been accepted now."""
+    given = {"command_id": command_id}
+    return await operate(request, RetryCommand, given, idempotency_key=idempotency_key, prefer=prefer)
 
 
 async def _find(request: Request, command_id: str) -> Accepted:

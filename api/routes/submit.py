@@ -22,6 +22,7 @@ from api.routes.history import Fold
 from api.service import Service
 from shared.access.principals import LOCAL, Principal
 from shared.messages import Command, RecordedEvent, UnknownShape
+from shared.operations.record import CATEGORY
 from shared.projection import Projection
 from shared.stores import event_store
 from shared.stores.inbox import Acceptance, Accepted, Submission
@@ -85,20 +86,16 @@ async def submit(
         resource.category,
         number,
         body.model_dump() if body else {},
-        idempotency_key=idempotency_key and _own(request, idempotency_key),
         metadata=request.scope["metadata"],
         personal=command.personal,
     )
-    service: Service = request.app.state.service
-    accepted = await _accept(service, submission.required(asked) if asked else submission)
-    headers = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
-    result = await _result(request, resource, accepted, prefer, headers) if prefer else None
-    if result is None or isinstance(result, Outcome):
-        headers["Location"] = f"/commands/{accepted.command.command_id}"
-        return Response(to_json(command_shown(accepted.command, result)), 202, headers, "application/json")
+    accepted, headers = await accept(request, submission.required(asked) if asked else submission, idempotency_key)
+    shown = await result(request, resource, accepted, prefer, headers) if prefer else None
+    if shown is None or isinstance(shown, Outcome):
+        return accepted_as(accepted.command, shown, headers)
     if number is None:
         headers["Location"] = _path(accepted.command.stream)
-    return _shown(result, 201 if number is None else 200, headers)
+    return _shown(shown, 201 if number is None else 200, headers)
 
 
 async def show(
@@ -178,7 +175,10 @@ async def show_history(
 
 
 def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
-    """The command as callers see it; its aggregate's number is named after the category, `user_id`."""
+    """The command as callers see it; its aggregate's number is named after the category, `user_id`.
+
+    Operators' commands are to no aggregate that has a number.
+    """
     category, _, number = command.stream.rpartition("-")
     metadata = from_json(command.metadata)
     path = f"/commands/{command.command_id}"
@@ -186,7 +186,7 @@ def command_shown(command: Accepted, outcome: Outcome | None) -> dict[str, Any]:
         "command_id": command.command_id,
         "type": command.type,
         "status": outcome.status if outcome else "accepted",
-        f"{category}_id": int(number),
+        **({} if category == CATEGORY else {f"{category}_id": int(number)}),
         "correlation_id": metadata.get("correlation_id"),
         "principal": metadata.get("principal"),
         "accepted_at": command.accepted_at,
@@ -204,6 +204,22 @@ def _own(request: Request, key: str) -> str:
     return key if principal == LOCAL else f"{principal.name} {sha256(f'{principal.name} {key}'.encode()).hexdigest()}"
 
 
+async def accept(
+    request: Request, submission: Submission, idempotency_key: str | None
+) -> tuple[Acceptance, dict[str, str]]:
+    """Accept a command; returns the acceptance, and the headers that say so. Raises Problem, or a store's error."""
+    if idempotency_key:
+        submission = submission._replace(idempotency_key=_own(request, idempotency_key))
+    accepted = await _accept(request.app.state.service, submission)
+    return accepted, {"Idempotency-Replayed": "true"} if accepted.replayed else {}
+
+
+def accepted_as(command: Accepted, outcome: Outcome | None, headers: dict[str, str], **more: str) -> Response:
+    """The answer 202, with the command, its outcome if there is one, and what `more` is shown beside."""
+    headers = {**headers, "Location": f"/commands/{command.command_id}"}
+    return Response(to_json(command_shown(command, outcome) | more), 202, headers, "application/json")
+
+
 async def _accept(service: Service, submission: Submission) -> Acceptance:
     if not service.traced:
         return await service.acceptor.accept(submission)
@@ -212,12 +228,12 @@ async def _accept(service: Service, submission: Submission) -> Acceptance:
         return await service.acceptor.accept(submission._replace(metadata=metadata))
 
 
-async def _result(
-    request: Request, resource: Resource[R], accepted: Acceptance, prefer: str, headers: dict[str, str]
+async def result(
+    request: Request, resource: Resource[R] | None, accepted: Acceptance, prefer: str, headers: dict[str, str]
 ) -> R | Outcome | None:
     """The row as the command left it, if the caller waits for it and it is visible in time; adds to `headers`.
 
-    For a principal who is no reader, the outcome; for one whose key or token ended meanwhile, None.
+    Without a resource, or for a principal who is no reader, the outcome; for one whose key or token ended, None.
 
     Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
     """
@@ -227,13 +243,14 @@ async def _result(
     with service.waiting(request, wished) as wait, suppress(DBAPIError, UnknownShape):
         if wait is not None:
             headers |= applied(wait)
-            visible = service.results.visible[resource.projection.name]
-            if outcome := await visible.get(command.seq, within=wait, later=not replayed):
+            results = service.results
+            ended = results.visible[resource.projection.name] if resource else results.outcomes
+            if outcome := await ended.get(command.seq, within=wait, later=not replayed):
                 if not request.app.state.access.still_admits(request):
                     return None
                 if outcome.problem:
                     raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
-                if not may(request, "reader"):
+                if not resource or not may(request, "reader"):
                     return outcome
                 return await _left(request, resource, command.stream, outcome.version or 0)
     return None
@@ -259,4 +276,4 @@ def _shown(row: Row, status: int, headers: dict[str, str]) -> Response:
 def _path(stream: str) -> str:
     """Where the aggregate is, `/users/1` for `user-1`."""
     category, _, number = stream.rpartition("-")
-    return f"/{category}s/{number}"
+    return "/audit" if category == CATEGORY else f"/{category}s/{number}"

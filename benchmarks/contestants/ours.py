@@ -152,7 +152,7 @@ def closed(folder: Path) -> str:
     keys = [new_key() for _ in range(KEYS)]
     with writer_of(empty(folder)).begin() as connection:
         for number, key in enumerate(keys):
-            key_table.add(connection, key, f"key{number}", ROLES, by="benchmark")
+            key_table.add_first(connection, key, f"key{number}", ROLES, by="benchmark")
     return keys[KEYS // 2].text
 
 

@@ -1,4 +1,4 @@
-"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers use the API."""
+"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers use this API, or one elsewhere."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,18 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.access.remote import here
+from cli.access.deeds import do
+from cli.access.remote import Api
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
-from shared.access.keys import new_key
-from shared.access.principals import operator_here
-from shared.access.roles import ROLES, Role
+from shared.access.keys import NAME, digest_of, id_in, new_key
+from shared.access.roles import ROLES
+from shared.clock import written
 from shared.database import engines
 from shared.operations import key_table
-from shared.operations.key_table import KnownKey, NoSuchKey
-from shared.stores import event_store
+from shared.operations.commands import AddKey, RevokeKey, RotateKey
+from shared.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke keys, with which callers use the API.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make, list, rotate and revoke keys, with which callers use the API: that at CQRS_API_URL, if it is set.",
+)
 
 DURATION = re.compile("([1-9][0-9]{0,4})([mhd])")
 
@@ -59,26 +63,30 @@ def add(name: Name, role: Roles, expires: Expires = None, as_json: AsJson = Fals
     """Make a key and write it to stdout. It is shown only this once."""
     if unknown := set(role) - set(ROLES):
         raise Refused(f"there is no role {', '.join(sorted(unknown))}: roles are {', '.join(ROLES)}")
-    if not re.fullmatch(r"[\w.@/-]{1,64}", name, re.ASCII):
+    if not re.fullmatch(NAME, name):
         raise Refused("a key's name has letters, digits and ._@/- only, 64 at most")
-    roles: list[Role] = [each for each in ROLES if each in role]
-    key = new_key()
-    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
-        until = datetime.now(UTC) + expires if expires else None
-        known = key_table.add(connection, key, name, roles, expires_at=until, by=operator_here())
-    _show_text(known, key.text, as_json=as_json)
+    settings, roles = Settings(), [each for each in ROLES if each in role]
+    until = written(datetime.now(UTC) + expires) if expires else None
+    if settings.api_url:
+        given = {"name": name, "roles": roles, "expires_at": until}
+        text = Api(settings.api_url, settings.api_key).do("POST", "/keys/", given)["key"]
+    else:
+        key = new_key()
+        do(settings, AddKey(key_id=key.id, name=name, roles=roles, digest=digest_of(key.text), expires_at=until))
+        text = key.text
+    _show_text(settings, text, as_json=as_json)
 
 
 @app.command("list", epilog=example("cqrs keys list"))
 def list_(as_json: AsJson = False) -> None:
     """List all keys that were ever made, expired and revoked ones too. Their secrets are not stored, so not shown."""
-    with engines.reading(here().event_store) as connection:
-        known = key_table.all_keys(connection)
+    known = _all(Settings())
     if as_json:
-        show_json(list(map(_shown, known)))
+        show_json(known)
         return
     rows = [
-        (each.id, each.name, " ".join(sorted(each.roles)), each.state, _until(each), each.created_by) for each in known
+        (each["id"], each["name"], " ".join(each["roles"]), each["state"], _until(each), each["created_by"])
+        for each in known
     ]
     console().print(table("id", "name", "roles", "state", "expires", "made by", rows=rows))
 
@@ -86,13 +94,16 @@ def list_(as_json: AsJson = False) -> None:
 @app.command(epilog=example("cqrs keys revoke billing"))
 def revoke(key: Which, as_json: AsJson = False) -> None:
     """Revoke a key for good. Within a second every process refuses it and ends its streams."""
-    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
-        known = _find(connection, key)
-        known = key_table.revoke(connection, known, by=operator_here())
-    if as_json:
-        show_json(_shown(known))
+    settings = Settings()
+    known = _find(settings, key)
+    if settings.api_url:
+        Api(settings.api_url, settings.api_key).do("DELETE", f"/keys/{known['id']}")
     else:
-        say(f"cqrs: the key {known.name} ({known.id}) is revoked")
+        do(settings, RevokeKey(key_id=known["id"], name=known["name"]))
+    if as_json:
+        show_json(_one(settings, known["id"]))
+    else:
+        say(f"cqrs: the key {known['name']} ({known['id']}) is revoked")
 
 
 @app.command(epilog=example("cqrs keys rotate billing --grace 1d"))
@@ -101,35 +112,51 @@ def rotate(key: Which, grace: Grace = None, as_json: AsJson = False) -> None:
 
     The key keeps its id, roles and expiry; its holder still sees the commands that were sent with the old secret.
     """
-    with engines.writing(here().event_store, lock=event_store.LOCK) as connection:
-        known = _find(connection, key)
-        if known.state == "expired":
-            raise Refused(f"the key {known.name} ({known.id}) has expired and can't be rotated: make another")
-        new, old_until = new_key(known.id), datetime.now(UTC) + (grace or timedelta(0))
-        known = key_table.rotate(connection, known, new, old_until=old_until, by=operator_here())
-    _show_text(known, new.text, as_json=as_json)
+    settings = Settings()
+    known = _find(settings, key)
+    until = written(datetime.now(UTC) + (grace or timedelta(0)))
+    if settings.api_url:
+        given = {"old_until": until}
+        text = Api(settings.api_url, settings.api_key).do("POST", f"/keys/{known['id']}/rotation", given)["key"]
+    else:
+        text = new_key(known["id"]).text
+        do(settings, RotateKey(key_id=known["id"], name=known["name"], digest=digest_of(text), old_until=until))
+    _show_text(settings, text, as_json=as_json)
 
 
-def _find(connection: Any, key: str) -> KnownKey:
-    try:
-        return key_table.find(connection, key)
-    except NoSuchKey as none:
-        raise Refused(str(none)) from None
+def _all(settings: Settings) -> list[dict[str, Any]]:
+    """All keys that were ever made, of this machine or of an API elsewhere."""
+    if settings.api_url:
+        found: list[dict[str, Any]] = Api(settings.api_url, settings.api_key).get("/keys/", kind=list)
+        return found
+    with engines.reading(settings.event_store) as connection:
+        return [each.shown() for each in key_table.all_keys(connection)]
 
 
-def _until(known: KnownKey) -> str:
-    return f"{known.expires_at[:19]}Z" if known.expires_at else "never"
+def _one(settings: Settings, id: str | None) -> dict[str, Any]:
+    """The key with this id; nothing but the id if an API has not made it yet."""
+    return next((each for each in _all(settings) if each["id"] == id), {"id": id})
 
 
-def _show_text(known: KnownKey, text: str, *, as_json: bool) -> None:
+def _find(settings: Settings, key: str) -> dict[str, Any]:
+    """The key with this id, or the only one of this name that is not revoked. Raises Refused."""
+    known = [each for each in _all(settings) if each["state"] != "revoked"]
+    found = [each for each in known if each["id"] == key] or [each for each in known if each["name"] == key]
+    if len(found) > 1:
+        ids = ", ".join(each["id"] for each in found)
+        raise Refused(f"{len(found)} keys are called {key}: use the id, one of {ids}")
+    if not found:
+        raise Refused(f"there is no key with the id or name {key}, or it is revoked")
+    return found[0]
+
+
+def _until(known: dict[str, Any]) -> str:
+    return f"{known['expires_at'][:19]}Z" if known["expires_at"] else "never"
+
+
+def _show_text(settings: Settings, text: str, *, as_json: bool) -> None:
     if as_json:
-        show_json(_shown(known) | {"key": text})
+        show_json(_one(settings, id_in(text)) | {"key": text})
         return
     say(text)
     typer.secho("cqrs: this key is shown only this once; send it as `Authorization: Bearer cqrs_…`", err=True)
-
-
-def _shown(known: KnownKey) -> dict[str, Any]:
-    """A key without its digests."""
-    shown = known._asdict() | {"roles": sorted(known.roles), "state": known.state}
-    return {name: value for name, value in shown.items() if "digest" not in name}

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from rich.console import Group, RenderableType
 
 from cli.errors import Refused
@@ -19,6 +19,9 @@ from shared.settings import Settings, is_loopback
 
 ANSWER_TIMEOUT = 10.0
 """Seconds in which the API must answer: it may take four to look at what is wrong with a store."""
+
+WAITING = {"Content-Type": "application/json", "Prefer": "wait=5"}
+"""Headers of a command: its answer waits for the outcome, which takes milliseconds if all is well."""
 
 SHOWN_CHARACTERS = 300
 """Characters of an error's detail that are shown."""
@@ -52,11 +55,21 @@ class Api:
 
     def get(self, path: str, *, also: int = 200, kind: type = dict) -> Any:
         """The JSON at a path, if it is a `kind` and the status is 200 or `also`. Raises Refused."""
-        status, media_type, text = self._ask(path)
+        return self._answer("GET", path, {200, also}, kind)
+
+    def do(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Have an operator's deed done; returns the command, with its outcome unless it takes long. Raises Refused."""
+        done: dict[str, Any] = self._answer(method, path, {202}, dict, body)
+        if done["status"] == "accepted":
+            complain(f"accepted, and not handled yet: cqrs commands show {done['command_id']}")
+        return done
+
+    def _answer(self, method: str, path: str, statuses: set[int], kind: type, given: Any = None) -> Any:
+        status, media_type, text = self._ask(method, path, None if given is None else to_json(given))
         body = None
         with suppress(ValueError):
             body = from_json(text)
-        if status in {200, also} and isinstance(body, kind) and media_type == "application/json":  # no problem
+        if status in statuses and isinstance(body, kind) and media_type == "application/json":  # no problem
             return body
         detail = body.get("detail") if isinstance(body, dict) else None
         if status == 401 and not self._headers:
@@ -71,12 +84,13 @@ class Api:
             self.get("/")  # /readyz answers a key that counts for nobody as it answers none, and this refuses it
         return {"well": found.get("status") == "ready", "api": self.url, **found}
 
-    def _ask(self, path: str) -> tuple[int, str, bytes]:
+    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
         """The status, the media type and the body."""
         kind = HTTPSConnection if self._where.scheme == "https" else HTTPConnection
         try:
             with closing(kind(self._where.netloc, timeout=self._timeout)) as connection:
-                connection.request("GET", f"{self._where.path.rstrip('/')}{path}", headers=self._headers)
+                headers = self._headers if method == "GET" else self._headers | WAITING
+                connection.request(method, f"{self._where.path.rstrip('/')}{path}", body, headers)
                 answer = connection.getresponse()
                 return answer.status, answer.headers.get_content_type(), answer.read()
         except (OSError, HTTPException) as error:

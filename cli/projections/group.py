@@ -5,17 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.access.deeds import do
 from cli.access.remote import here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, state, table
 from cli.projections.rebuild import rebuild as rebuild_
 from cli.status import projection_lags
-from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.operations.record import ProjectionPaused, ProjectionResumed, record
+from shared.operations.commands import PauseProjection, ResumeProjection
+from shared.operations.pauses import obey, recorded
 from shared.projection import Projection
-from shared.stores import checkpoints, event_store
 
 app = typer.Typer(no_args_is_help=True, help="Show how far projections are; rebuild, pause and resume one.")
 
@@ -71,11 +71,9 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 def _pause(name: str, *, paused: bool, as_json: bool) -> None:
     settings = here()
     url = settings.read_model_of(_projection(name).name)
-    told = ProjectionPaused if paused else ProjectionResumed
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        record(connection, told(projection=name), by=operator_here())
-    with engines.writing(url, lock=name) as connection:
-        checkpoints.move(connection, name, checkpoints.position_of(connection, name), paused=paused)
+    do(settings, PauseProjection(projection=name) if paused else ResumeProjection(projection=name))
+    with engines.reading(settings.event_store) as log, engines.writing(url, lock=name) as connection:
+        obey(connection, name, recorded(log, after=0))  # as its worker does: none may run
     now = projection_lags(settings).by_name[name].shown()
     if as_json:
         show_json(now)

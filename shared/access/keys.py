@@ -16,6 +16,9 @@ FORM = re.compile(r"cqrs_([0-9a-f]{8})_[0-9a-f]{64}([0-9a-f]{8})", re.ASCII)
 
 CHECKSUM_DIGITS = 8
 
+NAME = "^[A-Za-z0-9_.@/-]{1,64}$"
+"""What a key may be called: nothing that would be odd in a log."""
+
 
 class Key(NamedTuple):
     """A key with its whole text, which is shown once to its holder and never stored."""

@@ -1,20 +1,19 @@
-"""The table of keys, in the database of the event store. A change and the event that records it are committed together.
+"""The table of keys, in the database of the event store. Deeds change it, together with the event that records each.
 
 Changes are numbered: whoever keeps the keys in memory reads them again when the highest number has grown.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, func, insert, select, update
 
 from shared.access.keys import Key, digest_of
 from shared.access.roles import Role, roles_of
-from shared.clock import now, written
+from shared.clock import now
 from shared.database.statements import BigInt, fetch
-from shared.operations.record import KeyAdded, KeyRevoked, KeyRotated, record
-from shared.plain import Plain
+from shared.decider import Rejected
+from shared.operations.commands import AddKey, RevokeKey, RotateKey
 from shared.stores.event_store import metadata
 
 table = Table(
@@ -42,10 +41,6 @@ NOBODY_COMES_IN = (
 """What a closed API says when it refuses to start, since no request could have a key or token."""
 
 
-class NoSuchKey(Plain):
-    """An id or name that stands for no key that isn't revoked, or for several. The message says which."""
-
-
 class KnownKey(NamedTuple):
     """A key as it is stored. Times are RFC 3339 in UTC; None is never, or not yet.
 
@@ -71,6 +66,11 @@ class KnownKey(NamedTuple):
             return "revoked"
         return "expired" if self.expires_at and self.expires_at <= now() else "active"
 
+    def shown(self) -> dict[str, Any]:
+        """The key without its digests."""
+        shown = self._asdict() | {"roles": sorted(self.roles), "state": self.state}
+        return {name: value for name, value in shown.items() if "digest" not in name}
+
 
 def changes(connection: Connection) -> int:
     """The number of the last change, 0 if there was none."""
@@ -82,24 +82,17 @@ def all_keys(connection: Connection) -> list[KnownKey]:
     return [_known(row) for row in fetch(connection, _all)]
 
 
-def find(connection: Connection, name: str) -> KnownKey:
-    """The key with this id, or the only one of this name that is not revoked. Raises NoSuchKey."""
-    known = [each for each in all_keys(connection) if not each.revoked_at]
-    found = [each for each in known if each.id == name] or [each for each in known if each.name == name]
-    if len(found) > 1:
-        raise NoSuchKey(f"{len(found)} keys are called {name}: use the id, one of {', '.join(k.id for k in found)}")
-    if not found:
-        raise NoSuchKey(f"there is no key with the id or name {name}, or it is revoked")
-    return found[0]
+def find(connection: Connection, id: str) -> KnownKey:
+    """The key with this id, be it revoked or not. Raises Rejected if there is none."""
+    for each in all_keys(connection):
+        if each.id == id:
+            return each
+    raise Rejected("key-not-found", f"There is no key {id}.", status=404)
 
 
-def add(
-    connection: Connection, key: Key, name: str, roles: Sequence[Role], *, expires_at: datetime | None = None, by: str
-) -> KnownKey:
-    """Store a new key's id and digest, never its text. Raises IntegrityError if the id is taken."""
-    expires = written(expires_at) if expires_at else None
-    record(connection, KeyAdded(key_id=key.id, name=name, roles=list(roles), expires_at=expires), by=by)
-    return _insert(connection, key, name, roles, expires, by)
+def add(connection: Connection, command: AddKey, *, by: str) -> None:
+    """Add a key. Raises IntegrityError if the id is taken."""
+    _insert(connection, command.key_id, command.name, command.roles, command.digest, command.expires_at, by)
 
 
 def add_first(connection: Connection, key: Key, name: str, roles: Sequence[Role], *, by: str) -> None:
@@ -108,38 +101,43 @@ def add_first(connection: Connection, key: Key, name: str, roles: Sequence[Role]
     It leaves no event: the log of a new installation stays empty, so that another log can be imported into it.
     """
     if not any(each.id == key.id for each in all_keys(connection)):
-        _insert(connection, key, name, roles, None, by)
+        _insert(connection, key.id, name, roles, digest_of(key.text), None, by)
 
 
-def revoke(connection: Connection, key: KnownKey, *, by: str) -> KnownKey:
-    """Revoke a key; returns it as it is now. Each process refuses it from its next look at the table on."""
-    record(connection, KeyRevoked(key_id=key.id, name=key.name), by=by)
-    return _change(connection, key, revoked_at=now())
+def revoke(connection: Connection, command: RevokeKey) -> None:
+    """Revoke a key. Each process refuses it from its next look at the table on. Raises Rejected."""
+    _change(connection, _not_revoked(connection, command.key_id), revoked_at=now())
 
 
-def rotate(connection: Connection, key: KnownKey, new: Key, *, old_until: datetime, by: str) -> KnownKey:
-    """Replace a key's text; returns the key as it is now.
+def rotate(connection: Connection, command: RotateKey) -> None:
+    """Replace a key's text. Raises Rejected.
 
     Its id stays, so its holder keeps the same principal, commands and idempotency keys.
     """
-    until = written(old_until)
-    record(connection, KeyRotated(key_id=key.id, name=key.name, old_until=until), by=by)
-    return _change(connection, key, digest=digest_of(new.text), old_digest=key.digest, old_until=until)
+    key = _not_revoked(connection, command.key_id)
+    if key.state == "expired":
+        raise Rejected("key-expired", f"The key {key.name} ({key.id}) has expired and can't be rotated: make another.")
+    _change(connection, key, digest=command.digest, old_digest=key.digest, old_until=command.old_until)
+
+
+def _not_revoked(connection: Connection, id: str) -> KnownKey:
+    key = find(connection, id)
+    if key.revoked_at:
+        raise Rejected("key-revoked", f"The key {key.name} ({key.id}) is revoked.")
+    return key
 
 
 def _insert(
-    connection: Connection, key: Key, name: str, roles: Sequence[Role], expires_at: str | None, by: str
-) -> KnownKey:
-    new = KnownKey(key.id, name, frozenset(roles), digest_of(key.text), now(), by, expires_at, None, None, None)
+    connection: Connection, id: str, name: str, roles: Sequence[Role], digest: str, expires_at: str | None, by: str
+) -> None:
+    new = KnownKey(id, name, frozenset(roles), digest, now(), by, expires_at, None, None, None)
     row = new._asdict() | {"roles": " ".join(sorted(roles)), "change": changes(connection) + 1}
     connection.execute(insert(table).values(row))
-    return new
 
 
-def _change(connection: Connection, key: KnownKey, **values: Any) -> KnownKey:
+def _change(connection: Connection, key: KnownKey, **values: Any) -> None:
     changed = {**values, "change": changes(connection) + 1}
     connection.execute(update(table).where(table.c.id == bindparam("key")).values(changed), {"key": key.id})
-    return key._replace(**values)
 
 
 def _known(row: Sequence[str | None]) -> KnownKey:

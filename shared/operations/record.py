@@ -1,12 +1,10 @@
 """Operations: what operators do, recorded in the log before it is done, or together with it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from shared.decider import Decider
-from shared.messages import Command, Event, NewEvent, RecordedEvent
+from shared.messages import Event, NewEvent, RecordedEvent
 from shared.stores import event_store
 from shared.stores.event_store import Append
 
@@ -100,15 +98,3 @@ def shown(event: RecordedEvent) -> dict[str, Any]:
     """An operation as auditors see it: its `id` (the position), `type`, `at`, `by` (the principal) and `data`."""
     by = event.metadata.get("principal")
     return {"id": event.position, "type": event.type, "at": event.recorded_at, "by": by, "data": event.data}
-
-
-def _decide(command: Command, state: object) -> Sequence[Operation]:
-    raise TypeError("operations are recorded, not commanded")
-
-
-def _evolve(state: int | None, event: Operation) -> int:
-    return (state or 0) + 1
-
-
-OPERATIONS: Decider[Any, Operation, int] = Decider(commands={}, events=EVENTS, decide=_decide, evolve=_evolve)
-"""The operations as an aggregate, so that whatever reads the whole log knows their events. It takes no commands."""

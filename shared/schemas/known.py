@@ -6,7 +6,8 @@ from typing import Any
 from shared.decider import Decider
 from shared.domain import aggregates
 from shared.messages import Event
-from shared.operations.record import CATEGORY, OPERATIONS
+from shared.operations.deeds import OPERATIONS
+from shared.operations.record import CATEGORY
 
 AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {**aggregates.AGGREGATES, CATEGORY: OPERATIONS}
 """Deciders by category, the operations among them."""

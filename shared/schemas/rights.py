@@ -15,6 +15,7 @@ ADD = "SELECT, INSERT"
 SET = "SELECT, INSERT, UPDATE"
 QUEUE = "SELECT, INSERT, DELETE"
 EMPTY = "SELECT, UPDATE (data, idempotency_key, fingerprint)"
+KEYS = "SELECT, INSERT, UPDATE (digest, old_digest, old_until, revoked_at, change)"
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 Rights = dict[str, dict[str, str]]
@@ -24,12 +25,12 @@ STORES: dict[str, Rights] = {
     "inbox": {inbox.commands.name: {API: ADD, COMMANDS: EMPTY}, inbox.sequences.name: {API: SET, COMMANDS: READ}},
     "event_store": {
         event_store.events.name: {API: READ, COMMANDS: f"{ADD}, UPDATE (hash)", PROJECTIONS: READ},
-        outcomes.outcomes.name: {API: READ, COMMANDS: ADD},
+        outcomes.outcomes.name: {API: READ, COMMANDS: QUEUE},
         unique_keys.unique_keys.name: {COMMANDS: ALL},
         unique_keys.contested_keys.name: {COMMANDS: "SELECT, DELETE"},
         set_aside.table.name: {API: READ, COMMANDS: QUEUE},
         deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
-        key_table.table.name: dict.fromkeys(ROLES, READ),
+        key_table.table.name: {API: READ, COMMANDS: KEYS, PROJECTIONS: READ},
     },
     "subjects": {
         subjects.keys.name: {API: ADD, COMMANDS: QUEUE, PROJECTIONS: READ},

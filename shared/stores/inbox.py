@@ -65,7 +65,7 @@ class Submission(NamedTuple):
     """A command on its way into the inbox.
 
     `id` is the stream's number, None for the next one of the category; `data` lacks the id. The command's events get
-    `metadata`, too.
+    `metadata`, too. `made` are fields of the command that its sender didn't give: a request sent again may have others.
     """
 
     type: str
@@ -78,6 +78,7 @@ class Submission(NamedTuple):
     metadata: Mapping[str, str] = MappingProxyType({})
     personal: Sequence[str] = ()
     """The names of the command's personal fields, which are sealed."""
+    made: Mapping[str, str] = MappingProxyType({})
 
     def required(self, asked: Precondition) -> "Submission":
         """The submission with a precondition, which the stream's version must meet when the command is decided."""
@@ -334,7 +335,7 @@ def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -
         command_id=_uuid7(),
         stream=f"{submission.category}-{id}",
         type=submission.type,
-        data=to_json({f"{submission.category}_id": id, **submission.data}).decode(),
+        data=to_json({f"{submission.category}_id": id, **submission.data, **submission.made}).decode(),
         expected_version=submission.expected_version,
         accepted_at=accepted_at,
         metadata=to_json(dict(submission.metadata)).decode(),

@@ -57,8 +57,9 @@ class Asker:
         john = closed.post(closed.all, "john@example.com", Prefer="wait=10")
         assert john.status_code == 201, john.text
         command = closed.post(closed.all, "jane@example.com").json()
-        self.there = {"user_id": "1", "command_id": command["command_id"], "name": "start.js"}
-        self.not_there = {"user_id": "4711", "command_id": command["command_id"][::-1], "name": "nothing.js"}
+        id, key = command["command_id"], keys.add(closed.settings, "reader", name="to be revoked").id
+        self.there = {"user_id": "1", "command_id": id, "name": "start.js", "key_id": key, "projection": "users"}
+        self.not_there = {each: value[::-1] for each, value in self.there.items()} | {"user_id": "4711"}
 
     def ask(self, method: str, path: str, headers: Headers | dict[str, str], there: bool = True) -> Answer:
         path = path.format(**(self.there if there else self.not_there))

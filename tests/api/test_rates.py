@@ -16,10 +16,8 @@ import pytest
 
 from shared.access.keys import new_key
 from shared.access.roles import Role
-from shared.database import engines
-from shared.operations import key_table
 from shared.settings import Settings
-from shared.stores import event_store
+from tests.support import keys
 from tests.support.service import api, eventually
 
 BY_KEY, BY_ADDRESS = 20, 5
@@ -42,11 +40,7 @@ def key(folder: Path) -> Callable[..., str]:
     """Makes keys."""
 
     def make(*roles: Role) -> str:
-        made = new_key()
-        event_store_ = Settings(data_dir=folder, _env_file=None).event_store
-        with engines.writing(event_store_, lock=event_store.LOCK) as connection:
-            key_table.add(connection, made, "test", roles, expires_at=None, by="test")
-        return made.text
+        return keys.add(Settings(data_dir=folder, _env_file=None), *roles).text
 
     return make
 

@@ -29,17 +29,6 @@ def audit(settings: Settings) -> list[tuple[str, dict[str, Any]]]:
     return [(each["type"], each["data"]) for each in found]
 
 
-@pytest.fixture
-def failed(stores: Stores, poison: None) -> str:
-    """The id of a command that failed."""
-    [command] = accept(stores, create("poison@example.com"))
-    for _ in range(3):
-        stores.handler.handle()
-        stores.handler.retry()
-    assert told(stores.settings, "commands", "show", command.command_id)["status"] == "failed"
-    return command.command_id
-
-
 @pytest.mark.both_engines
 def test_p10_what_operators_do_is_in_the_log(stores: Stores, failed: str) -> None:
     cqrs(stores.settings, "commands", "retry", failed)
@@ -170,7 +159,6 @@ def test_what_steers_a_terminal_is_spelled_out(stores: Stores) -> None:
     assert "\u202e" not in line
 
 
-def test_operations_lead_to_no_command_and_no_row(stores: Stores) -> None:
+def test_operations_lead_to_no_row(stores: Stores) -> None:
     keys.add(stores.settings, "reader")
     assert not [name for which in PROJECTIONS.values() for name in which.events if name in record.EVENTS]
-    assert record.OPERATIONS.commands == {}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from shared.schemas import check, migrations
 from shared.schemas.check import REVISIONS
 from shared.settings import Settings
 from shared.stores import event_store
+from tests.support import keys
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment, environment
 from tests.support.stores import Stores, accept, create
@@ -46,11 +47,7 @@ def added(settings: Settings, name: str = "any", *more: str) -> str:
 
 def past(settings: Settings, name: str) -> str:
     """A key that has expired."""
-    key = new_key()
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        at = datetime.now(UTC) - timedelta(seconds=1)
-        key_table.add(connection, key, name, ["reader"], expires_at=at, by="test")
-    return key.text
+    return keys.add(settings, "reader", name=name, seconds=-1).text
 
 
 def test_a_key_is_told_from_one_that_is_mistyped_or_cut() -> None:
@@ -253,7 +250,7 @@ def test_a_key_is_revoked_while_commands_are_handled_at_full_speed(stores: Store
     accept(stores, *(create(f"{n}@example.com") for n in range(2000)))
     key = added(stores.settings, "leaked")
     with ThreadPoolExecutor(1) as thread:
-        revoking = thread.submit(revoke, stores.settings, "leaked")
+        revoking = thread.submit(revoke, stores.settings, key)
         while stores.handler.handle():
             pass
         took = revoking.result(60)
@@ -262,11 +259,10 @@ def test_a_key_is_revoked_while_commands_are_handled_at_full_speed(stores: Store
     assert told(stores.settings, "verify")["well"]
 
 
-def revoke(settings: Settings, name: str) -> float:
+def revoke(settings: Settings, text: str) -> float:
     """Revoke it; returns how many seconds that took."""
     began = time.monotonic()
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.revoke(connection, key_table.find(connection, name), by="test")
+    keys.revoke(settings, Key(str(id_in(text)), text))
     return time.monotonic() - began
 
 

@@ -143,7 +143,7 @@ def test_a_retried_command_has_its_data_and_one_that_has_none_is_not_retried(sto
         pass
     assert old.empty() == 1
     refused = cqrs(stores.settings, "commands", "retry", command.command_id, code=1)
-    assert f"cqrs: {command.command_id} is too old to be retried: its data was taken away" in refused
+    assert f"cqrs: the command {command.command_id} is too old to be retried: its data was taken away" in refused
     shown = told(stores.settings, "commands", "show", command.command_id)
     assert (shown["data"], shown["emptied"], shown["status"]) == (None, True, "failed")
     assert told(stores.settings, "commands", "list")[0]["emptied"]

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from shared.access.keys import Key, new_key
+from cli.access.deeds import do
+from shared.access.keys import Key, digest_of, new_key
 from shared.access.roles import Role
-from shared.database import engines
-from shared.operations import key_table
+from shared.clock import written
+from shared.operations.commands import AddKey, RevokeKey, RotateKey
 from shared.settings import Settings
-from shared.stores import event_store
 from tests.support.follower import Follower
 from tests.support.service import eventually
 
@@ -21,21 +21,19 @@ def add(settings: Settings, *roles: Role, name: str = "test", seconds: float | N
     """A new key; `seconds`: how long it counts."""
     key = new_key()
     expires_at = None if seconds is None else _in(seconds)
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.add(connection, key, name, roles, expires_at=expires_at, by=BY)
+    deed = AddKey(key_id=key.id, name=name, roles=list(roles), digest=digest_of(key.text), expires_at=expires_at)
+    do(settings, deed, by=BY)
     return key
 
 
 def revoke(settings: Settings, key: Key) -> None:
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.revoke(connection, key_table.find(connection, key.id), by=BY)
+    do(settings, RevokeKey(key_id=key.id, name="test"), by=BY)
 
 
 def rotate(settings: Settings, key: Key, *, grace: float = 0) -> Key:
     """The key's new text; the one before counts for so many seconds."""
     new = new_key(key.id)
-    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
-        key_table.rotate(connection, key_table.find(connection, key.id), new, old_until=_in(grace), by=BY)
+    do(settings, RotateKey(key_id=key.id, name="test", digest=digest_of(new.text), old_until=_in(grace)), by=BY)
     return new
 
 
@@ -48,8 +46,8 @@ def principal(key: Key) -> str:
     return f"key:{key.id}"
 
 
-def _in(seconds: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)
+def _in(seconds: float) -> str:
+    return written(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def forgets_and_knows_again(

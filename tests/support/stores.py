@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from shared.database import engines
 from shared.domain.users.messages import CreateUser, UpdateUserEmail
 from shared.settings import Settings
-from shared.stores import inbox
+from shared.stores import event_store, inbox, outcomes
 from shared.stores.deciding import note_of
 from shared.stores.inbox import Acceptance, Accepted, Submission
 from shared.stores.subjects import Subjects, heed
@@ -62,6 +62,17 @@ def refusing(engine: Engine, what: str, table: str, row: str = "1 = 1") -> Itera
     yield
     with engine.begin() as connection:
         connection.exec_driver_sql(end)
+
+
+def fail(settings: Settings, command_id: str) -> None:
+    """Have a command that was rejected look as if it had failed."""
+    with engines.reading(settings.inbox) as connection:
+        command = inbox.find(connection, command_id)
+    assert command
+    with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
+        [outcome] = outcomes.find(connection, [command.seq]).values()
+        connection.execute(delete(outcomes.outcomes).where(outcomes.outcomes.c.seq == command.seq))
+        outcomes.record(connection, [outcome._replace(status="failed")])
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

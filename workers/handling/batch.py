@@ -11,7 +11,8 @@ from shared.clock import now
 from shared.database.errors import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
-from shared.messages import Event, NewEvent, RecordedEvent, UnknownShape
+from shared.messages import Command, Event, NewEvent, RecordedEvent, UnknownShape
+from shared.operations.deeds import EFFECTS
 from shared.personal.ciphers import Blind
 from shared.preconditions import Precondition
 from shared.stores.event_store import Append, Heads
@@ -29,7 +30,10 @@ log = logs.logger()
 
 
 class Batch:
-    """The result of a chunk of commands: appends, outcomes, moved unique keys, and commands set aside."""
+    """The result of a chunk of commands: appends, outcomes, moved unique keys, commands set aside, and deeds.
+
+    A deed is a command that has an effect beside its events.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Batch:
         self.moved: dict[UniqueKey, Holders] = {}
         self.assumed: dict[UniqueKey, Holders] = {}
         self.set_aside: list[SetAside] = []
+        self.deeds: list[tuple[Accepted, Command]] = []
         self._aggregates = aggregates
         self.heads = heads
         self._versions = dict(heads.versions)
@@ -78,7 +83,7 @@ class Batch:
         try:
             events = self._decide(command)
         except Rejected as no:
-            self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
+            self.reject(command, no)
         except UnknownShape as error:  # a newer worker knows it
             self._set_aside(command, tries=self._tries.get(command.seq, 0), error=reason_of(error))
         except BaseException as error:  # a panic in Rust is one, and so is sys.exit
@@ -87,6 +92,10 @@ class Batch:
             self.stumble(command, error)
         else:
             self._succeed(command, events)
+
+    def reject(self, command: Accepted, no: Rejected) -> None:
+        """End a command that was refused."""
+        self._end(command, "rejected", {"type": no.type, "status": no.status, "detail": no.detail})
 
     def stumble(self, command: Accepted, error: BaseException) -> None:
         """Set a command aside whose rule raised, or fail it if it did so too often."""
@@ -126,6 +135,8 @@ class Batch:
         after = reduce(rules.evolve, events, before)
         self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after
+        if events and type(message) in EFFECTS:
+            self.deeds.append((command, message))
         metadata = {"command_id": command.command_id, **from_json(command.metadata)}
         return [NewEvent(type(event).__name__, event, metadata, event.schema_version) for event in events]
 

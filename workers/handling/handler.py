@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Engine
 
 from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
-from shared.decider import UniqueKey
-from shared.domain.aggregates import AGGREGATES
+from shared.decider import Rejected, UniqueKey
+from shared.operations.deeds import EFFECTS, At
+from shared.schemas.known import AGGREGATES
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted
@@ -162,23 +163,27 @@ class CommandHandler:
         return Turn(inbox.read(reading, tries), stuck, tries)
 
     def _handle(self, connection: Connection, turn: Turn) -> list[Batch]:
-        """Decide the commands and write the batch; if it can't be written, handle each command by itself.
+        """Decide the commands and write the batch; if it can't be written, handle each half by itself.
 
         A command to a stuck stream is set aside, and the stream of every command set aside here is stuck.
         """
         try:
             with attempt(connection):
                 batch = self._decide(connection, turn)
-                _write(connection, batch)
+                _write(connection, self._inbox, batch)
         except BaseException as error:
             if is_trouble(error) or isinstance(error, OSError):  # the store's, or the watch's
                 raise
-            if len(turn.commands) > 1:
-                ones = (self._handle(connection, turn._replace(commands=[command])) for command in turn.commands)
-                return [batch for one in ones for batch in one]
+            if half := len(turn.commands) // 2:
+                halves = turn.commands[:half], turn.commands[half:]
+                both = (self._handle(connection, turn._replace(commands=each)) for each in halves)
+                return [batch for one in both for batch in one]
             batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries, subjects.of(connection).blind)
-            batch.stumble(turn.commands[0], error)
-            _write(connection, batch)
+            if isinstance(error, Rejected):  # by an effect
+                batch.reject(turn.commands[0], error)
+            else:
+                batch.stumble(turn.commands[0], error)
+            _write(connection, self._inbox, batch)
         turn.stuck.update(each.stream for each in batch.set_aside)
         return [batch]
 
@@ -222,8 +227,10 @@ def _holders_of(connection: Connection, key: UniqueKey) -> Holders:
     return unique_keys.holders(connection, [key])[key]
 
 
-def _write(connection: Connection, batch: Batch) -> None:
+def _write(connection: Connection, inbox_: Engine, batch: Batch) -> None:
     event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
     unique_keys.move(connection, batch.moved, contested=batch.contested())
     set_aside.add(connection, batch.set_aside)
+    for command, deed in batch.deeds:
+        EFFECTS[type(deed)](At(connection, inbox_, command.principal or ""), deed)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
+from shared.operations.pauses import obey, recorded
 from shared.projection import Projection
 from shared.settings import Settings
 from shared.stores.subjects import Subjects, heed
@@ -39,14 +40,18 @@ def try_to_catch_up(store: Engine, read_model: Engine, which: Projection) -> boo
 def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     """Project the next chunk past the checkpoint, in one transaction; returns whether there may be more.
 
-    Each event is projected once and in order, also by several workers: they take turns.
+    Each event is projected once and in order, also by several workers: they take turns. After the chunk the projection
+    is paused or resumed, if an operator asked for it.
     """
     began = time.time_ns()
     with read_model.begin() as connection, store.connect() as reading:
         done = advance(connection, reading, which)
+        # The chunk that reaches the end has all that was recorded past the checkpoint.
+        after, at_end = done.reached - len(done.events), done.events and not done.more
+        goes_on = obey(connection, which.name, done.events if at_end else recorded(reading, after=after))
     if done.events:
         reporting.projected(which, done.events, began=began, replayed=done.more)
-    return done.more
+    return done.more or goes_on
 
 
 class ProjectionThread:
