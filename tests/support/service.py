@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
+from pydantic import SecretStr
 
 from shared.settings import Settings
 
@@ -131,7 +132,8 @@ def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psu
 def environment(settings: Settings) -> dict[str, Any]:
     """The variables that give a role those settings which aren't left to their defaults."""
     given = settings.model_dump(exclude_unset=True)
-    return {f"CQRS_{name.upper()}": str(value) for name, value in given.items()}
+    plain = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in given.items()}
+    return {f"CQRS_{name.upper()}": str(value) for name, value in plain.items()}
 
 
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 1, 24, 1
