@@ -51,6 +51,7 @@ def _effective(settings: Settings) -> dict[str, str]:
         "inbox_url": settings.inbox,
         "event_store_url": settings.event_store,
         "read_model_url": settings.read_model,
+        "subjects_url": settings.subjects,
     }
 
 

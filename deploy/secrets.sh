@@ -20,10 +20,14 @@ new_key() { # of the form that shared/access/keys.py describes
   echo "$text$(digest "$text" | cut -c 1-8)"
 }
 
+new_master_key() { # of the form that CQRS_MASTER_KEY has
+  random 64
+}
+
 secret() { # secret NAME MAKER
   if [ ! -s "/secrets/$1" ]; then
     if ! "$2" >"/secrets/$1.new"; then
-      echo "secrets: there is no ${2#new_} for $1, and none can be made: put one into a file $1 beside the others" >&2
+      echo "secrets: there is no file $1, and none can be made: put one beside the others" >&2
       exit 1
     fi
     mv "/secrets/$1.new" "/secrets/$1"
@@ -53,11 +57,13 @@ put_redis() { # put_redis USER PASSWORD ROLE...: of these, those that there are
 }
 
 put_stores() { # put_stores ROLE [USER PASSWORD]
-  for url in cqrs_inbox_url cqrs_event_store_url cqrs_read_model_url; do
+  for store in inbox event_store read_model subjects; do
+    database=cqrs
+    if [ "$store" = subjects ]; then database=cqrs_subjects; fi # people's keys are in no dump of the rest
     if [ $# -eq 3 ]; then
-      put "postgresql+psycopg://$2:$3@postgres/cqrs" "$1/$url"
+      put "postgresql+psycopg://$2:$3@postgres/$database" "$1/cqrs_${store}_url"
     else
-      rm -f "/for/$1/$url" # of a time with PostgreSQL
+      rm -f "/for/$1/cqrs_${store}_url" # of a time with PostgreSQL
     fi
   done
 }
@@ -67,6 +73,11 @@ workers=$(password workers)
 put_redis api "$api" api
 put_redis workers "$workers" workers command-worker projection-worker owner
 put "$(sed -e '/^#/d' -e "s/@api@/$(digest "$api")/" -e "s/@workers@/$(digest "$workers")/" /users.acl)" redis/users.acl
+
+master=$(secret master new_master_key)
+for role in api workers command-worker projection-worker owner; do
+  if [ -d "/for/$role" ]; then put "$master" "$role/cqrs_master_key"; fi
+done
 
 operator=$(secret operator new_key)
 put "$operator" owner/cqrs_operator_key

@@ -1,5 +1,6 @@
 -- The users that API and workers are in PostgreSQL, with their passwords, which stand in files of the folder that psql
--- is run in. The tables are the user cqrs's, who also says what the others may do with them: `cqrs init`.
+-- is run in; and the database of people's keys, which the others' dumps leave out. The tables are the user cqrs's, who
+-- also says what the others may do with them: `cqrs init`.
 \set ON_ERROR_STOP on
 SET log_min_error_statement = panic; -- a password in a statement never gets into the server's log
 SELECT format('CREATE ROLE %I LOGIN', name)
@@ -11,5 +12,8 @@ ALTER ROLE cqrs_api PASSWORD :'password';
 ALTER ROLE cqrs_command_worker PASSWORD :'password';
 \set password `cat projection-worker`
 ALTER ROLE cqrs_projection_worker PASSWORD :'password';
-REVOKE ALL ON DATABASE :"DBNAME", postgres, template1 FROM PUBLIC;
-GRANT CONNECT ON DATABASE :"DBNAME" TO cqrs_api, cqrs_command_worker, cqrs_projection_worker;
+SELECT :'DBNAME' || '_subjects' AS subjects \gset
+SELECT format('CREATE DATABASE %I', :'subjects')
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'subjects') \gexec
+REVOKE ALL ON DATABASE :"DBNAME", :"subjects", postgres, template1 FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME", :"subjects" TO cqrs_api, cqrs_command_worker, cqrs_projection_worker;

@@ -206,6 +206,14 @@ class Settings(BaseSettings):
             raise ValueError("each store must be a file of its own")
         return self
 
+    def variables(self, *, exclude_unset: bool = False) -> dict[str, str]:
+        """The environment that gives a process these settings. Secrets are in the clear there."""
+        given = self.model_dump(exclude_none=True, exclude_unset=exclude_unset)
+        return {
+            f"CQRS_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in given.items()
+        }
+
     @property
     def closed(self) -> bool:
         """Whether requests to the API need a key or a token."""

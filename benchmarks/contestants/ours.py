@@ -44,9 +44,9 @@ BATCH = 500
 """Commands accepted at a time."""
 
 
-def empty(folder: Path, **urls: Any) -> Settings:
+def empty(folder: Path, **stores: Any) -> Settings:
     """The settings of an empty service in this folder."""
-    settings = Settings(data_dir=folder, _env_file=None, **urls)
+    settings = Settings(data_dir=folder, _env_file=None, **stores)
     init(settings)
     return settings
 

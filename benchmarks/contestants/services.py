@@ -84,8 +84,8 @@ class Scaled(Ours):
     `cqrs up` has one API process; others listen beside it, each on a port of its own.
     """
 
-    def __init__(self, folder: Path, urls: Mapping[str, str], *, workers: int, apis: int) -> None:
-        self._urls = urls
+    def __init__(self, folder: Path, stores: Mapping[str, str], *, workers: int, apis: int) -> None:
+        self._stores = stores
         self._workers = workers
         super().__init__(folder)
         self._apis = [self.port, *(free_port(self.host) for _ in range(apis - 1))]
@@ -95,8 +95,8 @@ class Scaled(Ours):
 
     def environment(self) -> Mapping[str, str]:
         anywhere = {"CQRS_ALLOWED_HOSTS": "*"}  # a request to another port names the first one as its host
-        urls = {f"CQRS_{name.upper()}": url for name, url in self._urls.items()}
-        return {**super().environment(), **anywhere, **urls}
+        stores = {f"CQRS_{name.upper()}": value for name, value in self._stores.items()}
+        return {**super().environment(), **anywhere, **stores}
 
     async def ready(self) -> None:
         """Wait until all processes have come up."""

@@ -31,9 +31,9 @@ class Rates(NamedTuple):
     projected: float
 
 
-def handle(folder: Path, urls: Mapping[str, str], count: int, workers: int) -> Rates:
+def handle(folder: Path, stores: Mapping[str, str], count: int, workers: int) -> Rates:
     """Accept so many commands, then handle them, then project them, each as fast as it goes."""
-    settings = ours.empty(folder, **urls)
+    settings = ours.empty(folder, **stores)
     began = time.monotonic()
     ours.accept_mixed(settings, count)
     accepting = time.monotonic() - began

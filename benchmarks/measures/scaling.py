@@ -30,8 +30,6 @@ COMMANDS = 8_000
 
 BACKLOG = 20_000
 
-STORES = "inbox_url", "event_store_url", "read_model_url"
-
 ONE = "1 worker"
 """What more of them are compared with, in the same round."""
 
@@ -76,7 +74,7 @@ def _serve(engine: str, postgres: Postgres, people: Sequence[Person]) -> Iterato
     alone: dict[int, float] = {}
     for workers in WORKERS:
         with folder() as where:
-            for apis, rate, spent in uvloop.run(_at_full_load(where, workers, _urls(engine, postgres), people)):
+            for apis, rate, spent in uvloop.run(_at_full_load(where, workers, _stores(engine, postgres), people)):
                 yield key(engine, apis, workers), OURS, rate
                 if alone.setdefault(apis, rate) is not rate:
                     yield key(engine, apis, workers), ONE, alone[apis]
@@ -88,7 +86,7 @@ def _handle(engine: str, postgres: Postgres) -> Iterator[Figure]:
     alone: float | None = None
     for workers in WORKERS:
         with folder() as where:
-            done = backlog.handle(where, _urls(engine, postgres), BACKLOG, workers)
+            done = backlog.handle(where, _stores(engine, postgres), BACKLOG, workers)
         yield key(engine, "backlog", workers), OURS, done.handled
         if alone:
             yield key(engine, "backlog", workers), ONE, alone
@@ -100,11 +98,11 @@ def _handle(engine: str, postgres: Postgres) -> Iterator[Figure]:
 
 
 async def _at_full_load(
-    where: Path, workers: int, urls: Mapping[str, str], people: Sequence[Person]
+    where: Path, workers: int, stores: Mapping[str, str], people: Sequence[Person]
 ) -> list[tuple[int, float, dict[str, float]]]:
     """By the number of API processes: commands a second, and by role the seconds of CPU a thousand of them take."""
     figures = []
-    async with Scaled(where, urls, workers=workers, apis=max(APIS)) as service:
+    async with Scaled(where, stores, workers=workers, apis=max(APIS)) as service:
         await service.ready()
         traffic = Traffic(service, people)
         await traffic.warm_up()
@@ -118,9 +116,9 @@ async def _at_full_load(
     return figures
 
 
-def _urls(engine: str, postgres: Postgres) -> Mapping[str, str]:
-    """The stores' URLs; on PostgreSQL one database has all three. None: files in the data dir."""
-    return dict.fromkeys(STORES, postgres.database()) if engine == "PostgreSQL" else {}
+def _stores(engine: str, postgres: Postgres) -> Mapping[str, str]:
+    """Settings that say where the stores are; on PostgreSQL one database has all. None: files in the data dir."""
+    return postgres.stores() if engine == "PostgreSQL" else {}
 
 
 def _bounds(workers: int) -> tuple[Bound, ...]:

@@ -82,10 +82,7 @@ def _stages(
     """
     nowhere = counts / "nowhere"
     nowhere.mkdir(mode=0o500)
-    environment = {
-        f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
-    }
-    environment |= dict.fromkeys(NOT_FOR_ROLES, "") | {metric_files.FOLDER: str(counts)}
+    environment = settings.variables() | dict.fromkeys(NOT_FOR_ROLES, "") | {metric_files.FOLDER: str(counts)}
     in_json = settings.log_format == "json"
     role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
     python = [sys.executable, "-P", "-m"]

@@ -35,7 +35,7 @@ from shared.messages import NewEvent
 from shared.stores import event_store
 from shared.stores.event_store import Append
 from tests.support.follower import Follower
-from tests.support.service import Service, answers, api, environment, eventually, free_port, start
+from tests.support.service import Service, answers, api, eventually, free_port, start, stores_of
 from tests.support.stores import JOHN, Stores
 
 WAIT = {"Prefer": "wait=10"}
@@ -50,10 +50,6 @@ def happen(stores: Stores, events: int, *, stream: str = "user-1", padding: int 
 
 def email() -> str:
     return f"{secrets.token_hex(6)}@example.com"
-
-
-def urls(stores: Stores) -> dict[str, str]:
-    return {name: value for name, value in environment(stores.settings).items() if name.endswith("_URL")}
 
 
 def url(http: httpx.Client, path: str) -> str:
@@ -85,7 +81,7 @@ def test_who_is_cut_off_again_and_again_misses_nothing_and_sees_nothing_twice(st
     seen: list[int] = []
     with ThreadPoolExecutor(1) as thread:
         for goal in (last // 2, last):  # with the API begun anew in between
-            with api(stores.settings.data_dir, **urls(stores)) as http:
+            with api(stores.settings.data_dir, **stores_of(stores.settings)) as http:
                 growing = thread.submit(grow, stores, sizes[::2] if goal < last else sizes[1::2])
                 while len(seen) < goal:
                     enough = min(random.randrange(1, 500), goal - len(seen))
@@ -110,7 +106,7 @@ def has(follower: Follower, events: int) -> bool:
 def test_who_follows_from_long_ago_gets_pages_and_then_what_happens(stores: Stores) -> None:
     last = happen(stores, 3 * feed.TAIL_EVENTS)
     with (
-        api(stores.settings.data_dir, **urls(stores)) as http,
+        api(stores.settings.data_dir, **stores_of(stores.settings)) as http,
         following(url(http, "/events/stream?after=0")) as behind,
         following(url(http, "/events/stream")) as live,
     ):
@@ -127,7 +123,7 @@ def test_filters_hold_for_what_was_and_for_what_comes(stores: Stores) -> None:
     happen(stores, 2, stream="user-1")
     happen(stores, feed.TAIL_EVENTS, stream="user-2")
     with (
-        api(stores.settings.data_dir, **urls(stores)) as http,
+        api(stores.settings.data_dir, **stores_of(stores.settings)) as http,
         following(url(http, "/events/stream?after=0&stream=user-1")) as one,
         following(url(http, "/events/stream?after=0&type=UserCreated&type=Other")) as created,
         following(url(http, "/events/stream?after=0&type=UserEmailUpdated&stream=user-3")) as three,

@@ -12,11 +12,10 @@ from api.routes.history import EVENTS_AT_ONCE
 from shared.domain.users.history import fold
 from shared.domain.users.read_models.users import user, users
 from shared.messages import NewEvent
-from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
 from tests.api.test_http import problem
-from tests.support.service import api
+from tests.support.service import api, stores_of
 from tests.support.stores import JOHN, Stores, accept, create, update
 from workers.projecting import runner
 
@@ -62,7 +61,7 @@ def test_a_long_history_is_folded_page_by_page_to_any_version(stores: Stores) ->
         event_store.append(
             connection, Append("user-1", [NewEvent("UserCreated", {"user_id": 1, **JOHN}, {}), *changes])
         )
-    with api(stores.settings.data_dir, **urls(stores.settings)) as http:
+    with api(stores.settings.data_dir, **stores_of(stores.settings)) as http:
         for version in (1, EVENTS_AT_ONCE, EVENTS_AT_ONCE + 1, 2 * EVENTS_AT_ONCE, 2001):
             shown = http.get("/users/1", params={"version": version}).json()
             email = JOHN["email"] if version == 1 else f"{version - 2}@example.com"
@@ -74,7 +73,7 @@ def test_a_time_is_that_of_the_last_version_recorded_by_then_also_when_the_clock
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
     for version, minutes in enumerate([0, 60, 5]):
         insert(stores, version, noon + timedelta(minutes=minutes))
-    with api(stores.settings.data_dir, **urls(stores.settings)) as http:
+    with api(stores.settings.data_dir, **stores_of(stores.settings)) as http:
         for minutes, version in {0: 1, 4: 1, 5: 3, 59: 3, 60: 3}.items():
             at = (noon + timedelta(minutes=minutes)).isoformat()
             assert http.get("/users/1", params={"at": at}).json()["version"] == version, minutes
@@ -90,12 +89,6 @@ def insert(stores: Stores, before: int, time: datetime) -> None:
     with stores.events.begin() as connection:
         recorded_at = time.isoformat(timespec="microseconds").replace("+00:00", "Z")
         connection.execute(event_store.events.insert(), {**values, "recorded_at": recorded_at})
-
-
-def urls(settings: Settings) -> dict[str, str]:
-    return {
-        f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if name.endswith("_url")
-    }
 
 
 # HTTP

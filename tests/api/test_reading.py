@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.reading.store import READ_TIMEOUT
-from tests.support.postgresql import Postgres
+from tests.support.postgresql import MASTER_KEY, Postgres
 from tests.support.service import answers, api, environment, eventually, free_port, start
 from tests.support.stores import Stores
 
@@ -33,10 +33,9 @@ def test_p8_while_a_server_hangs_queries_are_503_in_time_and_the_process_is_aliv
     stores: Stores, postgres: Postgres
 ) -> None:
     settings = stores.settings
-    with (
-        api(settings.data_dir, CQRS_READ_MODEL_URL=settings.read_model_url) as http,
-        ThreadPoolExecutor(AT_ONCE) as many,
-    ):
+    there = {"CQRS_READ_MODEL_URL": settings.read_model_url}
+    elsewhere = {"CQRS_SUBJECTS_URL": f"sqlite:///{settings.data_dir / 'subjects.db'}", "CQRS_MASTER_KEY": MASTER_KEY}
+    with api(settings.data_dir, **there, **elsewhere) as http, ThreadPoolExecutor(AT_ONCE) as many:
         assert http.get("/users/").json() == []
         with hung(postgres):
             asked = [many.submit(http.get, path) for path in ["/users/", "/stats", "/users/1?min_position=1"] * 7]

@@ -24,7 +24,10 @@ CLOSED = {"CQRS_AUTH": "on"}
 def test_p10_an_api_that_starts_while_its_keys_can_not_be_read_waits_for_them(files: Path, tmp_path: Path) -> None:
     """It can't know that there is none, and doesn't say so."""
     folder = shutil.copytree(files, tmp_path / "data")
-    away = {"CQRS_EVENT_STORE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing"}
+    away = {
+        "CQRS_EVENT_STORE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing",
+        "CQRS_SUBJECTS_URL": f"sqlite:///{folder / 'subjects.db'}",
+    }
     with api(folder, **CLOSED, **away) as http:
         refused = http.get("/", headers=bearer(new_key()))
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/credentials-unavailable")

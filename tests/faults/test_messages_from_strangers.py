@@ -135,7 +135,8 @@ def test_two_installations_on_one_redis_see_only_their_own(shared_service: Servi
     ],
 )
 def test_an_installation_is_where_its_event_store_is_whoever_asks(one: str, other: str, *, same: bool) -> None:
-    names = {address.namespace_of(Settings(event_store_url=url, _env_file=None)) for url in (one, other)}
-    assert (len(names) == 1) == same
-    named = [Settings(event_store_url=url, installation="x", _env_file=None) for url in (one, other)]
+    keys = "postgresql+psycopg://db/keys"
+    both = [Settings(event_store_url=url, subjects_url=keys, _env_file=None) for url in (one, other)]
+    assert (len({*map(address.namespace_of, both)}) == 1) == same
+    named = [each.model_copy(update={"installation": "x"}) for each in both]
     assert set(map(address.namespace_of, named)) == {"x"}

@@ -8,7 +8,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.faults.test_poison import BUGS
-from tests.support.service import Service, eventually, up
+from tests.support.service import Service, eventually, stores_of, up
 from tests.support.stores import JOHN
 
 pytestmark = pytest.mark.both_engines
@@ -16,9 +16,7 @@ pytestmark = pytest.mark.both_engines
 
 @pytest.fixture
 def running(settings: Settings) -> Iterator[Service]:
-    names = ("inbox_url", "event_store_url", "read_model_url")
-    urls = {f"CQRS_{name.upper()}": url for name in names if (url := getattr(settings, name))}
-    with up(settings.data_dir, "--projection-workers", "2", **BUGS, **urls) as running:
+    with up(settings.data_dir, "--projection-workers", "2", **BUGS, **stores_of(settings)) as running:
         yield running
 
 

@@ -31,7 +31,7 @@ from shared.stores import checkpoints, inbox
 from shared.stores.checkpoints import Progress
 from tests.support.command_line import cqrs, told
 from tests.support.rebuilding import STAGES
-from tests.support.service import Service, api, clean_environment, environment, eventually
+from tests.support.service import Service, api, clean_environment, environment, eventually, stores_of
 from tests.support.stores import JOHN, Stores, accept, create, update
 from tests.support.trouble import new_email
 from workers.projecting import chunk, runner
@@ -435,8 +435,7 @@ class Traffic:
 def test_under_load_no_query_fails_and_none_is_staler_than_asked(
     settings: Settings, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    urls = {name: value for name, value in environment(settings).items() if name.endswith("_URL")}
-    running = service(**urls).ready()
+    running = service(**stores_of(settings)).ready()
     running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"}).raise_for_status()
     with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
         inbox.accept(connection, [create(f"{n}@example.com") for n in range(1, 1001)])
@@ -465,8 +464,7 @@ def test_the_api_shows_that_a_projection_is_paused(used: Stores) -> None:
     cqrs(used.settings, "projections", "pause", "users")
     accept(used, create("later@example.com"))
     handle(used)
-    urls = {name: value for name, value in environment(used.settings).items() if name.endswith("_URL")}
-    with api(used.settings.data_dir, **urls) as http:
+    with api(used.settings.data_dir, **stores_of(used.settings)) as http:
         ready = http.get("/readyz").json()
         assert (ready["status"], ready["projections"]["users"]["paused"]) == ("degraded", True)
         assert http.get("/users/6", params={"min_position": 7}).json()["type"] == "/problems/read-model-behind"

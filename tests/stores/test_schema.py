@@ -62,8 +62,7 @@ def another(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Sett
     """Stores beside those of `settings`."""
     urls = {}
     if engine == "postgresql":
-        url = request.getfixturevalue("postgres").database()
-        urls = {"inbox_url": url, "event_store_url": url, "read_model_url": url}
+        urls = request.getfixturevalue("postgres").stores()
     return Settings(data_dir=tmp_path / "another", _env_file=None, **urls)
 
 
@@ -114,8 +113,7 @@ def set_revision(url: str, store: str, revision: str) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    given = {f"CQRS_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None}
-    return given | {"CQRS_API_PORT": str(free_port())}
+    return settings.variables() | {"CQRS_API_PORT": str(free_port())}
 
 
 def begin_init(settings: Settings) -> "subprocess.Popen[str]":

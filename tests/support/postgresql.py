@@ -72,7 +72,7 @@ class Postgres:
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
     def stores(self, template: str = "template1") -> dict[str, Any]:
-        """Settings that put all stores into one new database."""
+        """Settings that put all stores into one new database, with a master key."""
         names = ("inbox_url", "event_store_url", "read_model_url", "subjects_url")
         return {**dict.fromkeys(names, self.database(template)), "master_key": MASTER_KEY}
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
-from pydantic import SecretStr
 
 from shared.settings import Settings
 
@@ -131,9 +130,12 @@ def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psu
 
 def environment(settings: Settings) -> dict[str, Any]:
     """The variables that give a role those settings which aren't left to their defaults."""
-    given = settings.model_dump(exclude_unset=True)
-    plain = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in given.items()}
-    return {f"CQRS_{name.upper()}": str(value) for name, value in plain.items()}
+    return settings.variables(exclude_unset=True)
+
+
+def stores_of(settings: Settings) -> dict[str, str]:
+    """Of these variables those without which a role that has the data dir wouldn't find the stores, or read them."""
+    return {name: value for name, value in environment(settings).items() if name.endswith(("_URL", "_MASTER_KEY"))}
 
 
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 1, 24, 1
