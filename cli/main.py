@@ -60,7 +60,7 @@ def init(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the data dir and the three stores, or bring them to what this version needs."""
+    """Make the data dir and the stores, or bring them to what this version needs."""
     settings = Settings()
     wrong = init_.check(settings) if check else []
     if not check:

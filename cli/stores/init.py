@@ -1,4 +1,4 @@
-"""`cqrs init`: makes the three stores, or brings them to the schema that this version needs."""
+"""`cqrs init`: makes the stores, or brings them to the schema that this version needs."""
 
 from collections.abc import Sequence
 from contextlib import closing

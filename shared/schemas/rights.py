@@ -31,6 +31,7 @@ STORES: dict[str, Rights] = {
         set_aside.table.name: {API: READ, COMMANDS: QUEUE},
         deciding.DECIDING.name: {COMMANDS: "SELECT, UPDATE"},
         key_table.table.name: {API: READ, COMMANDS: KEYS, PROJECTIONS: READ},
+        event_store.secret_copies.name: {},
     },
     "subjects": {
         subjects.keys.name: {API: ADD, COMMANDS: QUEUE, PROJECTIONS: READ},

@@ -1,5 +1,6 @@
 """The containers, as `docker compose up --build` runs them, with SQLite and with PostgreSQL."""
 
+import base64
 import json
 import re
 import shutil
@@ -192,7 +193,8 @@ def test_containers_have_no_rights_they_dont_need_and_secrets_reach_only_whose_t
     networks_are_apart(stack)
     passwords = whose_they_are(stack)
     told = json.dumps(described) + stack.compose("logs")
-    assert not [each for each in passwords.values() if each in told]
+    assert not [each for each in (*passwords.values(), master_key(stack)) if each in told]
+    the_master_key_is_apart_from_the_data(stack)
     the_api_may_only_enqueue(stack, passwords["api"])
     workers_may_do_nothing_dangerous(stack, passwords["workers"])
     if stack.entrance == "proxy":
@@ -361,11 +363,33 @@ def whose_they_are(stack: Stack) -> dict[str, str]:
     return passwords
 
 
+def master_key(stack: Stack) -> str:
+    [key] = {stack.inside(role, "cat", "/run/secrets/cqrs_master_key") for role in WITH_PEOPLE_S_KEYS}
+    assert re.fullmatch(r"[0-9a-f]{64}\n", key)
+    return key.strip()
+
+
+WITH_PEOPLE_S_KEYS = ("api", "command-worker", "projection-worker")
+
+
+def the_master_key_is_apart_from_the_data(stack: Stack) -> None:
+    """It is in no volume but those of secrets; and Redis and the proxy have none of these."""
+    key, having = master_key(stack), set()
+    for volume in docker("volume", "ls", "--quiet", "--filter", f"name={stack.project}_").stdout.split():
+        look = ["run", "--rm", "--network", "none", "--entrypoint", "grep", "--volume", f"{volume}:/in:ro", BASE]
+        found = docker(*look, "-rliE", f"{key}|{base64.b64encode(bytes.fromhex(key)).decode()}", "/in")
+        assert found.returncode in {0, 1}, found.stderr
+        if found.stdout:
+            having.add(volume.removeprefix(f"{stack.project}_"))
+    roles = {"command-worker-secrets", "projection-worker-secrets"} if stack.entrance == "proxy" else set()
+    assert having == {"secrets", "owner-secrets", "api-secrets", "worker-secrets"} | roles
+
+
 def roles_may_not_do_what_is_another_s(stack: Stack, passwords: dict[str, str]) -> None:
     """By the network, since PostgreSQL's image asks nobody on its own machine for a password."""
 
-    def ask(user: str, statement: str, password: str) -> str:
-        where = f"host=postgres dbname=cqrs user={user}"
+    def ask(user: str, statement: str, password: str, database: str = "cqrs") -> str:
+        where = f"host=postgres dbname={database} user={user}"
         return stack.inside("postgres", "psql", where, "--tuples-only", "--command", statement, PGPASSWORD=password)
 
     for user in ("cqrs_api", "cqrs_command_worker", "cqrs_projection_worker"):
@@ -375,8 +399,19 @@ def roles_may_not_do_what_is_another_s(stack: Stack, passwords: dict[str, str]) 
         assert "password authentication failed" in ask(user, "SELECT 1", passwords["workers"])
     insert = "INSERT INTO events VALUES (2, 'user-2', 1, 'UserCreated', '{}', '{}', '')"
     assert "permission denied" in ask("cqrs_api", insert, passwords["cqrs_api"])
-    owners = ask("cqrs_api", "SELECT DISTINCT tableowner FROM pg_tables", passwords["cqrs_api"])
-    assert owners.split() == ["cqrs"]
+    for database in ("cqrs", "cqrs_subjects"):
+        owners = ask("cqrs_api", "SELECT DISTINCT tableowner FROM pg_tables", passwords["cqrs_api"], database)
+        assert owners.split() == ["cqrs"]
+    by_projections = partial(ask, "cqrs_projection_worker", password=passwords["cqrs_projection_worker"])
+    has_key = "SELECT count(*) FROM subject_keys WHERE stream = 'user-1'"
+    assert by_projections(has_key, database="cqrs_subjects").strip() == "1"
+    for statement in (
+        "INSERT INTO subject_keys VALUES ('user-9', '')",
+        "UPDATE subject_keys SET key = ''",
+        "DELETE FROM subject_keys",
+        "INSERT INTO erasures VALUES (1, 'user-1', '')",
+    ):
+        assert "permission denied" in by_projections(statement, database="cqrs_subjects")
 
 
 def operators_have_a_container_of_their_own(stack: Stack) -> None:

@@ -1,7 +1,7 @@
 """Users of their own for API and workers in PostgreSQL: each may do what it needs, and nothing else."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +24,10 @@ from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from shared.stores.event_store import LOCK, Append
 from shared.stores.inbox import Submission
+from shared.stores.subjects import Subjects, heed
 from tests.support.postgresql import Postgres, running_postgres
 from tests.support.service import answers, environment, eventually, free_port, start
-from tests.support.stores import JOHN, Stores, accept, create, new_handler
+from tests.support.stores import JOHN, Stores, accept, create, erase, new_handler
 from workers.projecting import runner
 from workers.upkeep.retention import Retention
 
@@ -53,8 +54,8 @@ class Installation:
         own = {name: url.replace("//cqrs@", f"//cqrs_{role}@") for name, url in given.items() if name.endswith("_url")}
         return Settings(**(given | own | more), _env_file=None)
 
-    def connect(self, user: str) -> psycopg.Connection:
-        url = self.owner.inbox.replace("+psycopg", "").replace("//cqrs@", f"//{user}@")
+    def connect(self, user: str, store: str = "event_store") -> psycopg.Connection:
+        url: str = getattr(self.owner, store).replace("+psycopg", "").replace("//cqrs@", f"//{user}@")
         return psycopg.connect(url, autocommit=True)
 
     def make_users(self) -> None:
@@ -78,7 +79,10 @@ def installed(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ins
 
 
 def install(server: Postgres, folder: Path) -> Installation:
-    made = Installation(server, folder, Settings(data_dir=folder / "data", **server.stores(), _env_file=None))
+    """With people's keys in a database of their own."""
+    stores = server.stores()
+    stores |= {"subjects_url": f"{stores['subjects_url']}_subjects"}
+    made = Installation(server, folder, Settings(data_dir=folder / "data", **stores, _env_file=None))
     made.owner.data_dir.mkdir()
     made.make_users()
     init(made.owner)
@@ -220,6 +224,28 @@ BY_NOBODY = [
     "CREATE TRIGGER mine BEFORE INSERT ON users EXECUTE FUNCTION events_refuse()",
     "SET ROLE cqrs",
     "COPY events TO PROGRAM 'cat'",
+    "SELECT * FROM secret_copies",
+]
+
+REFUSED_WITH_KEYS = {
+    "cqrs_api": ["DELETE FROM subject_keys", "INSERT INTO erasures VALUES (1, 'user-1', '')"],
+    "cqrs_command_worker": ["SELECT * FROM subject_keys FOR UPDATE", "TRUNCATE subject_keys"],
+    "cqrs_projection_worker": [
+        "INSERT INTO subject_keys VALUES ('user-9', '')",
+        "DELETE FROM subject_keys",
+        "INSERT INTO erasures VALUES (1, 'user-1', '')",
+    ],
+}
+"""In the database of people's keys."""
+
+WITH_KEYS_BY_NOBODY = [
+    "CREATE TABLE mine (a int)",
+    "UPDATE subject_keys SET key = ''",
+    "DELETE FROM erasures",
+    "UPDATE erasures SET stream = ''",
+    "INSERT INTO secrets VALUES ('other', '')",
+    "UPDATE secrets SET value = ''",
+    "DELETE FROM secrets",
 ]
 
 
@@ -229,10 +255,12 @@ def test_no_user_of_a_role_does_what_is_another_s(installed: Installation, user:
 
 
 def refuses(installed: Installation, user: str) -> None:
-    with installed.connect(user) as connection:
-        for statement in REFUSED[user] + BY_NOBODY:
-            with pytest.raises(InsufficientPrivilege):
-                connection.execute(statement)
+    refused = {"event_store": REFUSED[user] + BY_NOBODY, "subjects": REFUSED_WITH_KEYS[user] + WITH_KEYS_BY_NOBODY}
+    for store, statements in refused.items():
+        with installed.connect(user, store) as connection:
+            for statement in statements:
+                with pytest.raises(InsufficientPrivilege):
+                    connection.execute(statement)
 
 
 @pytest.mark.parametrize("user", REFUSED)
@@ -250,9 +278,11 @@ def test_nobody_but_the_owner_gets_into_other_databases(installed: Installation)
 
 
 def test_all_tables_are_the_owner_s_and_it_is_said_who_may_do_what_with_each(installed: Installation) -> None:
-    with installed.connect("cqrs") as connection:
-        query = f"SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE {OURS} AND relkind IN ('r', 'S')"
-        owners: dict[str, str] = dict(connection.execute(query).fetchall())
+    query = f"SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE {OURS} AND relkind IN ('r', 'S')"
+    owners: dict[str, str] = {}
+    for store in ("event_store", "subjects"):
+        with installed.connect("cqrs", store) as connection:
+            owners |= dict(connection.execute(query).fetchall())
     assert set(owners.values()) == {"cqrs"}
     tables = [table for which in PROJECTIONS.values() for table in which.tables]
     assert owners.keys() == set().union(*(rights.of_store(store, tables) for store in check.REVISIONS))
@@ -327,6 +357,18 @@ def test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for(later: Ins
             assert (progress.position, bool(progress.stopped)) == ((0, True) if project is _can_not else (1, False))
 
 
+def test_a_command_worker_s_user_destroys_the_key_of_who_is_erased(server: Postgres, tmp_path: Path) -> None:
+    installed = install(server, tmp_path)
+    with opened(installed) as stores, installed.connect("cqrs", "subjects") as connection:
+        accept(stores, create())
+        assert stores.handler.handle() == 1
+        there = "SELECT (SELECT count(*) FROM subject_keys WHERE stream = 'user-1'), (SELECT count(*) FROM erasures)"
+        assert connection.execute(there).fetchall() == [(1, 0)]
+        accept(stores, erase(1))
+        assert stores.handler.handle() == 1
+        assert connection.execute(there).fetchall() == [(0, 1)]
+
+
 def test_a_command_worker_s_user_takes_old_commands_data_away(later: Installation) -> None:
     later.make_users()
     init(later.owner)
@@ -353,6 +395,7 @@ def opened(installed: Installation) -> Iterator[Stores]:
         inbox, events, read_model = (
             stack.enter_context(engines.briefly(engines.writer(url, lock=lock))) for url, lock in urls
         )
+        heed(inbox, stack.enter_context(closing(Subjects.of(installed.of(rights.API)))))
         yield Stores(settings, inbox, events, read_model, new_handler(settings, events))
 
 
