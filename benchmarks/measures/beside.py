@@ -21,7 +21,10 @@ from benchmarks.measures.bounds import OURS, Bound, Figure, Figures, Measure, Sa
 CELERY, SYNC, HTTP, SQLITE, LIBRARY = "naive-celery", "naive-sync", "floor-http", "floor-sqlite", "eventsourcing"
 
 OPEN = "without keys"
-"""The service itself, open, as in the first row."""
+"""The service itself, open."""
+
+PIECE = 500
+"""Commands that the service with keys, and the one without, are sent in turn while both run."""
 
 MEASURES = (
     Measure(
@@ -44,7 +47,7 @@ MEASURES = (
     Measure("rebuild", "rebuilding the users", "/s", (Bound(60_000, 120_000), Bound(15, over=LIBRARY))),
     Measure("rebuild NORMAL", "rebuilding, the library's view at NORMAL", "/s"),
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
-    Measure("keys", "the first row, each request with a key", "/s", (Bound(0.97, over=OPEN),)),
+    Measure("keys", "accepted → handled → visible, each request with a key", "/s", (Bound(0.97, over=OPEN),)),
     Measure("check", "checking the key of a request", "µs", (Bound(10),), low=True),
     Measure("CPU", "CPU of all processes a command", "ms", low=True),
     Measure("client", "CPU of the load generator", "% of a core", low=True),
@@ -72,9 +75,10 @@ class Scale:
     library_events: int = 30_000
     backlog: int = 20_000
     checks: int = 100_000
+    pieces: int = 24
 
 
-FULL, QUICK = Scale(), Scale(2, 4_500, 200, 40, 1, 2, 2, 1_500, 49_998, 8_000)
+FULL, QUICK = Scale(), Scale(2, 4_500, 200, 40, 1, 2, 2, 1_500, 49_998, 8_000, pieces=8)
 
 Found = dict[str, float]
 """What was measured, by the key of its measure."""
@@ -85,7 +89,7 @@ def run(scale: Scale, say: Say) -> Figures:
     figures: Figures = defaultdict(lambda: defaultdict(list))
     people = invent(3 * scale.commands + 10_000)
     for number in range(1, scale.rounds + 1):
-        for key, contestant, value in chain(_serving(scale, people), _stores(scale)):
+        for key, contestant, value in chain(_serving(scale, people), _keys(scale, people), _stores(scale)):
             figures[key][contestant].append(value)
             say(f"round {number} of {scale.rounds}: {contestant}, {key}: {value:,.1f}")
     return figures
@@ -113,8 +117,29 @@ def _serving(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
     for kind in MEASURING:
         for key, value in uvloop.run(_serve(kind, scale, people)).items():
             yield key, kind.name, value
-            if (kind, key) == (Ours, "sustained"):
-                yield "keys", OPEN, value
+
+
+def _keys(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
+    """What keys cost: the service with and without them, a piece each in turn, and which is first changes."""
+    for rates in uvloop.run(_in_turn(scale, people)):
+        for contestant, rate in rates.items():
+            yield "keys", contestant, rate
+
+
+async def _in_turn(scale: Scale, people: Sequence[Person]) -> list[Found]:
+    with folder() as one, folder() as other:
+        async with Ours(one) as without, Closed(other) as closed:
+            traffic = {OPEN: Traffic(without, people), OURS: Traffic(closed, people)}
+            await without.ready()
+            await closed.ready()
+            for each in traffic.values():
+                await each.warm_up()
+                await each.sustained(PIECE)
+            found = []
+            for number in range(scale.pieces):
+                turns = sorted(traffic, reverse=number % 2 == 1)
+                found.append({name: (await traffic[name].sustained(PIECE))[0] for name in turns})
+            return found
 
 
 async def _serve(kind: type[Service], scale: Scale, people: Sequence[Person]) -> Found:
@@ -148,15 +173,6 @@ async def _ours(service: Ours, traffic: Traffic, scale: Scale) -> Found:
     return {**found, "stop": service.stop()}
 
 
-async def _closed(service: Closed, traffic: Traffic, scale: Scale) -> Found:
-    await service.ready()
-    await traffic.warm_up()
-    await traffic.waiting(scale.singles)  # as the open one was before: a service that just started is slower
-    await traffic.polling(scale.singles)
-    rate, _, _ = await _sustained(service, traffic, scale.commands)
-    return {"keys": rate}
-
-
 async def _naive_celery(service: Service, traffic: Traffic, scale: Scale) -> Found:
     await traffic.warm_up()
     low, _ = percentiles(await traffic.polling(scale.singles))
@@ -184,7 +200,6 @@ async def _sustained(service: Service, traffic: Traffic, count: int) -> tuple[fl
 
 MEASURING: dict[type[Service], Any] = {
     Ours: _ours,
-    Closed: _closed,
     NaiveCelery: _naive_celery,
     NaiveSync: _naive_sync,
     FloorHttp: _floor_http,
