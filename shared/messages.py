@@ -69,8 +69,8 @@ class Event(_Message):
 
     To change the shape, raise `schema_version` and add an upcaster: a pure function that turns the data of the version
     before into that of the next. `class AccountOpened(Event, begins_stream=True)`: the first event of each stream is of
-    this type, and no later event is. `class UserErased(Event, erases_subject=True)`: before such an event is recorded,
-    the key under which the stream's personal fields are encrypted is destroyed; None stands for them from then on.
+    this type, and no later event is. `class AccountErased(Event, erases_subject=True)`: before such an event is
+    recorded, the key under which the stream's personal fields are encrypted is destroyed; None stands for them then.
     """
 
     model_config = ConfigDict(extra="ignore")

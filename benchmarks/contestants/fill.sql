@@ -13,29 +13,38 @@ INSERT INTO handled
     SELECT n, coalesce(user, (n - 1) / 3 * 2 + n % 3), coalesce(version, 1),
            iif(n % 3, 'person', 'moved') || n || '@example.com'
     FROM numbers LEFT JOIN change_of ON n % 3 = 0 AND k = n / 3 - 1;
+CREATE TEMP TABLE people (user INTEGER PRIMARY KEY, key BLOB);
+INSERT INTO people SELECT user, randomblob(32) FROM (SELECT DISTINCT user FROM handled ORDER BY user);
+INSERT INTO subjects.subject_keys (stream, key)
+    SELECT 'user-' || user, wrapped(key, 'user-' || user) FROM people ORDER BY 'user-' || user;
 CREATE TEMP VIEW commands_ AS
-    SELECT *, printf('%08x-%04x-7000-8000-%012x', n / 65536, n % 65536, n) AS id,
-           '{"user_id":' || user || ',"first_name":"Zoë","last_name":"Müller-Lüdenscheidt","email":"' || email || '"}'
-           AS person
-    FROM handled;
+    SELECT *, 'user-' || user AS stream, printf('%08x-%04x-7000-8000-%012x', n / 65536, n % 65536, n) AS id,
+           '{"user_id":' || user || '}' AS others,
+           '{"first_name":"Zoë","last_name":"Müller-Lüdenscheidt","email":"' || email || '"}' AS person
+    FROM handled JOIN people USING (user);
 
 INSERT INTO main.events (position, stream, version, type, data, metadata, recorded_at)
-    SELECT n, 'user-' || user, version, iif(n % 3, 'UserCreated', 'UserEmailUpdated'),
-           iif(n % 3, person, '{"user_id":' || user || ',"new_email":"' || email || '"}'),
+    SELECT n, stream, version, iif(n % 3, 'UserCreated', 'UserEmailUpdated'),
+           iif(n % 3,
+               sealed(key, stream || ' 1 UserCreated', 'first_name,last_name,email', others, person),
+               sealed(key, stream || ' ' || version || ' UserEmailUpdated', 'new_email', others,
+                      '{"new_email":"' || email || '"}')),
            '{"command_id":"' || id || '"}', :at
     FROM commands_ ORDER BY n;
 INSERT INTO main.outcomes (seq, status, version, position, handled_at)
     SELECT n, 'succeeded', version, n, :at FROM handled ORDER BY n;
 INSERT INTO inbox.commands (seq, command_id, stream, type, data, accepted_at)
-    SELECT n, id, 'user-' || user, iif(n % 3, 'CreateUser', 'UpdateUserEmail'),
-           iif(n % 3, person, '{"user_id":' || user || ',"email":"' || email || '"}'), :at
+    SELECT n, id, stream, iif(n % 3, 'CreateUser', 'UpdateUserEmail'),
+           iif(n % 3,
+               sealed(key, stream || ' ' || id, 'first_name,last_name,email', others, person),
+               sealed(key, stream || ' ' || id, 'email', others, '{"email":"' || email || '"}')), :at
     FROM commands_ ORDER BY n;
 INSERT INTO inbox.sequences (name, value) VALUES ('seq', 3 * :blocks), ('user', 2 * :blocks);
 
 CREATE TEMP TABLE last (user INTEGER PRIMARY KEY, version INTEGER, n INTEGER);
 INSERT INTO last SELECT user, max(version), max(n) FROM handled GROUP BY user ORDER BY user;
 INSERT INTO main.unique_keys (scope, value, stream)
-    SELECT 'email', email, 'user-' || last.user FROM last JOIN handled USING (n) ORDER BY email;
+    SELECT 'email', hashed(email) AS value, 'user-' || last.user FROM last JOIN handled USING (n) ORDER BY value;
 INSERT INTO users.users (user_id, first_name, last_name, email, version)
     SELECT last.user, 'Zoë', 'Müller-Lüdenscheidt', email, last.version FROM last JOIN handled USING (n)
     ORDER BY last.user;

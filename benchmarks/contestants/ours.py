@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from shared import tuning
 from shared.access.keys import new_key
 from shared.access.roles import ROLES
 from shared.database import engines, sqlite
+from shared.domain.users.messages import CreateUser, UpdateUserEmail, UserCreated
 from shared.domain.users.read_models.users import users
 from shared.messages import NewEvent
 from shared.operations import key_table
@@ -27,6 +30,7 @@ from shared.stores import checkpoints, event_store, inbox
 from shared.stores.deciding import note_of
 from shared.stores.event_store import Append
 from shared.stores.inbox import Submission
+from shared.stores.subjects import Subjects, heed
 from workers.handling.handler import CommandHandler
 from workers.poison.watch import Watch
 from workers.projecting import runner
@@ -53,8 +57,11 @@ def empty(folder: Path, **stores: Any) -> Settings:
 
 def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to a stream of its own."""
-    store = writer_of(empty(folder))
+    settings = empty(folder)
+    store = writer_of(settings)
     appends = [Append(f"user-{number}", [_created(number)], expected_version=0) for number in range(count)]
+    with closing(Subjects.of(settings)) as people:
+        people.make(append.stream for append in appends)  # as when commands are accepted: hundreds at a time, ahead
     tuning.collect_less()
     began = time.perf_counter()
     for start in range(0, count, together):
@@ -75,7 +82,7 @@ def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:
 
 def read(settings: Settings) -> float:
     """Events read a second, `data` and `metadata` decoded."""
-    log = engines.reader(settings.event_store)
+    log = _heeding(settings, engines.reader(settings.event_store))
     began = time.perf_counter()
     seen = 0
     with log.connect() as connection:
@@ -89,7 +96,7 @@ def read(settings: Settings) -> float:
 
 def project(settings: Settings) -> float:
     """Events projected a second to users of whom there are none yet."""
-    log = engines.reader(settings.event_store)
+    log = _heeding(settings, engines.reader(settings.event_store))
     read_model = engines.writer(settings.read_model_of("users"), lock="users", durable=False)
     seconds = _until_done(lambda: runner.catch_up(log, read_model, users))
     with read_model.connect() as connection:
@@ -107,7 +114,7 @@ def handle(folder: Path, count: int) -> dict[str, float]:
 
 def accept_mixed(settings: Settings, count: int) -> None:
     """Accept two creates, then a change to one of those before; and again."""
-    _accept(engines.writer(settings.inbox, lock="inbox"), list(itertools.islice(_mixed(), count)))
+    _accept(_inbox_of(settings), list(itertools.islice(_mixed(), count)))
 
 
 def check_handled(settings: Settings, count: int) -> None:
@@ -120,8 +127,8 @@ def check_handled(settings: Settings, count: int) -> None:
 def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, list[float]]:
     """Milliseconds of each command to a stream of so many events, by its length, in turns; the first after a start."""
     settings = empty(folder)
-    inbox_ = engines.writer(settings.inbox, lock="inbox")
-    _accept(inbox_, [Submission("CreateUser", "user", None, _person(number)) for number in range(len(lengths))])
+    inbox_ = _inbox_of(settings)
+    _accept(inbox_, [_create(number) for number in range(len(lengths))])
     for user, length in enumerate(lengths, 1):
         _accept(inbox_, [_update(user, f"user{user}.{number}") for number in range(1, length)])
     handler = handler_of(settings, writer_of(settings))
@@ -139,12 +146,13 @@ def streams(folder: Path, lengths: Sequence[int], commands: int) -> dict[int, li
 
 def writer_of(settings: Settings, *, waits: bool = True) -> Engine:
     """A writer of the event store."""
-    return engines.writer(settings.event_store, lock=event_store.LOCK, waits=waits)
+    return _heeding(settings, engines.writer(settings.event_store, lock=event_store.LOCK, waits=waits))
 
 
 def handler_of(settings: Settings, store: Engine) -> CommandHandler:
     """The handler of a worker that has just started."""
-    return CommandHandler(engines.reader(settings.inbox), store, Watch(note_of(settings.event_store)))
+    reader = _heeding(settings, engines.reader(settings.inbox))
+    return CommandHandler(reader, store, Watch(note_of(settings.event_store)))
 
 
 def closed(folder: Path) -> str:
@@ -181,6 +189,21 @@ def admit(folder: Path, count: int) -> dict[str, float]:
     return {"check": 1e6 * asyncio.run(compare()) / (count // ROUNDS)}
 
 
+def _inbox_of(settings: Settings) -> Engine:
+    return _heeding(settings, engines.writer(settings.inbox, lock=inbox.LOCK))
+
+
+def _heeding(settings: Settings, engine: Engine) -> Engine:
+    """The engine, which seals and reveals what is personal from now on."""
+    return heed(engine, _people(settings))
+
+
+@cache
+def _people(settings: Settings) -> Subjects:
+    """One for each process, as roles have it."""
+    return Subjects.of(settings)
+
+
 def _until_done(turn: Callable[[], object]) -> float:
     """The seconds until a turn finds nothing left to do."""
     tuning.collect_less()
@@ -201,15 +224,21 @@ def _mixed() -> Iterator[Submission]:
         if number % 3 == 2:
             yield _update(1 + number * 7919 % (number // 3 * 2 + 2), f"moved{number}")
         else:
-            yield Submission("CreateUser", "user", None, _person(number))
+            yield _create(number)
+
+
+def _create(number: int) -> Submission:
+    return Submission("CreateUser", "user", None, _person(number), personal=CreateUser.personal)
 
 
 def _update(user: int, mailbox: str) -> Submission:
-    return Submission("UpdateUserEmail", "user", user, {"email": f"{mailbox}@example.com"})
+    data = {"email": f"{mailbox}@example.com"}
+    return Submission("UpdateUserEmail", "user", user, data, personal=UpdateUserEmail.personal)
 
 
 def _created(number: int) -> NewEvent:
-    return NewEvent("UserCreated", {"user_id": number, **_person(number)}, {"command_id": f"{number:036}"})
+    event = UserCreated(user_id=number, **_person(number))
+    return NewEvent("UserCreated", event, {"command_id": f"{number:036}"})
 
 
 def _person(number: int) -> dict[str, str]:

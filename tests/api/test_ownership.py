@@ -14,7 +14,7 @@ from tests.api.conftest import Closed
 from tests.support import keys
 from tests.support.keys import principal
 from tests.support.service import eventually
-from tests.support.stores import JOHN, create
+from tests.support.stores import JOHN, create, inbox_of
 from tests.support.trouble import new_email
 
 MOMENT = {"date", "x-request-id"}
@@ -107,8 +107,7 @@ def test_p10_a_command_of_somebody_else_is_not_there(
 
 
 def test_p10_a_command_of_nobody_known_is_shown_to_auditors_only(closed: Closed, ann: Key) -> None:
-    settings = closed.settings
-    with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
+    with inbox_of(closed.settings) as connection:
         [answer] = inbox.accept(connection, [create(new_email())])  # as versions did that knew no principals
     path = f"/commands/{answer.command.command_id}"  # type: ignore[union-attr]
     assert closed.get(path, ann).status_code == closed.get(f"{path}/stream", ann).status_code == 404

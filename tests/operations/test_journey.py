@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.database import engines
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, Submission
 from tests.support.service import Service, api, eventually, up
-from tests.support.stores import JOHN, Stores, accept, create, update
+from tests.support.stores import JOHN, Stores, accept, create, inbox_of, update
 from tests.support.trouble import new_email
 from workers.handling import handler
 
@@ -66,8 +65,7 @@ def stream(user: str) -> str:
 
 def accepted(service: Service, *submissions: Submission) -> list[int]:
     """The users of commands that are put into the inbox in one batch, without a message."""
-    url = f"sqlite:///{service.data_dir / 'inbox.db'}"
-    with engines.writing(url, lock=inbox.LOCK) as connection:
+    with inbox_of(service.settings) as connection:
         answers = inbox.accept(connection, submissions)
     return [int(each.command.stream.removeprefix("user-")) for each in answers if isinstance(each, Acceptance)]
 

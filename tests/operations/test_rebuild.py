@@ -32,7 +32,7 @@ from shared.stores.checkpoints import Progress
 from tests.support.command_line import cqrs, told
 from tests.support.rebuilding import STAGES
 from tests.support.service import Service, api, clean_environment, environment, eventually, stores_of
-from tests.support.stores import JOHN, Stores, accept, create, update
+from tests.support.stores import JOHN, Stores, accept, create, inbox_of, update
 from tests.support.trouble import new_email
 from workers.projecting import chunk, runner
 
@@ -437,7 +437,7 @@ def test_under_load_no_query_fails_and_none_is_staler_than_asked(
 ) -> None:
     running = service(**stores_of(settings)).ready()
     running.http.post("/users/", json=JOHN, headers={"Prefer": "wait=20"}).raise_for_status()
-    with engines.writing(settings.inbox, lock=inbox.LOCK) as connection:
+    with inbox_of(settings) as connection:
         inbox.accept(connection, [create(f"{n}@example.com") for n in range(1, 1001)])
     eventually(lambda: running.http.get("/users/1001").status_code == 200, within=30)
     monkeypatch.setattr(chunk, "CHUNK", 100)

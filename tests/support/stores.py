@@ -1,10 +1,10 @@
 """Canonical messages, and the shorthand that tests share."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Connection, Engine, delete
 
 from shared.database import engines
 from shared.domain.users.messages import CreateUser, UpdateUserEmail
@@ -35,6 +35,14 @@ def reads(settings: Settings, url: str) -> Engine:
 def hashed(settings: Settings, *emails: str) -> list[str]:
     """The values under which addresses are kept, so that no two users have one."""
     return [Subjects.of(settings).blind("email", email) for email in emails]
+
+
+@contextmanager
+def inbox_of(settings: Settings) -> Iterator[Connection]:
+    """One transaction of the inbox, as an API has it."""
+    engine = engines.writer(settings.inbox, lock="inbox")
+    with closing(Subjects.of(settings)) as people, engines.briefly(heed(engine, people)), engine.begin() as connection:
+        yield connection
 
 
 def new_handler(settings: Settings, events: Engine, *, rests: float = 0) -> CommandHandler:

@@ -23,8 +23,9 @@ from shared.database import engines, sqlite
 from shared.database.errors import is_trouble
 from shared.stores import inbox
 from shared.stores.inbox import Submission
+from shared.stores.subjects import Subjects, heed
 from tests.support.service import eventually
-from tests.support.stores import Stores, accept, create
+from tests.support.stores import Stores, accept, create, reads
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_p8_when_the_store_is_in_trouble_nobody_waits_for_it_twice(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1)
-    engine = engines.writer(stores.settings.inbox, lock="inbox")
+    engine = heed(engines.writer(stores.settings.inbox, lock="inbox"), Subjects.of(stores.settings))
 
     async def story() -> tuple[list[Any], float]:
         acceptor = Acceptor(engine, limit(stores), no_announcement)
@@ -221,7 +222,7 @@ def test_p1_when_the_answer_comes_the_command_is_committed(stores: Stores) -> No
     async def story() -> bool:
         acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)
         answer = await acceptor.accept(create())
-        reader = engines.reader(stores.settings.inbox)
+        reader = reads(stores.settings, stores.settings.inbox)
         with reader.connect() as connection:
             found = inbox.find(connection, answer.command.command_id) == answer.command
         reader.dispose()

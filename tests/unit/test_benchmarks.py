@@ -21,7 +21,7 @@ from benchmarks.measures.bounds import Bound, Figures, Measure, Say, broken, ver
 from benchmarks.shown import chart, report
 from benchmarks.shown import scaling as scaling_shown
 from cli.stores.init import init
-from shared.database import engines, sqlite
+from shared.database import sqlite
 from shared.decider import UniqueKey
 from shared.domain.users.read_models import users
 from shared.stores import event_store, outcomes, subjects, unique_keys
@@ -124,7 +124,7 @@ def test_a_filled_service_is_as_if_it_had_handled_the_commands(stores: Stores) -
     before = _users(stores.read_model)
     sqlite.path_of(stores.settings.read_model_of("users")).unlink()
     init(stores.settings)
-    while runner.catch_up(engines.reader(stores.settings.event_store), stores.read_model, users.users):
+    while runner.catch_up(stores.events, stores.read_model, users.users):
         pass
     assert _users(stores.read_model) == before
     with stores.events.begin() as connection:
