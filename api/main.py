@@ -121,7 +121,7 @@ async def _let_in(access: Access, service: Service) -> None:
     await credentials.look()
     if credentials.lets_nobody_in:
         refusal.end(NOBODY_COMES_IN)
-    service.watch_credentials()
+    service.watch()
 
 
 @contextmanager

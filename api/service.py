@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from functools import cache, partial
 
 from fastapi import Request
+from sqlalchemy.exc import DBAPIError
 
 from api.accepting.acceptor import Acceptor
 from api.accepting.announcer import Announcer
@@ -31,6 +32,9 @@ from shared.telemetry import tracing
 
 BROKER_TIMEOUT = 0.5
 """Seconds the announcer waits for a broker that hangs."""
+
+FORGET_EVERY = 1.0
+"""Seconds between two looks for people who were erased."""
 
 MIN_POSITION_TIMEOUT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
@@ -67,25 +71,33 @@ class Service:
         self.feed = Feed(self.log)
         self._keys = Store(settings.event_store)  # of its own: readers must not hold up the look for revoked keys
         self.credentials = Credentials(self._keys, settings)
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
 
-    def watch_credentials(self) -> None:
-        """From now on see which keys and tokens still count, and end the streams of those that don't."""
-        self._watch = asyncio.create_task(self.credentials.run(self.streams.keep))
+    def watch(self) -> None:
+        """From now on end the streams of those whose keys or tokens don't count any more, and forget the erased."""
+        watches = self.credentials.run(self.streams.keep), self._forget()
+        self._watches = [asyncio.create_task(each) for each in watches]
 
     async def close(self) -> None:
         """Wait until all that was accepted is committed and announced."""
-        if self._watch:
-            self._watch.cancel()
+        for each in self._watches:
+            each.cancel()
         await self.acceptor.close()
         await self._announcer.close()
         for store in {*self._stores, self._keys}:
             store.close()
         self._probes.close()
+
+    async def _forget(self) -> None:
+        """Drop the keys of people who were erased, also while nobody asks for anything."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY)
+            with suppress(DBAPIError):
+                await asyncio.to_thread(self._subjects.erased)
 
     def turn(self, request: Request, store: Store) -> AbstractAsyncContextManager[None]:
         """A client's turn, to be held while many rows of a store are read and shown."""

@@ -129,9 +129,11 @@ def handle(wake: Callable[[str], None]) -> bool:
 
 
 def keep_up() -> None:
-    """Take away what is kept no longer."""
+    """Take away what is kept no longer, and what is left of the keys of erased people."""
     with going_on("old commands stay until the next look"):
         retention().look()
+    with going_on("destroyed keys are overwritten at the next look"):
+        subjects().scrub()
 
 
 @app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]

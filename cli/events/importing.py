@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.events import cloud_events
-from cli.projections.shadow import shadow_of
+from cli.projections.rebuild import alone
 from cli.stores.init import init
 from shared.access.principals import operator_here
 from shared.database import engines
@@ -27,6 +27,7 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, subjects, unique_keys
 from shared.stores.event_store import pages
 from shared.stores.subjects import Subjects
+from workers.projecting.shadow import shadow_of
 
 
 def import_(settings: Settings, lines: Iterable[bytes]) -> int:
@@ -100,7 +101,7 @@ def _check_free(log: Connection, page: Sequence[Folded], blind: Blind) -> None:
 def _try(log: Connection, read_model: str, which: Projection, upto: int) -> None:
     """Apply the log to shadow tables, on the read model's own engine: it may refuse what others take."""
     shadow = shadow_of(read_model, which.name)
-    with shadow.alone():
+    with alone(shadow, which):
         try:
             shadow.remove()
             shadow.make(which.tables)

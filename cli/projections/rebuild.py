@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
-from cli.projections.shadow import Shadow, has_tables, shadow_of
 from cli.stores import log as stores_log
 from shared.access.principals import operator_here
 from shared.database import engines
-from shared.database.errors import is_busy, is_full
+from shared.database.errors import Taken, is_busy, is_full
+from shared.database.scrubbing import Scrubbing
 from shared.operations.record import Operation, ProjectionPaused, RebuildStarted, record
 from shared.projection import Projection
 from shared.schemas import check as schema
@@ -25,6 +25,7 @@ from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Progress
 from workers.projecting import chunk
 from workers.projecting.chunk import LogIsShorter, advance
+from workers.projecting.shadow import Shadow, has_tables, shadow_of
 
 SWITCH_TIMEOUT = 60.0
 """Seconds for which the switch is tried while others hold the locks it needs."""
@@ -55,7 +56,7 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     """
     began = time.monotonic()
     shadow = shadow_of(settings.read_model_of(which.name), which.name)
-    with shadow.alone():
+    with alone(shadow, which):
         if not check:
             _record(settings, RebuildStarted(projection=which.name))
         stays = not check
@@ -67,7 +68,9 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
                 if pause and not check:
                     _record(settings, ProjectionPaused(projection=which.name))
                 switched = None if check else _switch_in_time(work, pause=pause)
-            stays = False
+                stays = False
+                if switched:
+                    Scrubbing(work.live, which.tables).look()
         except DBAPIError as error:
             stays = stays and not is_full(error)  # the live tables need the room
             raise
@@ -78,6 +81,17 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
                 shadow.remove()
     seconds = round(time.monotonic() - began, 3)
     return {"projection": which.name, "from": first, **compared, "switched": switched, "seconds": seconds}
+
+
+@contextmanager
+def alone(shadow: Shadow, which: Projection) -> Iterator[None]:
+    """Keep other processes off the shadow for one block. Raises Refused if one is at it."""
+    with ExitStack() as kept:
+        try:
+            kept.enter_context(shadow.alone())
+        except Taken:
+            raise Refused(f"another process is rebuilding {which.name}") from None
+        yield
 
 
 def _record(settings: Settings, done: Operation) -> None:

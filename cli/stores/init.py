@@ -11,7 +11,6 @@ from sqlalchemy import inspect, text
 from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
-from cli.projections.shadow import shadow_of
 from cli.stores.master_key import make_master_key
 from cli.stores.private import tighten
 from shared.access.keys import key_of
@@ -29,6 +28,7 @@ from shared.schemas.known import EVENTS
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, subjects, unique_keys
 from shared.stores.subjects import Subjects
+from workers.projecting.shadow import shadow_of
 
 
 def init(settings: Settings) -> None:

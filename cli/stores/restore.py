@@ -13,7 +13,6 @@ from pydantic import AwareDatetime, BaseModel
 from cli.errors import Refused
 from cli.lock import alone
 from cli.output import bar, complain
-from cli.projections.shadow import shadow_of
 from cli.stores import schemas
 from cli.stores.backup import MANIFEST, check_files, inside, paths_of, sync
 from cli.stores.init import init
@@ -26,6 +25,7 @@ from shared.schemas import check, projection_tables
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.deciding import FileNote
+from workers.projecting.shadow import shadow_of
 
 NEEDED = "inbox.db", "events.db"
 """Files that every backup must have."""

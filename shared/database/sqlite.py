@@ -66,12 +66,6 @@ def keep_a_write_ahead_log(engine: Engine) -> None:
         driver.execute("PRAGMA journal_mode = WAL")
 
 
-def truncate_log(connection: Connection) -> None:
-    """Merge the write-ahead log into the file and empty it, as far as readers let it: it holds what pages were."""
-    driver: Any = connection.connection.driver_connection
-    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
 def copy(connection: Connection, path: Path, show: Callable[[int, int], None]) -> None:
     """Copy what the connection sees into a new file. `show` gets the pages copied, and how many there are."""
     source: Any = connection.connection.driver_connection

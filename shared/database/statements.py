@@ -38,9 +38,9 @@ def fetch(connection: Connection, statement: SelectBase | UpdateBase, **values: 
     return _run(connection, sql, lambda cursor: cursor.execute(sql, [values[name] for name in names]))
 
 
-def execute(connection: Connection, sql: str) -> None:
-    """Run SQL as it is; unlike SQLAlchemy's own way it begins no transaction."""
-    _run(connection, sql, lambda cursor: cursor.execute(sql))
+def execute(connection: Connection, sql: str) -> list[tuple[Any, ...]]:
+    """Run SQL as it is, and return its rows; unlike SQLAlchemy's own way it begins no transaction."""
+    return _run(connection, sql, lambda cursor: cursor.execute(sql))
 
 
 def execute_rows(connection: Connection, statement: UpdateBase, rows: Collection[tuple[object, ...]]) -> None:

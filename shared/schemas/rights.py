@@ -1,6 +1,7 @@
 """Rights in PostgreSQL: what the roles' users may do with each table, where an operator has made such users."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Table
 
@@ -17,6 +18,10 @@ QUEUE = "SELECT, INSERT, DELETE"
 EMPTY = "SELECT, UPDATE (data, idempotency_key, fingerprint)"
 KEYS = "SELECT, INSERT, UPDATE (digest, old_digest, old_until, revoked_at, change)"
 ALL = "SELECT, INSERT, UPDATE, DELETE"
+MAINTAIN = ", MAINTAIN"
+"""The right to vacuum, from PostgreSQL 17 on: what is left of erased people's rows goes."""
+
+WITH_MAINTAIN = 170_000
 
 Rights = dict[str, dict[str, str]]
 """For each table or sequence, what each role may do with it."""
@@ -34,7 +39,7 @@ STORES: dict[str, Rights] = {
         event_store.secret_copies.name: {},
     },
     "subjects": {
-        subjects.keys.name: {API: ADD, COMMANDS: QUEUE, PROJECTIONS: READ},
+        subjects.keys.name: {API: ADD, COMMANDS: f"{QUEUE}{MAINTAIN}", PROJECTIONS: READ},
         subjects.erasures.name: {API: READ, COMMANDS: ADD, PROJECTIONS: READ},
         subjects.secret_table.name: dict.fromkeys(ROLES, READ),
     },
@@ -53,7 +58,7 @@ def of_store(store: str, tables: Collection[Table]) -> Rights:
 
 def of_tables(tables: Collection[Table]) -> Rights:
     """The rights on tables of projections."""
-    return {table.name: {API: READ, PROJECTIONS: ALL} for table in tables}
+    return {table.name: {API: READ, PROJECTIONS: f"{ALL}{MAINTAIN}"} for table in tables}
 
 
 def give(connection: Connection, rights: Rights) -> None:
@@ -65,13 +70,21 @@ def give(connection: Connection, rights: Rights) -> None:
     quote = connection.dialect.identifier_preparer.quote
     [schema] = _column(connection, "SELECT quote_ident(current_schema())")
     do(f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {everybody}")
-    do(f"GRANT USAGE ON SCHEMA {schema} TO {everybody}")
+    let_in(connection, schema)
+    [version] = _column(connection, "SELECT current_setting('server_version_num')::int")
     there = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL"
     for table in _column(connection, there, list(rights)):
         do(f"REVOKE ALL ON {quote(table)} FROM {everybody}")
         for role, what in rights[table].items():
             if role in users:
-                do(f"GRANT {what} ON {quote(table)} TO {users[role]}")
+                known = what if version >= WITH_MAINTAIN else what.replace(MAINTAIN, "")
+                do(f"GRANT {known} ON {quote(table)} TO {users[role]}")
+
+
+def let_in(connection: Connection, schema: str) -> None:
+    """Let existing users use what is in a schema, as far as they have rights on it. Its name comes quoted."""
+    if users := _users(connection):
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(users.values())}")
 
 
 def copy(connection: Connection, old: str, new: str, columns: Collection[str]) -> None:
@@ -86,8 +99,8 @@ def _users(connection: Connection) -> dict[str, str]:
     return {role: name for role in ROLES for name in _column(connection, query, role)}
 
 
-def _column(connection: Connection, query: str, *values: object) -> Sequence[str]:
-    column: Sequence[str] = connection.exec_driver_sql(query, values).scalars().all()
+def _column(connection: Connection, query: str, *values: object) -> Sequence[Any]:
+    column: Sequence[Any] = connection.exec_driver_sql(query, values).scalars().all()
     return column
 
 

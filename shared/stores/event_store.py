@@ -156,6 +156,12 @@ def last_position(connection: Connection) -> int:
     return fetch(connection, _last_position)[0][0] or 0
 
 
+def has_any(connection: Connection, types: Collection[str], *, after: int, upto: int) -> bool:
+    """Whether there is an event of these types with `after < position <= upto`. Goes through all that are there."""
+    asked = to_json(dict.fromkeys(types)).decode()
+    return bool(fetch(connection, _any_of, types=asked, after=after, upto=upto))
+
+
 def read_stream(
     connection: Connection, stream: str, *, after: int = 0, upto: int = sys.maxsize, limit: int = sys.maxsize
 ) -> list[RecordedEvent]:
@@ -290,6 +296,12 @@ def _recorded(connection: Connection, rows: Iterable[Any]) -> list[RecordedEvent
 
 _hash = events.c.hash
 _recorded_columns = [column for column in events.c if column is not _hash]
+_any_of = (
+    select(events.c.position)
+    .where(events.c.position > bindparam("after"), events.c.position <= bindparam("upto"))
+    .where(events.c.type.in_(select(entries(bindparam("types")).c.key)))
+    .limit(1)
+)
 _last_position = select(func.max(events.c.position))
 _head = select(events.c.position, _hash).order_by(events.c.position.desc()).limit(1)
 _head_hash = select(_hash).order_by(events.c.position.desc()).limit(1)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from shared.clock import now
-from shared.database import engines, sqlite
+from shared.database import engines, scrubbing
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
 from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent, place_of
 from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
@@ -153,6 +153,7 @@ class Subjects:
         self._master = master
         self._reader = engines.reader(url)
         self._writer = engines.writer(url, lock=LOCK)
+        self._scrubbing = scrubbing.Scrubbing(self._writer, [keys])
         self._lock = Lock()
         self._known: dict[str, Cipher | None] = {}
         self._erased = 0
@@ -228,10 +229,15 @@ class Subjects:
             at = now()
             insert_rows(connection, erasures, [(number + n, stream, at) for n, (stream,) in enumerate(rows, 1)])
             fetch(connection, _destroy, streams=asked)
-        if engines.is_local(self._url):
-            with self._writer.connect() as connection:
-                sqlite.truncate_log(connection)
+            scrubbing.mark(connection)
         self.erased()
+
+    def scrub(self) -> bool:
+        """Overwrite what is left of destroyed keys, if need be and others let it; returns whether nothing is left.
+
+        Command workers do so again and again.
+        """
+        return self._scrubbing.look()
 
     def reveal(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
         """The events with their personal fields as they were before they were sealed.

@@ -67,7 +67,7 @@ def test_looks_and_what_is_refused_leave_nothing(stores: Stores) -> None:
 
 @pytest.mark.both_engines
 def test_a_rebuild_that_is_refused_because_another_goes_on_leaves_nothing(stores: Stores) -> None:
-    from cli.projections.shadow import shadow_of  # noqa: PLC0415
+    from workers.projecting.shadow import shadow_of  # noqa: PLC0415
 
     with shadow_of(stores.settings.read_model_of("users"), "users").alone():
         cqrs(stores.settings, "projections", "rebuild", "users", code=1)

@@ -18,7 +18,6 @@ from sqlalchemy.exc import OperationalError
 
 from cli.errors import Refused
 from cli.projections import rebuild
-from cli.projections.shadow import has_tables, shadow_of
 from shared.database import engines
 from shared.database.statements import execute_rows, insert_rows
 from shared.domain.projections import PROJECTIONS
@@ -35,6 +34,7 @@ from tests.support.service import Service, api, clean_environment, environment, 
 from tests.support.stores import JOHN, Stores, accept, create, inbox_of, update
 from tests.support.trouble import new_email
 from workers.projecting import chunk, runner
+from workers.projecting.shadow import has_tables, shadow_of
 
 pytestmark = pytest.mark.both_engines
 

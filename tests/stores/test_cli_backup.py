@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cli.projections.shadow import has_tables, shadow_of
 from cli.stores import verification
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -18,6 +17,7 @@ from shared.stores.checkpoints import Stop
 from tests.support.command_line import cqrs, told
 from tests.support.stores import Stores, accept, create
 from workers.projecting import runner
+from workers.projecting.shadow import has_tables, shadow_of
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cli.projections.shadow import shadow_of
 from cli.stores.init import contested, init
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -25,6 +24,7 @@ from tests.support.service import clean_environment
 from tests.support.stores import Stores, accept, create, hashed, update
 from workers.handling.batch import Batch
 from workers.projecting import runner
+from workers.projecting.shadow import shadow_of
 
 pytestmark = pytest.mark.both_engines
 

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from shared.database import scrubbing
 from shared.database.errors import is_trouble
 from shared.database.keepalive import Life
 from shared.errors.reasons import reason_of
 from shared.messages import Event, RecordedEvent
 from shared.plain import Plain
 from shared.projection import Projection
-from shared.schemas.known import EVENTS
+from shared.schemas.known import ERASING, EVENTS
 from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
 from shared.telemetry import logs
@@ -61,6 +62,8 @@ def advance(connection: Connection, reading: Connection, which: Projection, *, u
     reached = failure.position - 1 if failure else events[-1].position
     _keep_stop(connection, which, failure, stopped)
     checkpoints.move(connection, which.name, reached)
+    if not ERASING.isdisjoint(each.type for each in relevant):
+        scrubbing.mark(connection)
     more = not failure and (bool(stopped) or len(events) == CHUNK)
     return Advance(reached, more, events[: reached - position])
 

@@ -18,6 +18,7 @@ from shared.stores.subjects import Subjects, heed
 from shared.telemetry import logs
 from workers import reporting
 from workers.projecting.chunk import advance
+from workers.projecting.forgetting import Forgetting
 
 STOP_SECONDS = 5.0
 """How long chunks under way may take to end when the worker is told to stop."""
@@ -84,15 +85,19 @@ class ProjectionThread:
     def _run(self) -> None:
         name, settings = self._which.name, self._settings
         store = engines.reader(settings.event_store)
+        read_model = engines.writer(url := settings.read_model_of(name), lock=name, durable=False)
+        forgetting = None
         if self._which.is_personal:
-            heed(store, self._people())
-        read_model = engines.writer(settings.read_model_of(name), lock=name, durable=False)
+            heed(store, people := self._people())
+            forgetting = Forgetting(url, self._which, people, store, read_model)
         while not self._over.is_set():
             self._due.wait()
             self._over.wait(self._which.gathers)
             self._due.clear()  # before it looks: what comes from here on may be too late for it
             while not self._over.is_set() and try_to_catch_up(store, read_model, self._which):
                 pass
+            if forgetting:
+                forgetting.look()
 
 
 class ProjectionThreads:

@@ -1,6 +1,7 @@
 """Shadow tables: rebuilt while the live ones serve, then swapped in."""
 
 import fcntl
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Protocol
 from urllib.parse import quote
 from zlib import crc32
 
-from sqlalchemy import Connection, Table, make_url
+from sqlalchemy import Connection, Table, inspect, make_url
 
-from cli.errors import Refused
 from shared import projection
-from shared.database import engines, sqlite, statements
+from shared.database import engines, scrubbing, sqlite, statements
+from shared.database.errors import Taken
 from shared.schemas import projection_tables as tables_
 from shared.schemas import rights
 from shared.stores import checkpoints
@@ -25,7 +26,7 @@ class Shadow(Protocol):
     """A database that has the projection's tables and its checkpoint by the names they always have."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """Keep other processes off the shadow, until the block or this process ends. Raises Refused if one is at it."""
+        """Keep other processes off the shadow, until the block or this process ends. Raises Taken if one is at it."""
         ...
 
     def make(self, tables: Sequence[Table]) -> None:
@@ -34,6 +35,18 @@ class Shadow(Protocol):
 
     def remove(self) -> None:
         """Remove the shadow, if there is one."""
+        ...
+
+    def exists(self, live: Connection, /) -> bool:
+        """Whether there is one; `live` reaches the read model's database."""
+        ...
+
+    def has_leftovers(self, live: Connection, tables: Sequence[Table], /) -> bool:
+        """Whether it keeps rows that a rebuild deleted or replaced."""
+        ...
+
+    def empty(self, tables: Sequence[Table]) -> None:
+        """Take away all rows, so that a rebuild that goes on begins anew. Not only the owner may do it."""
         ...
 
     def prepare(self, connection: Connection, tables: Sequence[Table], /) -> None:
@@ -47,7 +60,7 @@ class Shadow(Protocol):
 
 def shadow_of(read_model: str, name: str) -> Shadow:
     """The shadow of a read model, for the projection of that name."""
-    return ShadowFile(read_model, name) if engines.is_local(read_model) else ShadowSchema(read_model, name)
+    return ShadowFile(read_model) if engines.is_local(read_model) else ShadowSchema(read_model, name)
 
 
 def has_tables(shadow: Shadow, tables: Sequence[Table]) -> bool:
@@ -58,12 +71,19 @@ def has_tables(shadow: Shadow, tables: Sequence[Table]) -> bool:
         return tables_.are(connection, _all(tables))
 
 
+def reached(shadow: Shadow) -> int:
+    """The event up to which a shadow is filled; the highest number for what is left of one that was swapped."""
+    with engines.reading(shadow.url) as connection:
+        if not inspect(connection).has_table(checkpoints.table.name):
+            return sys.maxsize
+        return max(checkpoints.positions(connection).values(), default=0)
+
+
 class ShadowFile:
     """A shadow on SQLite: a file beside the read model's, which isn't replaced, so connections to it stay good."""
 
-    def __init__(self, read_model: str, name: str) -> None:
+    def __init__(self, read_model: str) -> None:
         path = sqlite.path_of(read_model)
-        self._name = name
         self._path = path.with_name(f"{path.name}-rebuild")
         self.url = f"sqlite:///{self._path}"
 
@@ -73,7 +93,7 @@ class ShadowFile:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _taken(self._name) from None
+                raise Taken from None
             yield
 
     def make(self, tables: Sequence[Table]) -> None:
@@ -85,6 +105,16 @@ class ShadowFile:
     def remove(self) -> None:
         for what in ("", "-wal", "-shm"):
             self._file(what).unlink(missing_ok=True)
+
+    def exists(self, _: Connection) -> bool:
+        return self._path.exists()
+
+    def has_leftovers(self, _: Connection, __: Sequence[Table]) -> bool:
+        with engines.reading(self.url) as connection:
+            return scrubbing.is_marked(connection)
+
+    def empty(self, _: Sequence[Table]) -> None:
+        self.remove()
 
     def prepare(self, connection: Connection, _: Sequence[Table]) -> None:
         statements.execute(connection, f"ATTACH 'file:{quote(str(self._path))}?mode=rw' AS shadow")
@@ -124,19 +154,47 @@ class ShadowSchema:
         number = crc32(f"cqrs {self._name}".encode())
         with engines.reading(self._read_model) as connection:
             if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
-                raise _taken(self._projection)
+                raise Taken
             yield
 
     def make(self, tables: Sequence[Table]) -> None:
         with self._writing() as connection:
             connection.exec_driver_sql(f'CREATE SCHEMA "{self._name}"')
             projection.metadata.create_all(connection, tables=_all(tables))
-            rights.give(connection, rights.of_tables(tables))
+            rights.give(connection, rights.of_store("read_model", tables))
 
     def remove(self) -> None:
         with self._writing() as connection:
             for name in (self._before, self._name):
                 _drop(connection, name)
+
+    def exists(self, live: Connection) -> bool:
+        query = "SELECT count(*) FROM pg_namespace WHERE nspname IN (%s, %s)"
+        return bool(live.exec_driver_sql(query, (self._name, self._before)).scalar())
+
+    def has_leftovers(self, live: Connection, tables: Sequence[Table]) -> bool:
+        before = self._tables_in(live, self._before, tables)
+        return any(live.exec_driver_sql(f"SELECT EXISTS (SELECT FROM {each})").scalar() for each in before)  # noqa: S608
+
+    def empty(self, tables: Sequence[Table]) -> None:
+        engine = engines.writer(self.url, lock=self.url, durable=False)
+        with engines.briefly(engine), engine.connect() as connection:
+            with connection.begin():
+                emptied = [
+                    each for name in (self._before, self._name) for each in self._tables_in(connection, name, tables)
+                ]
+                for each in emptied:
+                    connection.exec_driver_sql(f"DELETE FROM {each}")  # noqa: S608 of the code
+                if connection.dialect.has_table(connection, checkpoints.table.name, self._name):
+                    checkpoints.move(connection, self._projection, 0)
+            for each in emptied:  # of whoever may not, it is left to autovacuum
+                statements.execute(connection, f"VACUUM (INDEX_CLEANUP ON) {each}")
+
+    @staticmethod
+    def _tables_in(connection: Connection, schema: str, tables: Sequence[Table]) -> list[str]:
+        """Those of the tables that the schema has, quoted."""
+        found = _names(connection, "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+        return [f'"{schema}"."{table.name}"' for table in tables if table.name in found]
 
     def prepare(self, connection: Connection, tables: Sequence[Table]) -> None:
         # What is known of a table's values goes with it: without, the first queries would be planned for an empty one.
@@ -154,6 +212,7 @@ class ShadowSchema:
             rights.copy(connection, old, new, table.columns.keys())
         do(f"SET LOCAL lock_timeout = {self.LOCK_TIMEOUT * 1000:.0f}")
         do(f'CREATE SCHEMA "{self._before}"')
+        rights.let_in(connection, f'"{self._before}"')
         for table in tables:
             do(f'ALTER TABLE IF EXISTS "{serving}"."{table.name}" SET SCHEMA "{self._before}"')
             do(f'ALTER TABLE "{self._name}"."{table.name}" SET SCHEMA "{serving}"')
@@ -172,10 +231,6 @@ class ShadowSchema:
         engine = engines.writer(self.url, lock=self.url, durable=False)
         with engines.briefly(engine), engine.begin() as connection:
             yield connection
-
-
-def _taken(name: str) -> Refused:
-    return Refused(f"another process is rebuilding {name}")
 
 
 def _drop(connection: Connection, schema: str) -> None:
