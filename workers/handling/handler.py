@@ -123,9 +123,7 @@ class CommandHandler:
                 return turn, 0
             batches = self._handle(connection, turn)
             if erased := [stream for batch in batches for stream in batch.erased()]:
-                people.erase(
-                    erased
-                )  # last, when nothing but the commit is left; if that fails, the next worker goes on
+                people.erase(erased)  # if the commit then fails, the next try goes on from here
         for batch in batches:
             folds.keep(batch.folds())
         ended = [outcome for batch in batches for outcome in batch.outcomes]
