@@ -50,7 +50,8 @@ class Service:
         self.inbox = store(settings.inbox)
         self.log = store(settings.event_store)
         self.read_models = {name: store(settings.read_model_of(name)) for name in PROJECTIONS}
-        self._stores = {self.inbox, self.log, *self.read_models.values()}
+        people = store(settings.subjects)
+        self._stores = {self.inbox, self.log, people, *self.read_models.values()}
         broker = bus.celery(settings, socket_timeout=BROKER_TIMEOUT)
         self._announcer = Announcer(broker)
         heed(self.log.engine, self._subjects)
@@ -62,6 +63,7 @@ class Service:
             self.inbox,
             self.log,
             self.read_models,
+            people,
             stores=self._probes.troubles,
             redis=partial(bus.trouble, broker),
             acceptor=lambda: self.acceptor.trouble,

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from api.reading.sharing import Shared
 from api.reading.store import Store, bounded
 from shared.errors.reasons import reason_of
-from shared.stores import backlog, checkpoints
+from shared.stores import backlog, checkpoints, subjects
 from shared.stores.backlog import Backlog, Handled, Lags
 from shared.stores.checkpoints import Progress
 
@@ -42,6 +42,7 @@ class Conditions:
         inbox: Store,
         log: Store,
         read_models: Mapping[str, Store],
+        subjects: Store,
         *,
         stores: Callable[[], Troubles],
         redis: Callable[[], str],
@@ -51,6 +52,7 @@ class Conditions:
         self._inbox = inbox
         self._log = log
         self._read_models = read_models
+        self._subjects = subjects
         self._stores = stores
         self._redis = redis
         self._acceptor = acceptor
@@ -68,12 +70,18 @@ class Conditions:
         )
         so_far = handled if isinstance(handled, Handled) else NOTHING
         known = {name: each for name, each in progress.items() if isinstance(each, Progress)}
-        waiting, lags = await asyncio.gather(
+        waiting, lags, keys = await asyncio.gather(
             _ask(patience, self._inbox.read(backlog.waiting, so_far)),
             _ask(patience, self._log.read(backlog.lags, known)),
+            _ask(patience, self._subjects.read(subjects.erased)),
         )
         backlog_ = waiting if isinstance(waiting, Backlog) and isinstance(handled, Handled) else None
-        down = {"inbox": _down([waiting]), "event_store": _down([lags, handled]), "read_model": _down_of_all(progress)}
+        down = {
+            "inbox": _down([waiting]),
+            "event_store": _down([lags, handled]),
+            "read_model": _down_of_all(progress),
+            "subjects": _down([keys]),
+        }
         wrong = {name: why or _unwritable(troubles.get(name)) for name, why in down.items()}
         wrong["redis"] = troubles.get("redis", "")
         known_lags = lags if isinstance(lags, Lags) else None

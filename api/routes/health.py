@@ -42,7 +42,7 @@ class Readiness(BaseModel):
     status: Status
     dependencies: dict[str, str] | None = Field(
         None,
-        examples=[{"inbox": "ok", "event_store": "ok", "read_model": "ok", "redis": "ok", "workers": "ok"}],
+        examples=[dict.fromkeys(("inbox", "event_store", "read_model", "subjects", "redis", "workers"), "ok")],
         description="`ok`, or what is wrong; `workers`: what has waited for 10 s",
     )
     projections: dict[str, Lag] | None = Field(

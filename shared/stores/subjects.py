@@ -145,6 +145,11 @@ def of(connection: Connection) -> "Subjects":
     return found
 
 
+def erased(connection: Connection) -> int:
+    """How many people were erased."""
+    return int(fetch(connection, _last_erasure)[0][0])
+
+
 class Subjects:
     """Seals and reveals what is personal. One for each process; threads share it."""
 
@@ -225,7 +230,7 @@ class Subjects:
         with self._writer.begin() as connection:
             asked = to_json(dict.fromkeys(streams)).decode()
             rows = fetch(connection, _not_erased, streams=asked)
-            [(number,)] = fetch(connection, _last_erasure)
+            number = erased(connection)
             at = now()
             insert_rows(connection, erasures, [(number + n, stream, at) for n, (stream,) in enumerate(rows, 1)])
             fetch(connection, _destroy, streams=asked)

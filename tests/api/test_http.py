@@ -687,7 +687,9 @@ def test_alive_and_ready(shared_service: Service) -> None:
     position = len(http.get("/events/", params={"limit": 1000}).json())
     ready = eventually(lambda: (body := http.get("/readyz").json())["projections"]["users"]["lag"] == 0 and body)
     assert ready["status"] == "ready"
-    assert ready["dependencies"] == dict.fromkeys(("inbox", "event_store", "read_model", "redis", "workers"), "ok")
+    assert ready["dependencies"] == dict.fromkeys(
+        ("inbox", "event_store", "read_model", "subjects", "redis", "workers"), "ok"
+    )
     assert ready["projections"]["users"]["position"] >= position
 
 
