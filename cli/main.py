@@ -18,6 +18,7 @@ from cli.output import AsJson, complain, console, example, print_anything, say, 
 from cli.projections import group as projections
 from cli.stores import backup as backup_
 from cli.stores import init as init_
+from cli.stores import protect as protect_
 from cli.stores import restore as restore_
 from cli.stores import verification
 from cli.up import roles as up_
@@ -132,6 +133,22 @@ def verify(as_json: AsJson = False) -> None:
     verdict = verification.verdict(here())
     show_json(verdict)
     raise typer.Exit(0 if verdict["well"] else 1)
+
+
+@app.command(epilog=example("cqrs protect"))
+def protect(as_json: AsJson = False) -> None:
+    """Encrypt the personal data that versions before stored in the clear. The service must be stopped.
+
+    Run it again if it was interrupted. Heads of the log that were kept before (`cqrs events head`) count no longer.
+    """
+    done = protect_.protect(here())
+    if as_json:
+        show_json(done)
+        return
+    say(f"cqrs: {done['events']:,} events and {done['commands']:,} commands are encrypted that were in the clear")
+    if done["events"]:
+        head = done["head"]
+        say(f"cqrs: heads of the log that were kept count no longer; it ends with {head['position']} {head['hash']}")
 
 
 @app.command(epilog=example("cqrs backup /backups/monday"))

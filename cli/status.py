@@ -18,6 +18,7 @@ from cli.access import remote
 from cli.access.remote import Api
 from cli.errors import Refused
 from cli.output import console, show_line, state, table
+from cli.stores import protect
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
@@ -69,6 +70,7 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
     handled, seconds = _handled(settings) - before, time.monotonic() - started
     lags = projection_lags(settings)
     done, waiting = _backlog(settings)
+    is_clear = protect.is_due(settings)
     if set(dependencies.values()) == {"ok"}:  # else it is known why something waits
         dependencies["workers"] = backlog.overdue(waiting, lags.by_name) or "ok"
     return {
@@ -86,6 +88,7 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
             "per_second": round(handled / seconds, 1),
         },
         "projections": {name: lag.shown() | {"seconds": lag.seconds} for name, lag in lags.by_name.items()},
+        "in_the_clear": is_clear,
     }
 
 
@@ -113,6 +116,7 @@ def shown(status: dict[str, Any]) -> RenderableType:
         *(table("role", "alive", rows=roles), ""),
         *(table("commands", "", rows=facts), ""),
         table(*columns, rows=projections),
+        *(["", protect.IN_THE_CLEAR] if status["in_the_clear"] else []),
     )
 
 

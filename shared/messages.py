@@ -78,6 +78,8 @@ class Event(_Message):
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[Mapping[int, Callable[[Data], Data]]] = {}
     """The upcasters, each by the schema version that it starts from: one for each version below `schema_version`."""
+    formerly_personal: ClassVar[tuple[str, ...]] = ()
+    """The names of personal fields that only older shapes have. `cqrs protect` encrypts them as those of today."""
     begins_stream: ClassVar[bool] = False
     erases_subject: ClassVar[bool] = False
 

@@ -10,8 +10,8 @@ import typer
 from cli.access.remote import here
 from cli.errors import Refused
 from cli.events import anchors, cloud_events, importing
-from cli.output import AsJson, example, progress, say, show_json, show_line
-from cli.stores import log
+from cli.output import AsJson, complain, example, progress, say, show_json, show_line
+from cli.stores import log, protect
 from shared.database import engines
 from shared.stores import event_store
 
@@ -98,6 +98,8 @@ def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export
     """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing."""
     count = importing.import_(here(), progress(cloud_events.read_lines(file), "imported"))
     say(f"cqrs: {count} events are in the log; the service fills the read models when it runs")
+    if protect.is_due(here()):
+        complain(protect.IN_THE_CLEAR)
 
 
 def _show(event: dict[str, Any]) -> None:

@@ -8,16 +8,17 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection
 
-from cli.output import progress, say
+from cli.output import complain, progress, say
 from cli.projections.comparison import differences
 from cli.stores import schemas
+from cli.stores.protect import IN_THE_CLEAR
 from cli.stores.snapshots import Snapshots, snapshots
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
 from shared.operations import record
 from shared.projection import Projection
-from shared.schemas import chain
+from shared.schemas import chain, clear
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded, hashed
 from shared.schemas.known import AGGREGATES
 from shared.schemas.replay import replay
@@ -26,6 +27,8 @@ from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, 
 from shared.stores.event_store import PAGE_SIZE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
+
+CLEAR = "events in the clear"
 
 NAMED_PAIRS = 20
 """Pairs of streams with the same key that an error names."""
@@ -60,15 +63,20 @@ def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()
             done[what] = sum(progress(check, what))
             if not quiet:
                 say(f"ok  {what}: {done[what]:,}")
+        done[CLEAR] = sum(progress(clear.counted(stores.log), CLEAR))
+        if done[CLEAR] or clear.is_any(stores.log, stores.inbox):
+            complain(f"{IN_THE_CLEAR} ({done[CLEAR]:,} events)")
     return done
 
 
 def verdict(settings: Settings) -> dict[str, object]:
     """Run every check; returns the result as a program reads it."""
     try:
-        return {"well": True, "wrong": None, "checked": verify(settings, quiet=True)}
+        checked = verify(settings, quiet=True)
     except Wrong as wrong:
-        return {"well": False, "wrong": str(wrong), "checked": None}
+        return {"well": False, "wrong": str(wrong), "checked": None, "in_the_clear": None}
+    in_the_clear = checked.pop(CLEAR)
+    return {"well": True, "wrong": None, "checked": checked, "in_the_clear": in_the_clear}
 
 
 def checks(stores: Snapshots, aggregates: Aggregates, *, but: Collection[str] = ()) -> dict[str, Iterator[int]]:

@@ -84,6 +84,16 @@ class LogImported(Operation):
     events: int
 
 
+class LogProtected(Operation):
+    """Events, and commands in the inbox, were in the clear, and what is personal in them was encrypted.
+
+    Heads of the log that were kept before count no longer: from the first of these events on, hashes are others.
+    """
+
+    events: int
+    commands: int
+
+
 EVENTS = {each.__name__: each for each in Operation.__subclasses__()}
 """All operations, by name."""
 

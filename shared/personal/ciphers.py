@@ -68,7 +68,8 @@ class Sealed(NamedTuple):
         if begin < 0 or json[-2:] != '"}':
             return None
         names, between, token = json[begin + len(BEGINS) : -2].partition('":"')
-        return cls(json[:begin], names, token) if between else None
+        is_key = between and '"' not in names  # a value may begin with a tilde, too
+        return cls(json[:begin], names, token) if is_key else None
 
     def opened(self, cipher: Cipher, place: str) -> str:
         """The JSON with the fields as they were before. Raises InvalidTag or ValueError as `Cipher.open` does."""

@@ -265,7 +265,7 @@ def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
         return these
     ciphers = people.ciphers(streams)
     return [
-        each._replace(data=its.shown(ciphers.get(each.stream), _place_of(each))) if its else each
+        each._replace(data=its.shown(ciphers.get(each.stream), place_of(each))) if its else each
         for each, its in zip(these, found, strict=True)
     ]
 
@@ -301,7 +301,8 @@ def _with_hashed_key(submission: Submission, blind: Blind) -> Submission:
     return submission._replace(idempotency_key=blind("idempotency", submission.idempotency_key or ""))
 
 
-def _place_of(command: Accepted) -> str:
+def place_of(command: Accepted) -> str:
+    """The place of a command, to which its sealed fields belong."""
     return f"{command.stream} {command.command_id}"
 
 
@@ -322,7 +323,7 @@ def _sealed(submission: Submission, command: Accepted, cipher: Cipher | None) ->
     others = {name: value for name, value in submission.data.items() if name not in names}
     personal = {name: submission.data[name] for name in names}
     others_json = to_json({f"{category}_id": int(number), **others})
-    return sealed(others_json, to_json(personal), ",".join(names), cipher, _place_of(command)).decode()
+    return sealed(others_json, to_json(personal), ",".join(names), cipher, place_of(command)).decode()
 
 
 def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -> Accepted:

@@ -46,12 +46,13 @@ class Batch:
         tries: Mapping[int, int],
         blind: Blind,
         look_up: Callable[[UniqueKey], Holders] | None = None,
+        is_clear: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`history` has the events past the folds, `holders` the keys that were looked up.
 
         Other keys are looked up when a command needs them or, without `look_up`, assumed to be as it needs them.
         A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq. `blind`
-        hashes the values of unique keys.
+        hashes the values of unique keys. `is_clear`: whether personal data of a stream rests in the clear.
         """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
@@ -72,6 +73,7 @@ class Batch:
         self._stuck = set(stuck)
         self._tries = tries
         self._blind = blind
+        self._is_clear = is_clear
         self._states: dict[str, Any] = {}
         self._now = now()
 
@@ -132,6 +134,9 @@ class Batch:
         before = self._state(stream, rules)
         message = rules.commands[command.type].model_validate_json(command.data)
         events = list(rules.decide(message, before))
+        if any(event.erases_subject for event in events) and self._is_clear(stream):
+            detail = f"Personal data of {stream} may rest in the clear: `cqrs protect` must encrypt it first."
+            raise Rejected("log-in-the-clear", detail)
         after = reduce(rules.evolve, events, before)
         self._move_keys(stream, rules.unique_keys(before), rules.unique_keys(after))
         self._states[stream] = after

@@ -12,6 +12,7 @@ from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
 from shared.decider import Rejected, UniqueKey
 from shared.operations.deeds import EFFECTS, At
+from shared.schemas import clear
 from shared.schemas.known import AGGREGATES
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
@@ -82,6 +83,7 @@ class CommandHandler:
         self._caution = Caution(watch)
         self._rests = Rests(rests)
         self._seen = 0
+        self._is_protected = False
 
     def handle(self) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting.
@@ -195,7 +197,10 @@ class CommandHandler:
         folds, history = Folds.of(connection).upto(connection, heads.versions)
         known = dict[UniqueKey, Holders]()
         blind = subjects.of(connection).blind
-        new_batch = partial(Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries, blind)
+        is_clear = partial(self._is_clear, connection)
+        new_batch = partial(
+            Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries, blind, is_clear=is_clear
+        )
         deadly = self._caution.deadly(
             connection, turn.commands, turn.tries, turn.suspect, lambda command: new_batch().handle(command)
         )
@@ -213,6 +218,13 @@ class CommandHandler:
                 break
             known |= found
         return batch
+
+    def _is_clear(self, log: Connection, stream: str) -> bool:
+        """Whether what is personal in a stream rests in the clear, so that destroying its key would not erase it."""
+        if not self._is_protected:
+            with self._inbox.connect() as reading:
+                self._is_protected = not clear.is_any(log, reading)
+        return not self._is_protected or clear.is_stream(log, stream)
 
 
 def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int, int]:
