@@ -26,7 +26,7 @@ PROBLEM = re.compile(r"[a-z]+(?:-[a-z]+)*")
 RAISED = {"Problem", "unavailable", "too_many", "Rejected"}
 """What takes an error's name first."""
 
-ALSO = {("method-not-allowed", 405), ("command-failed", 500), ("email-taken", 409)}
+ALSO = {("method-not-allowed", 405), ("command-failed", 500), ("email-taken", 409), ("log-in-the-clear", 409)}
 """Errors whose names aren't in one piece in the code."""
 
 UNSET = {"CQRS_SECRETS_DIR"}

@@ -72,9 +72,18 @@ def test_until_then_verify_and_status_say_so_and_afterwards_and_in_a_new_install
     take_as_before(new, create(DORA))
     assert protect.is_due(new)
     assert told(new, "verify")["in_the_clear"] == 1
+    assert protect.IN_THE_CLEAR in cqrs(new, "status", code=1)
     told(new, "protect")
-    assert not protect.is_due(new)
+    assert told(new, "status", code=1)["in_the_clear"] is False
     assert told(new, "verify")["in_the_clear"] == 0
+
+
+@pytest.mark.sqlite_only
+def test_a_value_in_the_clear_that_looks_sealed_is_not_taken_for_it(new: Settings) -> None:
+    take_as_before(new, create(DORA)._replace(data={**JOHN, "first_name": "~John", "email": DORA}))
+    assert as_read(new)[0][-1]["first_name"] == "~John"
+    assert told(new, "protect")["events"] == 1
+    assert as_read(new)[0][-1]["first_name"] == "~John"
 
 
 def test_what_is_only_in_the_inbox_is_told_and_encrypted_too(new: Settings) -> None:
@@ -102,6 +111,7 @@ def test_a_request_sent_again_is_known_by_its_key_and_body(old: Settings) -> Non
     first, second = take(old, same, other)
     assert isinstance(first, Acceptance)
     assert first.replayed
+    assert json.loads(first.command.data)["email"] == DORA
     assert isinstance(second, KeyReused)
 
 
