@@ -16,6 +16,7 @@ from cli.output import bar
 from cli.stores import rewriting
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
+from shared.database.scrubbing import Scrubbing, mark
 from shared.database.statements import execute
 from shared.operations.record import LogProtected, record
 from shared.schemas import check, clear, rights
@@ -45,9 +46,11 @@ def protect(settings: Settings) -> dict[str, Any]:
         with closing(Subjects.of(settings)) as people:
             with engines.writing(settings.inbox, lock=inbox.LOCK) as connection, bar("commands") as show:
                 count_commands = rewriting.seal_commands(connection, people, show)
+                mark(connection)
             with engines.writing(settings.event_store, lock=event_store.LOCK) as log, bar("events") as show:
                 count = rewriting.seal_events(log, people, show)
                 rewriting.remove_values(log)
+                mark(log)
                 if count or count_commands:
                     record(log, LogProtected(events=count, commands=count_commands), by=operator_here())
         _scrub(settings.inbox, inbox.LOCK, inbox.metadata)
@@ -88,8 +91,7 @@ def _used(url: str) -> str:
 def _scrub(url: str, lock: str, tables: MetaData) -> None:
     """Have the engine write the store anew, so that nothing is left of what rows were."""
     with engines.briefly(engines.writer(url, lock=lock)) as engine, engine.connect() as connection:
-        if engines.is_local(url):
-            execute(connection, "VACUUM")
-            sqlite.truncate_log(connection)
-        else:
+        if not engines.is_local(url):
             execute(connection, f"VACUUM (FULL) {', '.join(tables.tables)}")
+        elif not Scrubbing(engine, ()).look():
+            raise Refused(f"{sqlite.path_of(url)} is read by others: stop them, and run it again")
