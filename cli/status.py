@@ -26,9 +26,11 @@ from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
 from shared.schemas.check import locks
+from shared.schemas.known import ERASING
 from shared.settings import Settings
-from shared.stores import backlog, checkpoints, outcomes
+from shared.stores import backlog, checkpoints, event_store, outcomes, subjects
 from shared.stores.backlog import Backlog, Handled, Lags
+from shared.stores.event_store import pages
 
 ANSWER_TIMEOUT = 1.0
 """Seconds in which roles must answer; handled commands are counted meanwhile."""
@@ -73,9 +75,11 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
     is_clear = protect.is_due(settings)
     if set(dependencies.values()) == {"ok"}:  # else it is known why something waits
         dependencies["workers"] = backlog.overdue(waiting, lags.by_name) or "ok"
+    unrecorded = [] if waiting.waiting else unrecorded_erasures(settings)  # a command that waits may record one
     return {
         "well": all(roles.values())
         and set(dependencies.values()) == {"ok"}
+        and not unrecorded
         and not any(lag.progress.stands_still for lag in lags.by_name.values()),
         "dependencies": dependencies,
         "roles": roles,
@@ -89,6 +93,7 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
         },
         "projections": {name: lag.shown() | {"seconds": lag.seconds} for name, lag in lags.by_name.items()},
         "in_the_clear": is_clear,
+        "unrecorded_erasures": unrecorded,
     }
 
 
@@ -117,6 +122,7 @@ def shown(status: dict[str, Any]) -> RenderableType:
         *(table("commands", "", rows=facts), ""),
         table(*columns, rows=projections),
         *(["", protect.IN_THE_CLEAR] if status["in_the_clear"] else []),
+        *("\n" + line for line in status["unrecorded_erasures"]),
     )
 
 
@@ -219,6 +225,15 @@ def _backlog(settings: Settings) -> tuple[Handled, Backlog]:
         handled = backlog.handled(log)
     with engines.reading(settings.inbox) as inbox:
         return handled, backlog.waiting(inbox, handled)
+
+
+def unrecorded_erasures(settings: Settings) -> list[str]:
+    """A line for each stream whose key is destroyed and whose log doesn't say so: its command failed in between."""
+    with engines.reading(settings.subjects) as people:
+        erased = subjects.erased_streams(people)
+    with engines.reading(settings.event_store) as log:
+        streams = [each for page in pages(erased) for each in event_store.without(log, page, ERASING)]
+    return [f"{stream} is erased, and no event says so: erase it once more" for stream in streams]
 
 
 def projection_lags(settings: Settings) -> Lags:

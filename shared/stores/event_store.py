@@ -162,6 +162,12 @@ def has_any(connection: Connection, types: Collection[str], *, after: int, upto:
     return bool(fetch(connection, _any_of, types=asked, after=after, upto=upto))
 
 
+def without(connection: Connection, streams: Collection[str], types: Collection[str]) -> list[str]:
+    """Those of the streams that have events, but none of these types."""
+    asked, which = (to_json(dict.fromkeys(each)).decode() for each in (streams, types))
+    return [stream for (stream,) in fetch(connection, _without, streams=asked, types=which)]
+
+
 def read_stream(
     connection: Connection, stream: str, *, after: int = 0, upto: int = sys.maxsize, limit: int = sys.maxsize
 ) -> list[RecordedEvent]:
@@ -296,6 +302,11 @@ def _recorded(connection: Connection, rows: Iterable[Any]) -> list[RecordedEvent
 
 _hash = events.c.hash
 _recorded_columns = [column for column in events.c if column is not _hash]
+_its_asked = entries(bindparam("streams")).c.key
+_its_events = select(events.c.position).where(events.c.stream == _its_asked)
+_without = select(_its_asked).where(
+    _its_events.exists(), ~_its_events.where(events.c.type.in_(select(entries(bindparam("types")).c.key))).exists()
+)
 _any_of = (
     select(events.c.position)
     .where(events.c.position > bindparam("after"), events.c.position <= bindparam("upto"))

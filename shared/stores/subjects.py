@@ -123,6 +123,11 @@ def wrong_master_key(connection: Connection, settings: Settings) -> Plain | None
     return None
 
 
+def erased_streams(connection: Connection) -> list[str]:
+    """The streams of those who were erased, in the order in which their keys were destroyed."""
+    return [stream for _, stream in fetch(connection, _erasures, after=0)]
+
+
 def heed(engine: Engine, subjects: "Subjects") -> Engine:
     """Have the engine's connections seal what is personal before they write it, and reveal what they read."""
 
