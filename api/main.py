@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             tracing.set_up(ROLE)
             check.check(settings)
             app.state.service = service = Service(settings)
+            service.watch_erasures()
             if settings.closed:
                 await _let_in(app.state.access, service)
             elif not is_loopback(settings.api_host):
@@ -121,7 +122,7 @@ async def _let_in(access: Access, service: Service) -> None:
     await credentials.look()
     if credentials.lets_nobody_in:
         refusal.end(NOBODY_COMES_IN)
-    service.watch()
+    service.watch_credentials()
 
 
 @contextmanager

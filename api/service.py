@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache, partial
 
 from fastapi import Request
-from sqlalchemy.exc import DBAPIError
 
 from api.accepting.acceptor import Acceptor
 from api.accepting.announcer import Announcer
@@ -32,9 +31,6 @@ from shared.telemetry import tracing
 
 BROKER_TIMEOUT = 0.5
 """Seconds the announcer waits for a broker that hangs."""
-
-FORGET_EVERY = 1.0
-"""Seconds between two looks for people who were erased."""
 
 MIN_POSITION_TIMEOUT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
@@ -79,10 +75,13 @@ class Service:
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
 
-    def watch(self) -> None:
-        """From now on end the streams of those whose keys or tokens don't count any more, and forget the erased."""
-        watches = self.credentials.run(self.streams.keep), self._forget()
-        self._watches = [asyncio.create_task(each) for each in watches]
+    def watch_credentials(self) -> None:
+        """From now on see which keys and tokens still count, and end the streams of those that don't."""
+        self._watches.append(asyncio.create_task(self.credentials.run(self.streams.keep)))
+
+    def watch_erasures(self) -> None:
+        """From now on forget, within about a second, what is kept of people who are erased, and their keys."""
+        self._watches.append(asyncio.create_task(self.feed.forget_erased()))
 
     async def close(self) -> None:
         """Wait until all that was accepted is committed and announced."""
@@ -93,13 +92,6 @@ class Service:
         for store in {*self._stores, self._keys}:
             store.close()
         self._probes.close()
-
-    async def _forget(self) -> None:
-        """Drop the keys of people who were erased, also while nobody asks for anything."""
-        while True:
-            await asyncio.sleep(FORGET_EVERY)
-            with suppress(DBAPIError):
-                await asyncio.to_thread(self._subjects.erased)
 
     def turn(self, request: Request, store: Store) -> AbstractAsyncContextManager[None]:
         """A client's turn, to be held while many rows of a store are read and shown."""

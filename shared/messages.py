@@ -186,7 +186,13 @@ class RecordedEvent(NamedTuple):
             "version": self.version,
             "recorded_at": self.recorded_at,
             "metadata": self.metadata,
+            **self.marks,
         }
+
+    @property
+    def marks(self) -> Mapping[str, bool]:
+        """What is said beside its fields where some of them are null: that its person is erased, or the key lost."""
+        return {}
 
     def model(self, events: Types[E]) -> E:
         """The event as the class in `events` that has its type's name. Raises UnknownShape."""
@@ -202,9 +208,10 @@ class ErasedEvent(RecordedEvent):
 
     __slots__ = ()
 
-    def shown(self) -> dict[str, Any]:
-        """As any event, and that its person is erased."""
-        return {**super().shown(), "erased": True}
+    @property
+    def marks(self) -> Mapping[str, bool]:
+        """Its person is erased."""
+        return {"erased": True}
 
 
 class UnreadableEvent(RecordedEvent):
@@ -212,6 +219,7 @@ class UnreadableEvent(RecordedEvent):
 
     __slots__ = ()
 
-    def shown(self) -> dict[str, Any]:
-        """As any event, and that it can't be read in full."""
-        return {**super().shown(), "unreadable": True}
+    @property
+    def marks(self) -> Mapping[str, bool]:
+        """It can't be read in full."""
+        return {"unreadable": True}

@@ -8,13 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.domain.addresses import Email
 from api.domain.names import Name
-from api.http.documentation import CONDITIONS, PAGE, PAST, Change, accepts, errors, headers, shows
+from api.http.documentation import (
+    CONDITIONS,
+    ERASED,
+    PAGE,
+    PAST,
+    UNREADABLE,
+    Change,
+    accepts,
+    erases,
+    errors,
+    headers,
+    shows,
+)
 from api.http.headers import Prefer
 from api.http.paging import MAX_INTEGER, After, At, Boolean, Limit, MinPosition, Version
 from api.http.routing import Router
 from api.routes.submit import IdempotencyKey, Resource, show, show_history, show_page, submit
 from shared.domain.users import history
-from shared.domain.users.messages import CreateUser, DeactivateUser, ReactivateUser, UpdateUserEmail
+from shared.domain.users.messages import CreateUser, DeactivateUser, EraseUser, ReactivateUser, UpdateUserEmail
 from shared.domain.users.read_models import emails
 from shared.domain.users.read_models import users as read_model
 
@@ -56,17 +68,22 @@ class Nothing(Body):
 
 
 class User(BaseModel):
-    """A user as queries show it."""
+    """A user as queries show it. Names and address are null where a user that was erased is shown as it was."""
 
     user_id: int = Field(examples=[1])
-    first_name: str = Field(examples=["John"])
-    last_name: str = Field(examples=["Doe"])
-    email: str = Field(examples=["john.new@example.com"])
+    first_name: str | None = Field(examples=["John"])
+    last_name: str | None = Field(examples=["Doe"])
+    email: str | None = Field(examples=["john.new@example.com"])
     version: int = Field(examples=[2])
     active: bool = Field(True, description="Shown only for a user that is deactivated: `false`")
+    erased: bool = ERASED
+    unreadable: bool = UNREADABLE
 
 
-MARKED = accepts(200, User, {404: "user-not-found"})
+THERE = {404: "user-not-found", 410: "user-erased"}
+"""What may be wrong with a command to a user."""
+
+MARKED = accepts(200, User, THERE)
 """The answers of the routes that deactivate and reactivate."""
 
 
@@ -82,7 +99,7 @@ async def create_user(
     "/users/{user_id}",
     role="writer",
     status_code=202,
-    responses=accepts(200, User, {404: "user-not-found", 409: "email-taken user-deactivated"}),
+    responses=accepts(200, User, {**THERE, 409: "email-taken user-deactivated"}),
     openapi_extra=CONDITIONS,
 )
 async def update_user_email(
@@ -116,11 +133,19 @@ async def reactivate_user(
     return await submit(request, USER, ReactivateUser, None, user_id, idempotency_key=idempotency_key, prefer=prefer)
 
 
+@router.delete("/users/{user_id}", role="eraser", status_code=202, responses=erases(THERE), openapi_extra=CONDITIONS)
+async def erase_user(
+    request: Request, user_id: UserId, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
+) -> Response:
+    """Accept that a user is erased, for good: what is personal of it can then be read nowhere."""
+    return await submit(request, USER, EraseUser, None, user_id, idempotency_key=idempotency_key, prefer=prefer)
+
+
 @router.get(
     "/users/{user_id}",
     role="reader",
     response_model=User,
-    responses={**shows("user-not-found version-not-found"), **PAST},
+    responses={**shows("user-not-found version-not-found", gone="user-erased"), **PAST},
     openapi_extra=CONDITIONS,
 )
 async def show_user(

@@ -37,6 +37,9 @@ SCHEMES = {
 
 AFTER_WAITING = "Idempotency-Replayed", "Preference-Applied"
 
+ERASED: Any = Field(False, description="`true` where personal fields are null, since the person was erased")
+UNREADABLE: Any = Field(False, description="`true` where personal fields are null, since the person's key is lost")
+
 
 class Command(BaseModel):
     """A command that was accepted. `version` and `position` come with success, `problem` with the other ends."""
@@ -76,6 +79,8 @@ class Change(BaseModel):
     links: dict[str, str] = Field(
         examples=[{"self": "/users/1?version=2", "command": "/commands/019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}]
     )
+    erased: bool = ERASED
+    unreadable: bool = UNREADABLE
 
 
 def headers(*names: str) -> dict[str, Any]:
@@ -105,19 +110,21 @@ def accepts(result: int, model: type[BaseModel], problems: Mapping[int, str] = {
     """
     verb, names = ("Created", ["Location"]) if result == 201 else ("Changed", [])
     visible = {"model": model, "description": f"{verb} and visible, for `Prefer: wait`"}
-    return {
-        **COMMAND,
-        result: {**visible, **headers(*names, "ETag", *AFTER_WAITING)},
-        **errors(problems, *AFTER_WAITING),
-    }
+    return {**erases(problems), result: {**visible, **headers(*names, "ETag", *AFTER_WAITING)}}
 
 
-def shows(problem: str) -> Responses:
-    """The answers of a route that shows one aggregate; `problem` has the names of those with status 404."""
+def erases(problems: Mapping[int, str]) -> Responses:
+    """The answers of a command's route that leaves nothing to show: who waits gets the command with its outcome."""
+    return {**COMMAND, **errors(problems, *AFTER_WAITING)}
+
+
+def shows(problem: str, *, gone: str = "") -> Responses:
+    """The answers of a route that shows one aggregate; `problem` has the names of those with status 404, `gone` 410."""
     return {
         200: headers("ETag"),
         304: {"description": "Still the version named in `If-None-Match`", **headers("ETag")},
         **errors({400: "malformed-header", 404: problem, 412: "version-conflict"}),
+        **(errors({410: gone}) if gone else {}),
         **QUERY,
     }
 

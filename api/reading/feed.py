@@ -14,6 +14,9 @@ from shared.stores import event_store
 LOOK_EVERY = 0.02
 """Seconds between two looks at the log, while anybody follows."""
 
+LOOK_FOR_ERASURES_EVERY = 1.0
+"""Seconds between two looks whether anybody was erased, beside those at each read."""
+
 TAIL_EVENTS = 1000
 """Events of the tail that are kept, if they are short."""
 
@@ -39,14 +42,22 @@ class Feed:
         self._tail: list[Shown] = []
         """The events behind `_start`. Positions are dense, so that its length tells where it ends."""
         self._moved = Poll[int, bool](self._look, every=LOOK_EVERY)
+        self._reader.tell(self._forget)
 
     async def last(self) -> int:
         """The log's last position."""
         return await self._log.read(event_store.last_position)
 
+    async def forget_erased(self) -> None:
+        """Look for erasures for ever: what is kept for followers goes, even if nobody follows."""
+        while True:
+            await persist(self._reader.see_erasures)
+            await asyncio.sleep(LOOK_FOR_ERASURES_EVERY)
+
     async def follow(self, position: int, wanted: Wanted) -> AsyncIterator[bytes]:
         """Messages of every wanted event past the position, for ever."""
         yield b"id: %d\n\n" % position  # for a client that is cut off before the first event
+        await persist(self._reader.see_erasures)
         while True:
             while position >= self._end:
                 await persist(partial(self._moved.wait, position))
@@ -71,14 +82,20 @@ class Feed:
 
     async def _look(self, positions: Collection[int]) -> dict[int, bool]:
         """Read on; returns those positions that the log has gone beyond."""
+        await self._reader.see_erasures()
         last = await self.last()
         if last - self._end >= TAIL_EVENTS:  # nobody has followed for long: there is more of it than is worth keeping
             self._start, self._tail = last, []
         while self._end < last:
+            erased = self._reader.erased
             events, messages, _ = await self._reader.read(self._end)
-            self._keep(map(Shown, events, messages))
+            if erased == self._reader.erased:  # else they are read again: they may tell of who was erased meanwhile
+                self._keep(map(Shown, events, messages))
             await asyncio.sleep(0)
         return {position: True for position in positions if position < self._end}
+
+    def _forget(self) -> None:
+        self._start, self._tail = self._end, []
 
     def _keep(self, shown: Iterable[Shown]) -> None:
         self._tail += shown

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
+
+from sqlalchemy import Connection
 
 from api.http.streaming import message
 from api.reading.store import Store
 from shared.messages import RecordedEvent
-from shared.stores import event_store
+from shared.stores import event_store, subjects
 
 PAGE_EVENTS = 100
 """Events of a page at most."""
@@ -48,11 +51,29 @@ Key = tuple[int, Wanted]
 
 
 class Reader:
-    """Reads as many events at once as make a page, going by the length of the events before."""
+    """Reads as many events at once as make a page, going by the length of the events before.
+
+    Whoever keeps what was read keeps it only if `erased` is then what it was before, and forgets it when told to.
+    """
 
     def __init__(self, log: Store) -> None:
         self._log = log
         self._limit = FIRST_PAGE_EVENTS
+        self.erased = 0
+        """How many people were erased when this was last looked at."""
+        self._forgetting = list[Callable[[], None]]()
+
+    def tell(self, forget: Callable[[], None]) -> None:
+        """Call `forget` from now on whenever more people were erased."""
+        self._forgetting.append(forget)
+
+    async def see_erasures(self) -> None:
+        """Have all forget what they keep, if more people were erased: it may tell of them."""
+        erased = await self._log.read(_erased)
+        if erased > self.erased:
+            self.erased = erased
+            for forget in self._forgetting:
+                forget()
 
     async def read(self, after: int, wanted: Wanted = EVERYTHING) -> tuple[list[RecordedEvent], list[bytes], bool]:
         """Events past a position, the message of each, and whether there may be more already."""
@@ -73,25 +94,36 @@ class Pages:
         self._turn = asyncio.Lock()
         self._kept: OrderedDict[Key, Page] = OrderedDict()
         self._bytes = 0
+        reader.tell(self._forget)
 
     async def behind(self, position: int, wanted: Wanted) -> Page:
         """The page past a position. Callers take turns: the next one goes on after the loop has gone round."""
         async with self._turn:
             await asyncio.sleep(0)  # also for a page that is kept: to send it to each in one round takes long, too
-            key = position, wanted
+            await self._reader.see_erasures()
+            key, erased = (position, wanted), self._reader.erased
             if page := self._kept.get(key):
                 return page
             events, messages, more = await self._reader.read(position, wanted)
             page = Page(b"".join(messages), events[-1].position if events else 0, more)
-            if page.more:  # of what isn't full there will be more
+            if page.more and erased == self._reader.erased:  # of what isn't full there will be more
                 self._keep(key, page)
             return page
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
 
     def _keep(self, key: Key, page: Page) -> None:
         self._kept[key] = page
         self._bytes += _size(key, page)
         while self._bytes > KEPT_BYTES:
             self._bytes -= _size(*self._kept.popitem(last=False))
+
+
+def _erased(log: Connection) -> int:
+    """How many people were erased. Their keys are no longer known then to who reads the log."""
+    return subjects.of(log).erased()
 
 
 def _size(key: Key, page: Page) -> int:

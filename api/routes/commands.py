@@ -23,7 +23,7 @@ from shared.stores import inbox, outcomes
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
-OWN: Roles = "reader", "writer", "auditor", "operator"
+OWN: Roles = "reader", "writer", "auditor", "operator", "eraser"
 """Roles that see commands: their own ones, and auditors any."""
 
 router = Router(tags=["commands"])

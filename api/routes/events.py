@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from api.http.documentation import LOG, STREAM, headers, stream_of
+from api.http.documentation import ERASED, LOG, STREAM, UNREADABLE, headers, stream_of
 from api.http.paging import MAX_INTEGER, After, Limit, MinPosition, page
 from api.http.routing import Router
 from api.http.streaming import LAST_EVENT_ID, EventStream
@@ -37,6 +37,8 @@ class Event(BaseModel):
     version: int = Field(examples=[1], description="Its place in the stream")
     recorded_at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])
     metadata: dict[str, Any] = Field(examples=[{"command_id": "019aaf3e-5c10-7cc3-98c4-dc0c0c07398f"}])
+    erased: bool = ERASED
+    unreadable: bool = UNREADABLE
 
 
 @router.get("/events/", role="auditor", response_model=list[Event], responses={200: headers("Link"), **LOG})

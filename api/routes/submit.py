@@ -75,7 +75,8 @@ async def submit(
 ) -> Response:
     """Accept a command and answer 202; or, asked to wait, what it led to, once that is visible: 201 or 200.
 
-    A principal who is no reader gets the command also then, with its outcome: 202.
+    A principal who is no reader gets the command also then, with its outcome: 202. So does any, if there is nothing
+    left to show.
     `body` has the command's fields but for the aggregate's number, None if there are no others; without a number the
     command makes a new one.
     `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
@@ -116,14 +117,16 @@ async def show(
     if fold and (version or at):
         await service.require_logged(min_position)
         async with service.turn(request, service.log):
-            row = await history.as_of(service, resource.category, number, fold, version=version, at=at)
+            row, marks = await history.as_of(service, resource.category, number, fold, version=version, at=at)
+        if marks:  # without a tag: it isn't what it was at this version
+            return Response(to_json({**row._asdict(), **marks}), 200, media_type="application/json")
     else:
         projection = resource.projection.name
         if min_position:
             await service.require(request, projection, min_position)
         found = await service.read_models[projection].read(resource.find, number)
         if not found:
-            raise history.nothing(resource.category, number)
+            raise await history.missing(service, resource.category, number)
         row = found
     return unmet(request, row.version) or _shown(row, 200, {})
 
@@ -233,7 +236,8 @@ async def result(
 ) -> R | Outcome | None:
     """The row as the command left it, if the caller waits for it and it is visible in time; adds to `headers`.
 
-    Without a resource, or for a principal who is no reader, the outcome; for one whose key or token ended, None.
+    Without a resource, for a principal who is no reader, and if no row is left, the outcome; for one whose key or token
+    ended, None.
 
     Raises Problem if the command did not succeed. Trouble with a store is none: accepted the command is.
     """
@@ -252,20 +256,18 @@ async def result(
                     raise Problem(**outcome.problem, headers=headers, instance=f"/commands/{command.command_id}")
                 if not resource or not may(request, "reader"):
                     return outcome
-                return await _left(request, resource, command.stream, outcome.version or 0)
+                return await _left(request, resource, command.stream, outcome.version or 0) or outcome
     return None
 
 
-async def _left(request: Request, resource: Resource[R], stream: str, version: int) -> R:
-    """The row at a version, however much came after it."""
+async def _left(request: Request, resource: Resource[R], stream: str, version: int) -> R | None:
+    """The row at a version, however much came after it; None if what came after it left nothing to show."""
     service: Service = request.app.state.service
-    category, number = stream.rsplit("-", 1)
-    found = await service.read_models[resource.projection.name].read(resource.find, int(number))
+    number = int(stream.rpartition("-")[2])
+    found = await service.read_models[resource.projection.name].read(resource.find, number)
     if found and found.version > version:
         async with service.turn(request, service.log):
             found = await history.as_projected(service, resource.projection, stream, resource.find, version=version)
-    if not found:
-        raise history.nothing(category, number)
     return found
 
 

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.errors.visible import without_secrets
 from shared.telemetry import logs, metrics, tracing
 
-REQUEST_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
-"""Another one is not taken: it goes into logs, stores and answers."""
+REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}", re.ASCII)
+"""Another one is not taken: it goes into logs, stores and answers. No `@`: an address must not come there."""
 
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -12,7 +12,7 @@ MEANINGS: dict[Role, str] = {
     "writer": "sends commands, and sees its own",
     "auditor": "sees the log, histories, any command, and what operators did",
     "operator": "sees metrics and full readiness, retries commands, pauses projections, makes keys with any role",
-    "eraser": "nothing yet; it is meant for erasing people",
+    "eraser": "erases users, and sees its own commands",
 }
 """What each role may do, in words, for docs/reference/roles.md."""
 

@@ -23,3 +23,8 @@ PROJECTIONS: Mapping[str, Projection] = _by_name([
     stats,
 ])  # fmt: skip
 """Projections by name."""
+
+ERASING = frozenset(
+    name for each in PROJECTIONS.values() for name, event in each.events.items() if event.erases_subject
+)
+"""The names of the events by which subjects are erased. Such an event is the last one of its stream."""

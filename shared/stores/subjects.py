@@ -189,9 +189,9 @@ class Subjects:
 
     def erased(self) -> int:
         """How many people were erased. Whoever keeps what is personal looks whether this has grown."""
-        with self._reader.connect() as connection:
+        with self._reader.connect() as connection, self._lock:
             self._see_erasures(connection)
-        return self._erased
+            return self._erased
 
     def ciphers(self, streams: Collection[str]) -> Ciphers:
         """The ciphers of these streams; one whose key is lost, or was never made, has no entry."""

@@ -180,7 +180,7 @@ def test_p8_first_answers_that_are_made_again_are_made_a_few_at_a_time(
     [command] = accept(stores, create())
     resource = submit.Resource("user", users, lambda *_: Now(2))
 
-    async def story() -> list[Now]:
+    async def story() -> list[Now | None]:
         app = create_app(stores.settings)
         async with app.router.lifespan_context(app):
             request = Request({"type": "http", "app": app, "client": ("10.0.0.1", 1)})
