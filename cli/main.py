@@ -101,7 +101,7 @@ def status(
 
 @app.command(epilog=example("cqrs audit --limit 100"))
 def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: AsJson = False) -> None:
-    """List what operators did or began, the newest last: when, who did it, what, and to what.
+    """List what operators did or began, and erasures, the newest last: when, who did it, what, and to what.
 
     If CQRS_API_URL is set, that API is asked, which takes a key with the role auditor in CQRS_API_KEY.
     """

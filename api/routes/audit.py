@@ -1,4 +1,4 @@
-"""What operators did."""
+"""What operators did, and who was erased."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ router = Router(tags=["audit"])
 
 
 class Operation(BaseModel):
-    """Something that an operator did or began."""
+    """Something that an operator did or began, or an erasure."""
 
     id: int = Field(examples=[3], description="Its position in the log")
-    type: str = Field(examples=list(record.EVENTS))
+    type: str = Field(examples=record.AUDITED)
     at: str = Field(examples=["2026-01-31T12:00:00.004000Z"])
     by: str | None = Field(examples=["cli:ann@host"], description="The principal who did it")
     data: dict[str, Any] = Field(
@@ -34,8 +34,8 @@ class Operation(BaseModel):
     responses={200: headers("Link"), **errors({503: "store-unavailable"})},
 )
 async def list_operations(request: Request, after: After = 0, limit: Limit = 100) -> Response:
-    """What operators did or began, in the order in which it happened; `after` is the `id` of one."""
+    """What operators did or began, and erasures, in the order in which it happened; `after` is the `id` of one."""
     service = request.app.state.service
     async with service.turn(request, service.log):
-        found = await service.log.read(event_store.read_all, after=after, stream=record.STREAM, limit=limit + 1)
+        found = await service.log.read(event_store.read_all, after=after, types=record.AUDITED, limit=limit + 1)
         return await page(request, found, record.shown, limit=limit, key="id")

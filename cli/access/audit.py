@@ -1,4 +1,4 @@
-"""`cqrs audit`: what operators did, from this machine's log or from an API on another machine."""
+"""`cqrs audit`: what operators did and who was erased, from this machine's log or from an API on another machine."""
 
 import re
 from collections import deque
@@ -19,7 +19,7 @@ def latest(settings: Settings, limit: int) -> list[dict[str, Any]]:
     if settings.api_url:
         return _elsewhere(Api(settings.api_url, settings.api_key), limit)
     with engines.reading(settings.event_store) as connection:
-        return list(map(record.shown, event_store.read_latest(connection, stream=record.STREAM, limit=limit)))
+        return list(map(record.shown, event_store.read_latest(connection, types=record.AUDITED, limit=limit)))
 
 
 def in_words(done: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""`cqrs users`: a user by the log, now or at an earlier time; and all that the stores hold of one."""
+"""`cqrs users`: a user by the log, now or at an earlier time; all that the stores hold of one; and its erasure."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -7,18 +8,24 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
-from cli.access.remote import here
+from cli.access.remote import Api, here
 from cli.errors import Refused
-from cli.output import AsJson, console, example, show_json, table
+from cli.output import AsJson, console, example, say, show_json, table
 from cli.stores import log
+from cli.stores.sending import send
 from cli.stores.streams import export as export_
 from shared import clock
 from shared.clock import written
+from shared.domain.projections import ERASING
 from shared.domain.users.history import fold
+from shared.domain.users.messages import EraseUser
 from shared.domain.users.read_models.users import User
+from shared.settings import Settings
 from shared.stores import event_store
 
-app = typer.Typer(no_args_is_help=True, help="Show a user as the log has it; export all that the stores hold of one.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show a user as the log has it; export all that is held of one; erase one."
+)
 
 UserId = Annotated[int, typer.Argument(min=1, metavar="ID")]
 Version = Annotated[int | None, typer.Option(min=1, help="Show the user at this version")]
@@ -27,15 +34,16 @@ At = Annotated[str | None, typer.Option(help="Show the user at this time, as in 
 
 @app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
 def show(user_id: UserId, version: Version = None, at: At = None, as_json: AsJson = False) -> None:
-    """Show a user now, or at an earlier version or time."""
+    """Show a user now, or at an earlier version or time. Of one that was erased, names and address are gone."""
     if version and at:
         raise Refused("give --version or --at, not both")
     with log.reading(here()) as connection:
-        user = _user(connection, f"user-{user_id}", version, _moment(at) if at else None)
+        user, marks = _user(connection, user_id, version, _moment(at) if at else None)
+    shown = {**user._asdict(), **marks}
     if as_json:
-        show_json(user._asdict())
+        show_json(shown)
         return
-    rows = [(name, str(value)) for name, value in user._asdict().items()]
+    rows = [(name, "" if value is None else str(value)) for name, value in shown.items()]
     console().print(table("field", "value", rows=rows))
 
 
@@ -45,17 +53,42 @@ def export(user_id: UserId) -> None:
     show_json(export_(here(), f"user-{user_id}"))
 
 
-def _user(connection: Connection, stream: str, version: int | None, at: datetime | None) -> User:
-    last = event_store.stream_version(connection, stream)
+@app.command(epilog=example("cqrs users erase 1"))
+def erase(user_id: UserId) -> None:
+    """Erase a user for good: what is personal of it can then be read nowhere. `cqrs audit` shows who erased it.
+
+    If CQRS_API_URL is set, that API is asked, which takes a key with the role eraser in CQRS_API_KEY.
+    """
+    settings = Settings()
+    if settings.api_url:
+        done = Api(settings.api_url, settings.api_key).do("DELETE", f"/users/{user_id}")["status"] == "succeeded"
+    else:
+        done = bool(send(settings, EraseUser, "user", user_id))
+    if done:
+        say(f"cqrs: user {user_id} is erased")
+    else:
+        say(f"cqrs: the erasure of user {user_id} is accepted; it is done once the service runs")
+
+
+def _user(
+    connection: Connection, user_id: int, version: int | None, at: datetime | None
+) -> tuple[User, Mapping[str, bool]]:
+    """The user, and the marks of the events that it is made of."""
+    stream = f"user-{user_id}"
+    latest = event_store.read_latest(connection, stream=stream, limit=1)
+    last = latest[0].version if latest else 0
     upto = version or (event_store.version_at(connection, stream, written(at)) if at else last)
     if not last:
         raise Refused(f"there is no {stream}")
+    if latest[0].type in ERASING and upto >= last:
+        raise Refused(f"{stream} was erased at {latest[0].recorded_at}")
     if upto > last:
         raise Refused(f"{stream} is at version {last}")
-    user = fold(None, event_store.read_stream(connection, stream, upto=upto)) if upto else None
+    events = event_store.read_stream(connection, stream, upto=upto) if upto else []
+    user = fold(None, events)
     if not user:
         raise Refused(f"there was no {stream} yet")
-    return user
+    return user, {name: True for event in events for name in event.marks}
 
 
 def _moment(text: str) -> datetime:

@@ -1,9 +1,10 @@
-"""Operations: what operators do, recorded in the log before it is done, or together with it."""
+"""Operations: what operators do, recorded in the log before it is done, or together with it. Erasures count as such."""
 
 from typing import Any
 
 from sqlalchemy import Connection
 
+from shared.domain.projections import ERASING
 from shared.messages import Event, NewEvent, RecordedEvent
 from shared.stores import event_store
 from shared.stores.event_store import Append
@@ -97,6 +98,9 @@ class LogProtected(Operation):
 EVENTS = {each.__name__: each for each in Operation.__subclasses__()}
 """All operations, by name."""
 
+AUDITED = [*EVENTS, *sorted(ERASING)]
+"""The types of all events that auditors are shown: operations, and the events by which people are erased."""
+
 
 def record(connection: Connection, done: Operation, *, by: str) -> None:
     """Append an operation to the log, in a transaction with the event store's lock. `by`: the principal's name."""
@@ -105,6 +109,6 @@ def record(connection: Connection, done: Operation, *, by: str) -> None:
 
 
 def shown(event: RecordedEvent) -> dict[str, Any]:
-    """An operation as auditors see it: its `id` (the position), `type`, `at`, `by` (the principal) and `data`."""
+    """An audited event as it is shown: its `id` (the position), `type`, `at`, `by` (the principal) and `data`."""
     by = event.metadata.get("principal")
     return {"id": event.position, "type": event.type, "at": event.recorded_at, "by": by, "data": event.data}
