@@ -133,7 +133,13 @@ async def reactivate_user(
     return await submit(request, USER, ReactivateUser, None, user_id, idempotency_key=idempotency_key, prefer=prefer)
 
 
-@router.delete("/users/{user_id}", role="eraser", status_code=202, responses=erases(THERE), openapi_extra=CONDITIONS)
+@router.delete(
+    "/users/{user_id}",
+    role="eraser",
+    status_code=202,
+    responses=erases({**THERE, 409: "log-in-the-clear"}),
+    openapi_extra=CONDITIONS,
+)
 async def erase_user(
     request: Request, user_id: UserId, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:

@@ -37,6 +37,9 @@ IDS = [f"{method} {route.path}" for method, route in CASES]
 NO_BODY = {"Content-Type": "text/plain"}
 """With the body of a command it is a 415 for whoever may send one, so that nothing is done."""
 
+NO_VERSION = {"If-Match": '"4711"'}
+"""With a command that takes no body: so it is rejected."""
+
 CHALLENGE = re.compile(
     r'Bearer realm="[\w ]+"'
     r'(, error="(invalid_token|insufficient_scope)"(, error_description="[ !#-\[\]-~]+"|(, scope="[a-z]+( [a-z]+)*")))?'
@@ -58,12 +61,19 @@ class Asker:
         assert john.status_code == 201, john.text
         command = closed.post(closed.all, "jane@example.com").json()
         id, key = command["command_id"], keys.add(closed.settings, "reader", name="to be revoked").id
-        self.there = {"user_id": "1", "command_id": id, "name": "start.js", "key_id": key, "projection": "users"}
+        self.there = {
+            "user_id": john.headers["location"].rpartition("/")[2],
+            "command_id": id,
+            "name": "start.js",
+            "key_id": key,
+            "projection": "users",
+        }
         self.not_there = {each: value[::-1] for each, value in self.there.items()} | {"user_id": "4711"}
 
     def ask(self, method: str, path: str, headers: Headers | dict[str, str], there: bool = True) -> Answer:
         path = path.format(**(self.there if there else self.not_there))
         given = [*(headers.items() if isinstance(headers, dict) else headers), *NO_BODY.items()]
+        given += NO_VERSION.items() if method == "DELETE" else []
         connection = HTTPConnection("127.0.0.1", self.closed.service.port, timeout=10)  # it sends any header as it is
         connection.putrequest(method, path)
         for name, value in given:

@@ -32,6 +32,8 @@ def test_a_request_and_all_that_comes_of_it_are_one_trace(service: Start) -> Non
         running = service(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY=NEVER).ready()
         answer = post(running, "01")
         post(running, "00")  # the caller's tracing samples, and not this one
+        running.http.get("/users/?email=01@example.com&limit=5&active=true")
+        running.http.get("/users/?%65mail=01@example.com&01@example.com")
         eventually(lambda: {each["lag"] for each in running.http.get("/readyz").json()["projections"].values()} == {0})
         event = running.http.get("/events/").json()[0]
         assert running.stop() == 0
@@ -50,6 +52,9 @@ def test_a_request_and_all_that_comes_of_it_are_one_trace(service: Start) -> Non
     ]
     assert {each.attributes["cqrs.command_id"] for each in followers} == {event["metadata"]["command_id"]}
     assert answer.headers["traceparent"] == f"00-{TRACE}-{root.id}-01"
+    queries = [each.attributes["url.query"] for each in spans_named(spans, "GET /users/")]
+    assert queries == ["email=REDACTED&limit=5&active=true", "email=REDACTED&REDACTED="]
+    assert "@example.com" not in str(spans)
 
 
 def post(running: Service, flags: str) -> Any:
