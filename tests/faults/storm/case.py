@@ -26,11 +26,14 @@ class Case:
     ledger: Ledger
     stores: Evidence
     sums: Fold = field(init=False)
-    row_of: dict[str, Row] = field(init=False)
+    row_of: dict[str | None, Row] = field(init=False)
     command: dict[str, Row] = field(init=False)
     events_of: dict[str, list[Row]] = field(init=False)
 
     def __post_init__(self) -> None:
+        sent = {self.stores.blind("idempotency", each.key): each.key for each in self.ledger.requests}
+        inbox = [row._replace(idempotency_key=sent.get(row.idempotency_key or "")) for row in self.stores.inbox]
+        self.stores = self.stores._replace(inbox=inbox)
         self.sums = fold(self.stores)
         self.row_of = {row.idempotency_key: row for row in self.stores.inbox}
         self.command = {row.command_id: row for row in self.stores.inbox}

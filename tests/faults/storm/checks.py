@@ -48,7 +48,7 @@ def _chained(case: Case) -> Iterator[Finding]:
     """Each event has the hash that its row and the hash before it make."""
     before = bytes(32)
     for event in case.stores.events:
-        if (made := hash_of(before, event)) != event.hash:
+        if (made := hash_of(before, event._replace(data=event.stored))) != event.hash:
             yield case.about("torn", event, f"should have the hash {made.hex()}")
         before = event.hash or made
 
@@ -56,7 +56,15 @@ def _chained(case: Case) -> Iterator[Finding]:
 def _keys(case: Case) -> Iterator[Finding]:
     for event in case.sums.conflicts:
         yield case.about("unexpected", event, "takes an address that another held")
-    yield from _different("torn", "the holder of", case.stores.keys, case.sums.holders)
+    holders = {case.stores.blind("email", key): stream for key, stream in case.sums.holders.items()}
+    yield from _different("torn", "the holder of", case.stores.keys, holders)
+
+
+def _sealed(case: Case) -> Iterator[Finding]:
+    """No address stands in the log or in the inbox as it was sent."""
+    for each in (*case.stores.events, *case.stores.inbox):
+        if "@" in each.stored:
+            yield Finding("unexpected", f"{each} is not sealed")
 
 
 def _projected(case: Case) -> Iterator[Finding]:
@@ -98,4 +106,4 @@ def _decisions(case: Case) -> Iterator[Finding]:
             states[row.stream] = event.version, email, event.type != "UserDeactivated", event.position
 
 
-OF_STORES = (_once, _in_order, _whole, _chained, _keys, _projected, _decisions)
+OF_STORES = (_once, _in_order, _whole, _chained, _keys, _sealed, _projected, _decisions)

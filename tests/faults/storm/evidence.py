@@ -1,12 +1,15 @@
-"""What the stores hold, read by plain SQL."""
+"""What the stores hold, read by plain SQL and opened with the keys of people."""
 
 import json
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
 from shared.database import engines
+from shared.personal.ciphers import Blind, Cipher, Sealed
 from shared.settings import Settings
+from shared.stores.subjects import Subjects
 
 Row = Any
 
@@ -25,7 +28,23 @@ PROJECTED = {
 CHECKPOINT = "SELECT max(position) FROM checkpoints WHERE projection = '{}'"
 
 
+class Command(NamedTuple):
+    """`stored`: the data as it rests."""
+
+    seq: int
+    command_id: str
+    stream: str
+    type: str
+    data: str
+    expected_version: int | None
+    accepted_at: str
+    idempotency_key: str | None
+    stored: str
+
+
 class Event(NamedTuple):
+    """`stored`: the data as it rests."""
+
     position: int
     stream: str
     version: int
@@ -36,6 +55,7 @@ class Event(NamedTuple):
     hash: bytes | None
     metadata: str
     command_id: str
+    stored: str
 
 
 class Outcome(NamedTuple):
@@ -48,29 +68,46 @@ class Outcome(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """`projected` has each projection's rows by their first column, `checkpoints` how far it came."""
+    """`projected` has each projection's rows by their first column, `checkpoints` how far it came.
 
-    inbox: list[Row]
+    `blind` hashes the values by which `keys` and the idempotency keys rest.
+    """
+
+    inbox: list[Command]
     outcomes: dict[int, Row]
     aside: set[int]
     events: list[Row]
     keys: dict[str, str]
     projected: dict[str, dict[Any, dict[str, Any]]]
     checkpoints: dict[str, int]
+    blind: Blind
 
 
 def read(settings: Settings) -> Evidence:
     outcomes, aside, events, keys = _query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
     [inbox] = _query(settings.inbox, INBOX)
+    with closing(Subjects.of(settings)) as people:
+        ciphers, blind = people.ciphers({row.stream for row in (*inbox, *events)}), people.blind
     projected = {name: _query(settings.read_model_of(name), rows)[0] for name, rows in PROJECTED.items()}
     return Evidence(
-        inbox,
+        [
+            Command._make([*row, row.data])._replace(
+                data=_opened(row.data, ciphers.get(row.stream), f"{row.stream} {row.command_id}")
+            )
+            for row in inbox
+        ],
         {row.seq: Outcome._make([*row[:-1], _named("type", row.problem)]) for row in outcomes},
         {row.seq for row in aside},
-        [Event._make([*row, _named("command_id", row.metadata)]) for row in events],
+        [
+            Event._make([*row, _named("command_id", row.metadata), row.data])._replace(
+                data=_opened(row.data, ciphers.get(row.stream), f"{row.stream} {row.version} {row.type}")
+            )
+            for row in events
+        ],
         dict(map(tuple, keys)),
         {name: {row[0]: dict(row._mapping) for row in rows} for name, rows in projected.items()},
         _checkpoints(settings),
+        blind,
     )
 
 
@@ -105,6 +142,12 @@ def _query(url: str, *statements: str) -> list[list[Row]]:
     """The rows of each."""
     with engines.reading(url) as connection:
         return [list(connection.execute(text(statement))) for statement in statements]
+
+
+def _opened(stored: str, cipher: Cipher | None, place: str) -> str:
+    """The JSON as it was sent; null stands for what doesn't open."""
+    found = Sealed.found(stored)
+    return found.shown(cipher, place) if found else stored
 
 
 def _named(name: str, encoded: str | None) -> str | None:
