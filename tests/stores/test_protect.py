@@ -78,6 +78,15 @@ def test_until_then_verify_and_status_say_so_and_afterwards_and_in_a_new_install
     assert told(new, "verify")["in_the_clear"] == 0
 
 
+def test_a_command_in_the_clear_is_handled_as_ever_and_its_events_are_encrypted(new: Settings) -> None:
+    take_as_before(new, create("x@example.org"))
+    with opened(new) as stores, stores.inbox.begin() as connection:
+        inbox.accept(connection, [update(1, EMIL)._replace(personal=())])
+    take(new)
+    assert as_read(new)[-1][-1]["new_email"] == EMIL
+    assert [bool(Sealed.found(each.data_json)) for each in as_stored(new)] == [False, True]
+
+
 @pytest.mark.sqlite_only
 def test_a_value_in_the_clear_that_looks_sealed_is_not_taken_for_it(new: Settings) -> None:
     take_as_before(new, create(DORA)._replace(data={**JOHN, "first_name": "~John", "email": DORA}))
