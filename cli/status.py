@@ -22,10 +22,11 @@ from cli.stores import protect
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
-from shared.domain.projections import ERASING, PROJECTIONS
+from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
 from shared.schemas.check import locks
+from shared.schemas.known import ERASING
 from shared.settings import Settings
 from shared.stores import backlog, checkpoints, event_store, outcomes, subjects
 from shared.stores.backlog import Backlog, Handled, Lags

@@ -193,6 +193,10 @@ class Subjects:
             self._see_erasures(connection)
             return self._erased
 
+    def is_erased(self, stream: str) -> bool:
+        """Whether the stream's person is erased: the key is destroyed, whether an event says so already or not."""
+        return self.ciphers([stream]).get(stream, ...) is None
+
     def ciphers(self, streams: Collection[str]) -> Ciphers:
         """The ciphers of these streams; one whose key is lost, or was never made, has no entry."""
         with self._reader.connect() as connection, self._lock:

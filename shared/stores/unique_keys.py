@@ -62,6 +62,14 @@ def move(connection: Connection, to: Mapping[UniqueKey, Holders], *, contested: 
         connection.execute(_settle, {"s": key.scope, "v": key.value, "still": list(to[key][1:])})
 
 
+def release(connection: Connection, streams: Collection[str]) -> None:
+    """Take from these streams all keys that they hold. Goes through all keys."""
+    asked = to_json(dict.fromkeys(streams)).decode()
+    its = holders(connection, [UniqueKey(*row) for row in fetch(connection, _held_by, streams=asked)])
+    left = {key: tuple(each for each in found if each not in streams) for key, found in its.items()}
+    move(connection, left, contested=[key for key, found in its.items() if len(found) > 1])
+
+
 def keep(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
     """Give free keys to streams. Raises IntegrityError if one is taken."""
     insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])
@@ -89,6 +97,10 @@ _holders = union_all(
     select(unique_keys.c.value, unique_keys.c.stream, literal_column("0").label("since")).where(_asked(unique_keys)),
     select(contested_keys.c.value, contested_keys.c.stream, contested_keys.c.since).where(_asked(contested_keys)),
 ).order_by("since")
+_streams = select(entries(bindparam("streams")).c.key)
+_held_by = union_all(
+    *(select(each.c.scope, each.c.value).where(each.c.stream.in_(_streams)) for each in (unique_keys, contested_keys))
+)
 _free = delete(unique_keys).where(unique_keys.c.scope == bindparam("s"), unique_keys.c.value == bindparam("v"))
 _settle = delete(contested_keys).where(
     contested_keys.c.scope == bindparam("s"),

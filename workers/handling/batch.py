@@ -13,12 +13,12 @@ from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
 from shared.messages import Command, Event, NewEvent, RecordedEvent, UnknownShape
 from shared.operations.deeds import EFFECTS
-from shared.personal.ciphers import Blind
 from shared.preconditions import Precondition
 from shared.stores.event_store import Append, Heads
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 from shared.stores.set_aside import SetAside
+from shared.stores.subjects import Subjects
 from shared.stores.unique_keys import Holders
 from shared.telemetry import logs
 from workers.handling.folds import Fold
@@ -44,15 +44,17 @@ class Batch:
         holders: MutableMapping[UniqueKey, Holders],
         stuck: Collection[str],
         tries: Mapping[int, int],
-        blind: Blind,
+        people: Subjects,
         look_up: Callable[[UniqueKey], Holders] | None = None,
         is_clear: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`history` has the events past the folds, `holders` the keys that were looked up.
 
         Other keys are looked up when a command needs them or, without `look_up`, assumed to be as it needs them.
-        A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq. `blind`
-        hashes the values of unique keys. `is_clear`: whether personal data of a stream rests in the clear.
+        A command on one of the `stuck` streams is set aside. `tries` has the failed tries of commands by seq. `people`
+        hash the values of unique keys and tell who is erased. No version of an erased one's stream is asked for: an
+        erasure that was cut short once the key was destroyed must go on, though without values the commands before it
+        may come to another version. `is_clear`: whether personal data of a stream rests in the clear.
         """
         self.appends: list[Append] = []
         self.outcomes: list[Outcome] = []
@@ -72,7 +74,7 @@ class Batch:
         self._look_up = look_up
         self._stuck = set(stuck)
         self._tries = tries
-        self._blind = blind
+        self._people = people
         self._is_clear = is_clear
         self._states: dict[str, Any] = {}
         self._now = now()
@@ -123,13 +125,8 @@ class Batch:
 
     def _decide(self, command: Accepted) -> list[NewEvent]:
         stream, version = command.stream, self._versions[command.stream]
-        if command.precondition:
-            if not Precondition.stored(command.precondition).holds(version):
-                detail = f"{stream} is at version {version}, which isn't one that was asked for."
-                raise Rejected("version-conflict", detail, status=412)
-        elif command.expected_version not in (None, version):
-            detail = f"{stream} is at version {version}, not at {command.expected_version}."
-            raise Rejected("version-conflict", detail, status=412)
+        if (wrong := _wrong_version(command, version)) and not self._people.is_erased(stream):
+            raise Rejected("version-conflict", wrong, status=412)
         rules = self._aggregates[stream.rpartition("-")[0]]
         before = self._state(stream, rules)
         message = rules.commands[command.type].model_validate_json(command.data)
@@ -152,7 +149,7 @@ class Batch:
         return self._states[stream]
 
     def _hashed(self, keys: Iterable[UniqueKey]) -> list[UniqueKey]:
-        return [UniqueKey(key.scope, self._blind(*key)) for key in keys]
+        return [UniqueKey(key.scope, self._people.blind(*key)) for key in keys]
 
     def _move_keys(self, stream: str, before: UniqueKeys, after: UniqueKeys) -> None:
         """Move the keys gained and left; a key that other streams hold too stays theirs. Raises Rejected."""
@@ -187,6 +184,16 @@ class Batch:
     def _set_aside(self, command: Accepted, *, tries: int, error: str | None) -> None:
         self._stuck.add(command.stream)
         self.set_aside.append(SetAside(command.seq, command.stream, tries, error))
+
+
+def _wrong_version(command: Accepted, version: int) -> str | None:
+    """In what the stream's version isn't one that the command asks for; None if it is."""
+    if command.precondition:
+        if not Precondition.stored(command.precondition).holds(version):
+            return f"{command.stream} is at version {version}, which isn't one that was asked for."
+    elif command.expected_version not in (None, version):
+        return f"{command.stream} is at version {version}, not at {command.expected_version}."
+    return None
 
 
 def _erases(new: NewEvent) -> bool:

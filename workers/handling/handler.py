@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine
 from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
 from shared.decider import Rejected, UniqueKey
+from shared.messages import ErasedEvent, RecordedEvent
 from shared.operations.deeds import EFFECTS, At
 from shared.schemas import clear
-from shared.schemas.known import AGGREGATES
+from shared.schemas.known import AGGREGATES, ERASING
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted
@@ -178,7 +179,7 @@ class CommandHandler:
                 halves = turn.commands[:half], turn.commands[half:]
                 both = (self._handle(connection, turn._replace(commands=each)) for each in halves)
                 return [batch for one in both for batch in one]
-            batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries, subjects.of(connection).blind)
+            batch = Batch({}, Heads({}, 0), {}, [], {}, (), turn.tries, subjects.of(connection))
             if isinstance(error, Rejected):  # by an effect
                 batch.reject(turn.commands[0], error)
             else:
@@ -196,10 +197,12 @@ class CommandHandler:
         heads = event_store.heads(connection, {command.stream for command in turn.commands})
         folds, history = Folds.of(connection).upto(connection, heads.versions)
         known = dict[UniqueKey, Holders]()
-        blind = subjects.of(connection).blind
+        people = subjects.of(connection)
+        if begun := _begun_erasures(history):
+            unique_keys.release(connection, begun)
         is_clear = partial(self._is_clear, connection)
         new_batch = partial(
-            Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries, blind, is_clear=is_clear
+            Batch, AGGREGATES, heads, folds, history, known, turn.stuck, turn.tries, people, is_clear=is_clear
         )
         deadly = self._caution.deadly(
             connection, turn.commands, turn.tries, turn.suspect, lambda command: new_batch().handle(command)
@@ -231,6 +234,12 @@ def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int
     """End the setting aside of these commands; returns their failed tries by seq."""
     set_aside.take_back(connection, these)
     return {each.seq: each.tries for each in these}
+
+
+def _begun_erasures(history: Sequence[RecordedEvent]) -> set[str]:
+    """The streams whose key was destroyed for an event that was then not committed."""
+    erased = {each.stream for each in history if isinstance(each, ErasedEvent)}
+    return erased - {each.stream for each in history if each.type in ERASING}
 
 
 def _holders_of(connection: Connection, key: UniqueKey) -> Holders:
