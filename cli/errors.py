@@ -19,10 +19,8 @@ from shared.decider import Rejected
 from shared.errors.reasons import reason_of
 from shared.errors.refusal import wrong_setting
 from shared.errors.visible import visible
-from shared.schemas.check import WrongSchema
-from shared.schemas.event_shapes import Unreadable
+from shared.plain import Plain
 from shared.schemas.folding import Wrong
-from shared.schemas.projection_tables import WrongTable
 
 
 class Refused(Exception):
@@ -76,7 +74,7 @@ def _one_line() -> Iterator[None]:
         message = "a setting is not UTF-8: look at .env, and at the files in CQRS_SECRETS_DIR"
     except UnicodeEncodeError:
         message = "what was given is not UTF-8"
-    except (Refused, Damaged, Wrong, WrongSchema, WrongTable, Unreadable, OSError) as error:
+    except (Refused, Damaged, Wrong, Plain, OSError) as error:
         message = str(error)
     except Rejected as no:
         message = f"{no.detail[:1].lower()}{no.detail[1:].removesuffix('.')}"

@@ -153,19 +153,35 @@ def protect(as_json: AsJson = False) -> None:
 
 @app.command(epilog=example("cqrs backup /backups/monday"))
 def backup(folder: Annotated[Path, typer.Argument(help="A new folder")], as_json: AsJson = False) -> None:
-    """Copy all stores at one point into a new folder, while the service runs. On PostgreSQL use pg_dump."""
+    """Copy inbox and event store at one point into a new folder, while the service runs. On PostgreSQL use pg_dump.
+
+    The keys of people are written to a file of their own beside it, FOLDER.keys: keep it elsewhere.
+    """
     taken = backup_.backup(here(), folder)
     if as_json:
         show_json(taken)
-    else:
-        say(f"cqrs: {taken['last_event']} events and {taken['last_command']} commands are in {folder}")
+        return
+    say(f"cqrs: {taken['last_event']} events and {taken['last_command']} commands are in {folder}")
+    say(f"cqrs: the keys of people are in {backup_.keys_of(folder)}: keep them apart; the master key is in neither")
 
 
 @app.command(epilog=example("cqrs restore /backups/monday"))
-def restore(folder: Annotated[Path, typer.Argument(help="A backup")], as_json: AsJson = False) -> None:
-    """Put a backup in the place of the stores, once it is verified. The service must be stopped."""
-    taken = restore_.restore(here(), folder)
+def restore(
+    folder: Annotated[Path, typer.Argument(help="A backup")],
+    keys: Annotated[
+        Path | None, typer.Option(help="The keys of people, where they are lost; they replace those that are here")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the stores, once it is verified. The service must be stopped.
+
+    The keys of people that are here stay, so whoever was erased since the backup stays erased.
+    """
+    taken = restore_.restore(here(), folder, keys)
     if as_json:
         show_json(taken)
-    else:
-        say(f"cqrs: the stores are as they were at {taken['taken_at']}: {taken['last_event']} events")
+        return
+    say(f"cqrs: the stores are as they were at {taken['taken_at']}: {taken['last_event']} events")
+    say("cqrs: read models are filled from the log once the service runs")
+    if taken["erased_again"]:
+        say(f"cqrs: {taken['erased_again']} people were erased since: that is done again once the service runs")

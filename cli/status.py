@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
-from functools import partial
+from functools import lru_cache, partial
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -18,25 +18,27 @@ from cli.access import remote
 from cli.access.remote import Api
 from cli.errors import Refused
 from cli.output import console, show_line, state, table
-from cli.stores import protect
+from cli.stores import people, protect
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
+from shared.schemas import check
 from shared.schemas.check import locks
-from shared.schemas.known import ERASING
 from shared.settings import Settings
-from shared.stores import backlog, checkpoints, event_store, outcomes, subjects
+from shared.stores import backlog, checkpoints, outcomes
 from shared.stores.backlog import Backlog, Handled, Lags
-from shared.stores.event_store import pages
 
 ANSWER_TIMEOUT = 1.0
 """Seconds in which roles must answer; handled commands are counted meanwhile."""
 
 LOOK_EVERY = 1.0
 """Seconds from one look to the next while the status is watched."""
+
+PEOPLE_EVERY = 60
+"""Seconds from one look for people whose keys are lost to the next, which reads an index of the whole log."""
 
 NOT_ASKED = "unknown: they are asked through Redis"
 
@@ -73,14 +75,20 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
     lags = projection_lags(settings)
     done, waiting = _backlog(settings)
     is_clear = protect.is_due(settings)
+    unrecorded: list[str] = []
+    known: dict[str, Any] = {"unreadable": None, "first": []}
+    if dependencies["subjects"] == "ok":
+        known = _people(settings, int(time.monotonic() / PEOPLE_EVERY))
+        if not waiting.waiting:  # a command that waits may record one
+            unrecorded = unrecorded_erasures(settings)
     if set(dependencies.values()) == {"ok"}:  # else it is known why something waits
         dependencies["workers"] = backlog.overdue(waiting, lags.by_name) or "ok"
-    unrecorded = [] if waiting.waiting else unrecorded_erasures(settings)  # a command that waits may record one
     return {
         "well": all(roles.values())
         and set(dependencies.values()) == {"ok"}
         and not unrecorded
-        and not any(lag.progress.stands_still for lag in lags.by_name.values()),
+        and not any(lag.progress.stands_still for lag in lags.by_name.values())
+        and not known["unreadable"],
         "dependencies": dependencies,
         "roles": roles,
         "queues": _queues(settings),
@@ -94,6 +102,7 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
         "projections": {name: lag.shown() | {"seconds": lag.seconds} for name, lag in lags.by_name.items()},
         "in_the_clear": is_clear,
         "unrecorded_erasures": unrecorded,
+        "people": known,
     }
 
 
@@ -115,6 +124,8 @@ def shown(status: dict[str, Any]) -> RenderableType:
         (name, f"{each['position']:,}", f"{each['lag']:,}", f"{each['seconds']:.1f}", state(each))
         for name, each in status["projections"].items()
     ]
+    lost, first = status["people"]["unreadable"], ", ".join(status["people"]["first"])
+    unread = ["", f"{lost:,} people can't be read, since their keys are lost: {first}"] if lost else []
     columns = "projection", "position", "events behind", "seconds behind", "state"
     return Group(
         *(table("dependency", "state", rows=status["dependencies"].items()), ""),
@@ -123,6 +134,7 @@ def shown(status: dict[str, Any]) -> RenderableType:
         table(*columns, rows=projections),
         *(["", protect.IN_THE_CLEAR] if status["in_the_clear"] else []),
         *("\n" + line for line in status["unrecorded_erasures"]),
+        *map(visible, unread),
     )
 
 
@@ -189,8 +201,10 @@ def _dependencies(settings: Settings) -> dict[str, str]:
     with closing(Probes(locks(settings))) as probes:
         troubles = probes.troubles()
     states = {name: f"can't be written: {why}" for name, why in troubles.items()}
+    if "subjects" not in states and (wrong := check.look(settings, "subjects", settings.subjects)):
+        states["subjects"] = str(wrong)
     redis = bus.trouble(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT))
-    return {name: states.get(name, "ok") for name in ("inbox", "event_store", "read_model")} | {"redis": redis or "ok"}
+    return {name: states.get(name, "ok") for name in locks(settings)} | {"redis": redis or "ok"}
 
 
 def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
@@ -229,11 +243,17 @@ def _backlog(settings: Settings) -> tuple[Handled, Backlog]:
 
 def unrecorded_erasures(settings: Settings) -> list[str]:
     """A line for each stream whose key is destroyed and whose log doesn't say so: its command failed in between."""
-    with engines.reading(settings.subjects) as people:
-        erased = subjects.erased_streams(people)
-    with engines.reading(settings.event_store) as log:
-        streams = [each for page in pages(erased) for each in event_store.without(log, page, ERASING)]
+    with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
+        streams = people.unfinished_in(log, keys)
     return [f"{stream} is erased, and no event says so: erase it once more" for stream in streams]
+
+
+@lru_cache(1)
+def _people(settings: Settings, _: int) -> dict[str, Any]:
+    """How many people can't be read, since their keys are lost, and the streams of the first."""
+    with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
+        lost = list(people.unreadable_in(log, keys))
+    return {"unreadable": len(lost), "first": lost[: people.NAMED]}
 
 
 def projection_lags(settings: Settings) -> Lags:

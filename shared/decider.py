@@ -45,6 +45,7 @@ class Decider(Generic[C, E, S]):
     `decide` returns the events to append: [] if the command changes nothing. It raises Rejected.
     `evolve` returns a new state, after one more event; the state before any event is None.
     `unique_keys` returns the keys that a state holds.
+    `erases` is the command that has an event erase the stream's subject; it takes the stream's number alone.
     """
 
     commands: Mapping[str, type[C]]
@@ -52,3 +53,4 @@ class Decider(Generic[C, E, S]):
     decide: Callable[[C, S | None], Sequence[E]]
     evolve: Callable[[S | None, E], S]
     unique_keys: Callable[[S | None], UniqueKeys] = no_keys
+    erases: type[Command] | None = None

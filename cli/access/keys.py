@@ -1,4 +1,4 @@
-"""`cqrs keys`: makes, lists, revokes and rotates the keys with which callers use this API, or one elsewhere."""
+"""`cqrs keys`: makes, lists, revokes and rotates keys of callers, here or elsewhere; rotates the master key."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from cli.access.deeds import do
-from cli.access.remote import Api
+from cli.access.remote import Api, here
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
+from cli.stores import master_key
 from shared.access.keys import NAME, digest_of, id_in, new_key
 from shared.access.roles import ROLES
 from shared.clock import written
@@ -20,7 +21,7 @@ from shared.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make, list, rotate and revoke keys, with which callers use the API: that at CQRS_API_URL, if it is set.",
+    help="Make, list, rotate and revoke keys of callers, here or at the API at CQRS_API_URL. Rotate the master key.",
 )
 
 DURATION = re.compile("([1-9][0-9]{0,4})([mhd])")
@@ -122,6 +123,23 @@ def rotate(key: Which, grace: Grace = None, as_json: AsJson = False) -> None:
         text = new_key(known["id"]).text
         do(settings, RotateKey(key_id=known["id"], name=known["name"], digest=digest_of(text), old_until=until))
     _show_text(settings, text, as_json=as_json)
+
+
+@app.command("rotate-master", epilog=example("cqrs keys rotate-master"))
+def rotate_master(as_json: AsJson = False) -> None:
+    """Wrap all keys of people by a new master key, while the service runs. Run it again if it was interrupted.
+
+    If CQRS_MASTER_KEY is set: set it to the new key, a comma and the old one, and restart all roles before.
+    """
+    settings = here()
+    count = master_key.rotate(settings)
+    if as_json:
+        show_json({"keys": count})
+        return
+    say(f"cqrs: {count:,} keys of people are wrapped by the new master key")
+    if settings.master_key:
+        say("cqrs: take the old one out of CQRS_MASTER_KEY, and restart all roles")
+    say("cqrs: files of keys that were backed up before still need the old one")
 
 
 def _all(settings: Settings) -> list[dict[str, Any]]:

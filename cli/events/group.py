@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -94,9 +95,17 @@ def export() -> None:
 
 
 @app.command("import", epilog=example("cqrs events import log.jsonl"))
-def import_(file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export, or - for stdin")]) -> None:
-    """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing."""
-    count = importing.import_(here(), progress(cloud_events.read_lines(file), "imported"))
+def import_(
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="An export, or - for stdin")],
+    keys: Annotated[
+        Path | None, typer.Option(help="The file with the keys of people that `cqrs backup` wrote beside a backup")
+    ] = None,
+) -> None:
+    """Import an exported log into empty stores, with its positions, versions and times: all of it, or nothing.
+
+    An export holds personal data encrypted: the keys of people must be here already, or come in a file of their own.
+    """
+    count = importing.import_(here(), progress(cloud_events.read_lines(file), "imported"), keys)
     say(f"cqrs: {count} events are in the log; the service fills the read models when it runs")
     if protect.is_due(here()):
         complain(protect.IN_THE_CLEAR)

@@ -4,8 +4,9 @@ The commands that led to its events stay where they were. New streams are number
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -13,6 +14,8 @@ from cli.errors import Refused
 from cli.events import cloud_events
 from cli.projections.rebuild import alone
 from cli.stores.init import init
+from cli.stores.key_file import brought_in
+from cli.stores.people import MISSING, finish, in_words, unreadable_in
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -30,18 +33,25 @@ from shared.stores.subjects import Subjects
 from workers.projecting.shadow import shadow_of
 
 
-def import_(settings: Settings, lines: Iterable[bytes]) -> int:
-    """Import all the events or none; returns how many. Raises Refused, Damaged or Wrong."""
+def import_(settings: Settings, lines: Iterable[bytes], keys: Path | None = None) -> int:
+    """Import all the events or none; returns how many. Raises Refused, Damaged or Wrong.
+
+    `keys`: a file with the keys of people, as `cqrs backup` writes it; without it, the store of keys here has them.
+    """
     init(settings)
     _count_on(settings, {})  # refused at once if there are commands
     with closing(Subjects.of(settings)) as people, _writing(settings, people) as log:
         _check_empty(event_store.last_position(log), outcomes.settled_seq(log))
         count = _load(log, cloud_events.events(lines))
-        numbers = _keep_keys(log)
-        for which in PROJECTIONS.values():
-            _try(log, settings.read_model_of(which.name), which, count)
-        record(log, LogImported(events=count), by=operator_here())
-        _count_on(settings, numbers)  # first: numbers that are never given do no harm
+        with ExitStack() as opened:
+            erased = opened.enter_context(brought_in(settings, keys, log, people)) if keys else []
+            _check_keys(settings, log, erased)
+            numbers = _keep_keys(log)
+            for which in PROJECTIONS.values():
+                _try(log, settings.read_model_of(which.name), which, count)
+            record(log, LogImported(events=count), by=operator_here())
+            _count_on(settings, numbers)  # first: numbers that are never given do no harm
+    finish(settings)
     return count
 
 
@@ -71,6 +81,13 @@ def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
             position, versions[event.stream] = event.position, event.version
         event_store.load(log, page)
     return position
+
+
+def _check_keys(settings: Settings, log: Connection, erased: Collection[str]) -> None:
+    """Raises Refused if the keys of people in the log aren't here, but for those who are erased."""
+    with engines.reading(settings.subjects) as keys:
+        if lost := [stream for stream in unreadable_in(log, keys) if stream not in erased]:
+            raise Refused(MISSING.format(in_words(lost)))
 
 
 def _keep_keys(log: Connection) -> dict[str, int]:

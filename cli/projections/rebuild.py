@@ -13,6 +13,7 @@ from cli.errors import Refused
 from cli.output import Rate, bar
 from cli.projections.comparison import difference
 from cli.stores import log as stores_log
+from cli.stores import people
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import Taken, is_busy, is_full
@@ -55,6 +56,8 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
     shadow stays. `pause`: the projection is paused from the swap on.
     """
     began = time.monotonic()
+    if not check and any(event.personal for event in which.events.values()):
+        _check_that_people_can_be_read(settings)
     shadow = shadow_of(settings.read_model_of(which.name), which.name)
     with alone(shadow, which):
         if not check:
@@ -92,6 +95,13 @@ def alone(shadow: Shadow, which: Projection) -> Iterator[None]:
         except Taken:
             raise Refused(f"another process is rebuilding {which.name}") from None
         yield
+
+
+def _check_that_people_can_be_read(settings: Settings) -> None:
+    """Raises Refused if there are people whom the new tables wouldn't have, since their keys are lost."""
+    with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
+        if lost := list(people.unreadable_in(log, keys)):
+            raise Refused(f"{people.Lost(lost)}, and a rebuild would drop them: bring the keys back, or erase them")
 
 
 def _record(settings: Settings, done: Operation) -> None:

@@ -1,6 +1,8 @@
-"""`cqrs backup`: copies the stores' files as they are at one point, while the service runs.
+"""`cqrs backup`: copies the inbox and the event store as they are at one point, while the service runs.
 
-A backup is a data dir with a manifest, `backup.json`, beside the stores.
+A backup is a data dir with a manifest, `backup.json`, beside the two stores: what is personal in them is sealed. The
+keys of people are in a file of their own beside it, to be kept apart. Read models, which hold personal data in the
+clear, are in neither: they are filled from the log.
 """
 
 import hashlib
@@ -24,12 +26,20 @@ from shared.stores import event_store, inbox
 
 MANIFEST = "backup.json"
 
+STORES = "inbox", "event_store"
+"""The stores that are in a backup."""
+
 
 def backup(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Make a backup in a new folder, all of it or no folder; returns the manifest. Raises Refused."""
+    """Make a backup in a new folder, all of it or no folder; returns the manifest. Raises Refused.
+
+    The keys of people are in the file `keys_of(folder)` once the folder is there.
+    """
     check_files(settings, "backed up", "pg_dump")
-    if folder.exists():
-        raise Refused(f"{folder} exists already")
+    keys = keys_of(folder)
+    for path in (folder, keys):
+        if path.exists():
+            raise Refused(f"{path} exists already")
     with _part_of(folder) as part:
         with snapshots(settings) as stores:
             taken = {
@@ -37,16 +47,19 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
                 "last_command": inbox.last_seq(stores.inbox),
                 "last_event": event_store.last_position(stores.log),
             }
-            connections = [stores.inbox, stores.log, *stores.read_models.values()]
-            for connection, path in zip(connections, paths_of(inside(settings, part)), strict=True):
+            connections = [stores.inbox, stores.log, stores.people]
+            copies = [*paths_of(inside(settings, part), *STORES), part / keys.name]
+            for connection, path in zip(connections, copies, strict=True):
                 with bar(path.name) as show:
                     sqlite.copy(connection, path, show)
-        taken["sha256"] = {path.name: _digest(path) for path in paths_of(inside(settings, part))}
+        taken["sha256"] = {path.name: _digest(path) for path in copies}
         with (part / MANIFEST).open("w") as manifest:
             manifest.write(json.dumps(taken, indent=2) + "\n")
             manifest.flush()
             os.fsync(manifest.fileno())
+        (part / keys.name).rename(keys)
         sync(part)
+        sync(keys.parent)
     return taken
 
 
@@ -66,9 +79,14 @@ def inside(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def paths_of(settings: Settings) -> list[Path]:
-    """The stores' files, the inbox's first, but for that of people's keys."""
-    return [sqlite.path_of(url) for store, url in check.stores(settings) if store != "subjects"]
+def paths_of(settings: Settings, *stores: str) -> list[Path]:
+    """The files of these stores, the inbox's first."""
+    return [sqlite.path_of(url) for store, url in check.stores(settings) if store in stores]
+
+
+def keys_of(folder: Path) -> Path:
+    """The file with the keys of people that belongs to a backup."""
+    return folder.with_name(f"{folder.name}.keys")
 
 
 @contextmanager

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
 from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
-from cli.stores.master_key import make_master_key
+from cli.stores import people
+from cli.stores.master_key import keep_secret, make_master_key
 from cli.stores.private import tighten
 from shared.access.keys import key_of
 from shared.access.principals import operator_here
@@ -26,7 +27,7 @@ from shared.schemas.check import WrongSchema
 from shared.schemas.event_shapes import Unreadable
 from shared.schemas.known import EVENTS
 from shared.settings import Settings
-from shared.stores import checkpoints, event_store, inbox, outcomes, subjects, unique_keys
+from shared.stores import checkpoints, event_store, inbox, outcomes, unique_keys
 from shared.stores.subjects import Subjects
 from workers.projecting.shadow import shadow_of
 
@@ -34,12 +35,19 @@ from workers.projecting.shadow import shadow_of
 def init(settings: Settings) -> None:
     """Make stores that aren't there yet, and bring the others to what this version needs. Safe to run again.
 
-    Raises Refused. When the rest is done, raises WrongSchema, WrongTable or Unreadable for a store that doesn't fit.
+    Erasures that an older log lacks are done again. Raises Refused. When the rest is done, raises WrongSchema,
+    WrongTable or Unreadable for a store that doesn't fit.
     """
+    prepare(settings)
+    people.finish(settings)
+
+
+def prepare(settings: Settings) -> None:
+    """As `init`, but for erasures."""
     _check_places(settings)
     make_master_key(settings)
     _upgrade(settings)
-    _keep_secret(settings)
+    keep_secret(settings)
     for which in PROJECTIONS.values():
         _make_read_model(settings.read_model_of(which.name), which)
     for store, url in schema.stores(settings):
@@ -74,34 +82,9 @@ def _upgrade(settings: Settings) -> None:
 
 def _blind(settings: Settings) -> Blind:
     """What hashes keys; the secret for it is made if there is none."""
-    _keep_secret(settings)
+    keep_secret(settings)
     with closing(Subjects.of(settings)) as people:
         return people.blind
-
-
-def _keep_secret(settings: Settings) -> None:
-    """Keep the installation's secret in the store of people's keys and, as a copy, beside the event store."""
-    master = subjects.master_of(settings)
-    has_copy, copy = _copied_secret(settings)
-    with engines.writing(settings.subjects, lock=subjects.LOCK) as connection:
-        secret = subjects.secret_in(connection, subjects.secret_table)
-        if not secret:
-            secret = copy or subjects.new_secret(master)
-            subjects.keep_secret(connection, subjects.secret_table, secret)
-        master.unwrap(secret, subjects.SECRET)
-    if has_copy and copy != secret:
-        with engines.writing(settings.event_store, lock=event_store.LOCK) as log:
-            subjects.keep_secret(log, event_store.secret_copies, secret)
-
-
-def _copied_secret(settings: Settings) -> tuple[bool, bytes | None]:
-    """Whether the event store has the table for the copy of the secret yet, and the copy, if it is there."""
-    url, table = settings.event_store, event_store.secret_copies
-    if engines.is_local(url) and not sqlite.path_of(url).exists():
-        return False, None
-    with engines.reading(url) as log:
-        has_copy = inspect(log).has_table(table.name)
-        return has_copy, subjects.secret_in(log, table) if has_copy else None
 
 
 def check(settings: Settings) -> list[str]:

@@ -11,10 +11,18 @@ from shared.stores.subjects import Subjects, heed
 
 
 @contextmanager
+def people_of(settings: Settings) -> Iterator[Subjects]:
+    """The people of an installation, for one block. Raises NoMasterKey or WrongMasterKey at once."""
+    with closing(Subjects.of(settings)) as people:
+        _ = people.blind
+        yield people
+
+
+@contextmanager
 def reader(settings: Settings, url: str = "") -> Iterator[Engine]:
     """An engine that reads the event store, or the store with this URL, for one block."""
     url = url or settings.event_store
-    with closing(Subjects.of(settings)) as people, engines.briefly(heed(engines.reader(url), people)) as engine:
+    with people_of(settings) as people, engines.briefly(heed(engines.reader(url), people)) as engine:
         yield engine
 
 

@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import AwareDatetime, BaseModel
+from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.lock import alone
 from cli.output import bar, complain
-from cli.stores import schemas
-from cli.stores.backup import MANIFEST, check_files, inside, paths_of, sync
-from cli.stores.init import init
-from cli.stores.verification import Contested, WrongReadModel, verify
+from cli.stores import key_file, people, schemas
+from cli.stores.backup import MANIFEST, STORES, check_files, inside, paths_of, sync
+from cli.stores.init import prepare
+from cli.stores.verification import PEOPLE, Contested, name_of, verify
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.operations.record import BackupRestored, record
-from shared.schemas import check, projection_tables
+from shared.schemas import check
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.deciding import FileNote
 from workers.projecting.shadow import shadow_of
 
-NEEDED = "inbox.db", "events.db"
-"""Files that every backup must have."""
+LATER = {PEOPLE, *map(name_of, PROJECTIONS.values())}
+"""Checks that a backup isn't held to: read models are made anew, and people's keys are looked at by themselves."""
 
 BLOCK = 2**20
 """Bytes copied at once."""
@@ -43,42 +44,48 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
 
 
-def restore(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Replace the stores by a backup; returns its manifest. Raises Refused or Wrong, and then nothing was replaced.
+def restore(settings: Settings, folder: Path, keys: Path | None = None) -> dict[str, Any]:
+    """Replace the stores by a backup; returns its manifest, and how many people are to be erased again.
 
-    A read model that the backup doesn't have, or not as this version makes it, is filled once the service runs.
+    `keys`: a file with the keys of people, which replaces theirs. Raises Refused, Wrong or WrongMasterKey, and then
+    nothing was replaced. Read models are filled once the service runs.
     """
     check_files(settings, "restored", "pg_restore")
     taken = _manifest(folder)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = _with_new_files(settings)
+    copied = [*STORES, *(["subjects"] if keys else [])]
+    replaced = [*copied, "read_model"]
+    new = _with_new_files(settings, replaced)
     with alone(settings):
-        _check_unused(paths_of(settings))
+        _check_unused(paths_of(settings, *replaced))
         try:
-            for source, path in zip(paths_of(inside(settings, folder)), paths_of(new), strict=True):
+            sources = paths_of(inside(settings, folder), *STORES) + ([keys] if keys else [])
+            for path in paths_of(new, *replaced):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _remove(path)  # a restore that was killed left it, with a log that would be taken for this one's
-                if source.name in taken["sha256"] or source.name in NEEDED:
-                    with bar(source.name) as show:
-                        _copy(source, path, taken["sha256"].get(source.name), show)
+            for source, path in zip(sources, paths_of(new, *copied), strict=True):
+                with bar(source.name) as show:
+                    _copy(source, path, taken["sha256"].get(source.name), show, needs_digest=source != keys)
             for store, url in check.stores(new):
                 if sqlite.path_of(url).exists():
                     schemas.check_file(new, store, url)
-            _remove_other_shapes(new)
-            init(new)
+            _check_that_keys_are_here(new)
+            prepare(new)
             _verify(new)
+            _check_keys(settings, new, keys)
             _record(new, taken)
-            _check_unused(paths_of(settings))
-            _replace(settings, new)
+            erased_again = people.finish(new)
+            _check_unused(paths_of(settings, *replaced))
+            _replace(settings, new, replaced)
         finally:
-            for path in paths_of(new):
+            for path in paths_of(new, *replaced):
                 _remove(path)
-    return taken
+    return taken | {"erased_again": len(erased_again)}
 
 
-def _replace(settings: Settings, new: Settings) -> None:
+def _replace(settings: Settings, new: Settings, replaced: list[str]) -> None:
     """Replace the files. The inbox goes first and comes last: `cqrs init` refuses what an interruption leaves."""
-    inbox_, *others = zip(paths_of(new), paths_of(settings), strict=True)
+    inbox_, *others = zip(paths_of(new, *replaced), paths_of(settings, *replaced), strict=True)
     _remove(inbox_[1])
     for source, path in [*others, inbox_]:
         _remove(path)
@@ -90,24 +97,47 @@ def _replace(settings: Settings, new: Settings) -> None:
 
 
 def _verify(new: Settings) -> None:
-    """Verify the new stores. Raises Wrong for what a restore can't mend.
+    """Verify the new stores. Raises Wrong. Two users that hold one key don't stop a restore."""
+    try:
+        verify(new, quiet=True, but=LATER)
+    except Contested as wrong:
+        complain(str(wrong))
 
-    A read model that is wrong is emptied, to be filled from the log. Two users that hold one key don't stop a restore.
-    """
-    anew: set[str] = set()
-    while True:
-        try:
-            verify(new, quiet=True, but=anew)
-        except WrongReadModel as wrong:
-            complain(f"{wrong}: {wrong.name} will be made anew")
-            anew.add(wrong.name)
-            _remove(sqlite.path_of(new.read_model_of(wrong.name)))
-            init(new)
-        except Contested as wrong:
-            complain(str(wrong))
+
+def _check_that_keys_are_here(new: Settings) -> None:
+    """Raises Refused if the backup has people, and there is no store of their keys at all."""
+    if sqlite.path_of(new.subjects).exists():
+        return
+    with engines.reading(new.event_store) as log:
+        _refuse_without_keys(list(people.unreadable(log, list)))
+
+
+def _check_keys(settings: Settings, new: Settings, keys: Path | None) -> None:
+    """Raises Refused if people in the new log would be lost, or if the key file doesn't know who was erased."""
+    with engines.reading(new.event_store) as log, engines.reading(new.subjects) as theirs:
+        lost = list(people.unreadable_in(log, theirs))
+        if not keys:
+            _refuse_without_keys(lost)
             return
-        else:
-            return
+        key_file.check(new, keys, theirs, log)
+        if sqlite.path_of(settings.subjects).exists():
+            with engines.reading(settings.subjects) as ours:
+                _check_not_stale(keys, theirs, ours, lost)
+    if lost:
+        complain(str(people.Lost(lost)))
+
+
+def _check_not_stale(keys: Path, theirs: Connection, ours: Connection, lost: list[str]) -> None:
+    """Raises Refused if the store that is here knows of erasures, or has keys of these people, and the file doesn't."""
+    if since := people.erasures(ours).keys() - people.erasures(theirs).keys():
+        raise Refused(f"{keys} is stale: it doesn't know that {people.in_words(sorted(since))} was erased")
+    if here := people.keyed(ours, lost):
+        raise Refused(f"{keys} lacks the keys of {people.in_words(here)}, which are here: restore without --keys")
+
+
+def _refuse_without_keys(lost: list[str]) -> None:
+    if lost:
+        raise Refused(people.MISSING.format(people.in_words(lost)))
 
 
 def _record(new: Settings, taken: dict[str, Any]) -> None:
@@ -115,17 +145,6 @@ def _record(new: Settings, taken: dict[str, Any]) -> None:
     with engines.writing(new.event_store, lock=event_store.LOCK) as log:
         done = BackupRestored(taken_at=taken["taken_at"], last_event=taken["last_event"])
         record(log, done, by=operator_here())
-
-
-def _remove_other_shapes(new: Settings) -> None:
-    for name, which in PROJECTIONS.items():
-        path = sqlite.path_of(url := new.read_model_of(name))
-        if not path.exists():
-            continue
-        with engines.reading(url) as connection:
-            wrong = projection_tables.compare(connection, [which])
-        if wrong:
-            _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -156,14 +175,15 @@ def _open(path: Path) -> BinaryIO:
     return file
 
 
-def _with_new_files(settings: Settings) -> Settings:
-    """The settings with new files beside the stores', to take their place."""
-    names = ("inbox", "event_store", "read_model")
-    return settings.model_copy(update={f"{name}_url": f"{getattr(settings, name)}.new" for name in names})
+def _with_new_files(settings: Settings, replaced: list[str]) -> Settings:
+    """The settings with new files beside those of the stores that are replaced, to take their place."""
+    return settings.model_copy(update={f"{name}_url": f"{getattr(settings, name)}.new" for name in replaced})
 
 
-def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int], None]) -> None:
-    """Raises Refused if the source isn't a file with this digest."""
+def _copy(
+    source: Path, path: Path, digest: str | None, show: Callable[[int, int], None], *, needs_digest: bool
+) -> None:
+    """Raises Refused if the source isn't a file with this digest. Keys that came with another backup have none here."""
     done, found = 0, hashlib.sha256()
     with _to_be_copied(source) as reading, path.open("wb") as writing:
         total = os.fstat(reading.fileno()).st_size
@@ -174,7 +194,7 @@ def _copy(source: Path, path: Path, digest: str | None, show: Callable[[int, int
             show(done, total)
         writing.flush()
         os.fsync(writing.fileno())
-    if found.hexdigest() != digest:
+    if found.hexdigest() != digest and (digest or needs_digest):
         raise Refused(f"{source} isn't what was backed up: its checksum is another")
 
 

@@ -58,7 +58,7 @@ class Object(NamedTuple):
 
 def check(settings: Settings, stores: Snapshots) -> Iterator[int]:
     """Yields how many objects each store has. Raises Wrong at an object that this version doesn't make."""
-    connections = {settings.inbox: stores.inbox, settings.event_store: stores.log}
+    connections = {settings.inbox: stores.inbox, settings.event_store: stores.log, settings.subjects: stores.people}
     connections |= {settings.read_model_of(name): each for name, each in stores.read_models.items()}
     for store, url in schema.stores(settings):
         if url in connections:

@@ -1,15 +1,16 @@
 """Snapshots of all stores at one moment."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from cli.stores.log import people_of
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
-from shared.stores.subjects import SUBJECTS, Subjects
+from shared.stores.subjects import SUBJECTS
 
 
 class Snapshots(NamedTuple):
@@ -18,6 +19,8 @@ class Snapshots(NamedTuple):
     inbox: Connection
     log: Connection
     read_models: Mapping[str, Connection]
+    people: Connection
+    """It sees the keys of all people in the log, and perhaps of later ones."""
 
 
 @contextmanager
@@ -27,7 +30,7 @@ def snapshots(settings: Settings) -> Iterator[Snapshots]:
     That is how the stores would be if the workers had been slower by a few milliseconds.
     """
     with ExitStack() as opened:
-        people = opened.enter_context(closing(Subjects.of(settings)))
+        people = opened.enter_context(people_of(settings))
 
         def see(url: str) -> Connection:
             return opened.enter_context(engines.snapshot(url))
@@ -37,4 +40,4 @@ def snapshots(settings: Settings) -> Iterator[Snapshots]:
         inbox = see(settings.inbox)
         for each in (inbox, log):
             each.info[SUBJECTS] = people
-        yield Snapshots(inbox, log, read_models)
+        yield Snapshots(inbox, log, read_models, see(settings.subjects))

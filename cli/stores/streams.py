@@ -41,16 +41,20 @@ def export(settings: Settings, stream: str) -> dict[str, Any]:
 def holdings(stores: Snapshots, stream: str) -> dict[str, Rows]:
     """The rows of a stream by store and table, such as `inbox.commands`, each with all its columns, as they are stored.
 
-    Rows of a projection are found if they have the aggregate's number in a column such as `user_id`.
+    What is personal is revealed. Rows of a projection are found if they have the aggregate's number in a column such
+    as `user_id`.
     """
     commands = _rows(stores.inbox, inbox.commands, inbox.commands.c.stream == stream)
     seqs = [command["seq"] for command in commands]
-    of_stream = (event_store.events, set_aside.table, unique_keys.unique_keys, unique_keys.contested_keys)
+    revealed = inbox.find_all(stores.inbox, [command["command_id"] for command in commands])
+    data = {each.command_id: from_json(each.data) for each in revealed.values() if not each.is_emptied}
+    of_stream = (set_aside.table, unique_keys.unique_keys, unique_keys.contested_keys)
     return {
         **_projected(stores, stream),
         **{f"event_store.{table.name}": _rows(stores.log, table, table.c.stream == stream) for table in of_stream},
+        "event_store.events": _revealed(stores, stream),
         "event_store.outcomes": list(_outcomes(stores.log, seqs)),
-        "inbox.commands": commands,
+        "inbox.commands": [{**row, "data": data.get(row["command_id"])} for row in commands],
         f"event_store.events of {record.STREAM}": _operations(stores.log, stream),
     }
 
@@ -69,6 +73,13 @@ def _projected(stores: Snapshots, stream: str) -> dict[str, Rows]:
 def _outcomes(log: Connection, seqs: Sequence[int]) -> Iterator[dict[str, Any]]:
     for page in pages(seqs):
         yield from _rows(log, outcomes.outcomes, outcomes.outcomes.c.seq.in_(page))
+
+
+def _revealed(stores: Snapshots, stream: str) -> Rows:
+    """The rows of the stream's events, with what is personal as it was before it was sealed."""
+    found = _rows(stores.log, event_store.events, event_store.events.c.stream == stream)
+    data = {event.version: event.data for event in event_store.read_stream(stores.log, stream)}
+    return [{**row, "data": data[row["version"]]} for row in found]
 
 
 def _operations(log: Connection, stream: str) -> Rows:

@@ -1,5 +1,6 @@
 """`cqrs verify`: everything that can be told from one store is held against the others."""
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from cli.output import complain, progress, say
 from cli.projections.comparison import differences
-from cli.stores import schemas
+from cli.stores import people, schemas
 from cli.stores.protect import IN_THE_CLEAR
 from cli.stores.snapshots import Snapshots, snapshots
 from shared.database import engines
@@ -29,6 +30,13 @@ from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
 
 CLEAR = "events in the clear"
+PEOPLE = "people and keys"
+"""The name of a check."""
+
+IN_FLIGHT_SECONDS = 1.0
+"""How long an erasure may take from the destruction of the key until its event is in the log, at a worker's pace."""
+
+LOOK_EVERY = 0.05
 
 NAMED_PAIRS = 20
 """Pairs of streams with the same key that an error names."""
@@ -54,12 +62,14 @@ class Contested(Wrong):
 def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()) -> dict[str, int]:
     """Run every check; returns how much each went through. Raises Wrong at the first thing that is wrong.
 
-    `quiet`: say nothing of each check on stdout. `but`: projections whose read models aren't looked at.
+    `quiet`: say nothing of each check on stdout. `but`: checks that are left out, by what they check.
     """
     done: dict[str, int] = {}
     with snapshots(settings) as stores:
-        every = {"schemas": schemas.check(settings, stores)} | checks(stores, AGGREGATES, but=but)
+        every = {"schemas": schemas.check(settings, stores)} | checks(stores, AGGREGATES)
         for what, check in every.items():
+            if what in but:
+                continue
             done[what] = sum(progress(check, what))
             if not quiet:
                 say(f"ok  {what}: {done[what]:,}")
@@ -79,18 +89,20 @@ def verdict(settings: Settings) -> dict[str, object]:
     return {"well": True, "wrong": None, "checked": checked, "in_the_clear": in_the_clear}
 
 
-def checks(stores: Snapshots, aggregates: Aggregates, *, but: Collection[str] = ()) -> dict[str, Iterator[int]]:
-    """The checks, by what they check. Each yields how much it has gone through since, and raises Wrong.
+def name_of(which: Projection) -> str:
+    """The name of the check of a projection's read model."""
+    return f"read model {which.name}"
 
-    `but`: projections whose read models aren't looked at.
-    """
-    looked_at = [which for which in PROJECTIONS.values() if which.name not in but]
+
+def checks(stores: Snapshots, aggregates: Aggregates) -> dict[str, Iterator[int]]:
+    """The checks, by what they check. Each yields how much it has gone through since, and raises Wrong."""
     return {
         "commands and outcomes": _commands(stores),
         "positions and hashes": map(len, chain.checked(stores.log)),
         "events and outcomes": _causes(stores),
-        "versions and unique keys": _streams(stores.log, aggregates),
-        **{f"read model {which.name}": _read_model(stores, which) for which in looked_at},
+        "versions and unique keys": _streams(stores, aggregates),
+        PEOPLE: _people(stores),
+        **{name_of(which): _read_model(stores, which) for which in PROJECTIONS.values()},
         "keys held once": _contested(stores.log),
     }
 
@@ -169,8 +181,9 @@ def _cause(event: RecordedEvent) -> str:
     return str(event.metadata.get("command_id"))
 
 
-def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
-    held, blind = 0, subjects.of(log).blind
+def _streams(stores: Snapshots, aggregates: Aggregates) -> Iterator[int]:
+    log, held = stores.log, 0
+    blind = subjects.of(log).blind
     for page in pages(folded(log, aggregates)):
         kept_as = {key: hashed(key, blind) for each in page for key in each.keys}
         holders = unique_keys.holders(log, kept_as.values())
@@ -181,8 +194,30 @@ def _streams(log: Connection, aggregates: Aggregates) -> Iterator[int]:
                     raise Wrong(f"{key.scope} {held_key.shown} is held by {each.stream}, and kept for {other}")
             held += len(each.keys)
         yield sum(each.version for each in page)
-    if (kept := unique_keys.count(log)) != held:
+    if (kept := unique_keys.count(log)) == held:
+        return
+    hidden = {*people.unreadable_in(log, stores.people), *people.unfinished_in(log, stores.people)}
+    if kept - unique_keys.count_of(log, hidden) != held:
         raise Wrong(f"{kept} unique keys are kept, and {held} held")
+
+
+def _people(stores: Snapshots) -> Iterator[int]:
+    """Whoever isn't erased has a key, whoever is has none; and the log says of whom keys were destroyed."""
+    log, keys = stores.log, stores.people
+    erased = people.erased_in(log)
+    if found := people.keyed(keys, erased | people.erasures(keys)):
+        raise Wrong(f"{people.in_words(found)} was erased, and has a key")
+    if lost := list(people.unreadable_in(log, keys)):
+        raise people.Lost(lost)
+    if found := people.unfinished_in(log, keys):
+        until = time.monotonic() + IN_FLIGHT_SECONDS
+        with log.engine.connect() as later:
+            while found and time.monotonic() < until:
+                time.sleep(LOOK_EVERY)
+                found = people.unfinished_in(later, keys)
+        if found:
+            raise people.Unfinished(found)
+    yield len(erased)
 
 
 def _contested(log: Connection) -> Iterator[int]:

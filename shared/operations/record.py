@@ -42,6 +42,10 @@ class KeyRevoked(Operation):
     name: str
 
 
+class MasterKeyRotated(Operation):
+    """The keys of people got a new master key, which wraps them from then on."""
+
+
 class CommandRetried(Operation):
     """A command that had failed was put back, to be handled again."""
 

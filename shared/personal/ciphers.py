@@ -110,7 +110,7 @@ class WrongMasterKey(Plain):
 
 
 class Master:
-    """The master keys. The first wraps; each unwraps what it wrapped, so that one can follow another."""
+    """The master keys: the first, and former ones. Each unwraps what it wrapped, so that one can follow another."""
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         """Each key has KEY_BYTES."""
@@ -118,10 +118,13 @@ class Master:
         self.id = next(iter(self._ciphers))
         """Begins all that the first key wraps."""
 
-    def wrap(self, key: bytes, name: str) -> bytes:
-        """The key encrypted; it unwraps only under this name."""
-        nonce = os.urandom(NONCE_BYTES)
-        return self.id + nonce + self._ciphers[self.id].encrypt(nonce, key, name.encode())
+    def __len__(self) -> int:
+        return len(self._ciphers)
+
+    def wrap(self, key: bytes, name: str, *, like: bytes = b"") -> bytes:
+        """The key encrypted; it unwraps only under this name. `like`: by the master key that wrapped this one."""
+        id, nonce = like[:ID_BYTES] or self.id, os.urandom(NONCE_BYTES)
+        return id + nonce + self._ciphers[id].encrypt(nonce, key, name.encode())
 
     def unwrap(self, wrapped: bytes, name: str) -> bytes:
         """The key that was wrapped under this name. Raises WrongMasterKey."""

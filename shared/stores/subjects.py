@@ -4,8 +4,9 @@ They stand in a store of their own. Without a person's key, what is personal of 
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Any, Self
 
@@ -60,7 +61,7 @@ erasures = Table(
 secret_table = Table(
     "secrets", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary, nullable=False)
 )
-"""The installation's secret, wrapped by the master key."""
+"""The installation's secret, wrapped by the master key. Whichever master key wraps it wraps new keys of people."""
 
 SECRET = "values"  # noqa: S105 its name
 """The name of the secret under which unique keys and idempotency keys are hashed."""
@@ -128,6 +129,16 @@ def erased_streams(connection: Connection) -> list[str]:
     return [stream for _, stream in fetch(connection, _erasures, after=0)]
 
 
+def without_key(connection: Connection, streams: Iterable[str]) -> list[str]:
+    """Those of the streams that have no key and aren't erased."""
+    return [stream for (stream,) in fetch(connection, _without_key, streams=as_object(streams))]
+
+
+def as_object(streams: Iterable[str]) -> str:
+    """A JSON object with these streams as its keys, for `entries`."""
+    return to_json(dict.fromkeys(streams)).decode()
+
+
 def heed(engine: Engine, subjects: "Subjects") -> Engine:
     """Have the engine's connections seal what is personal before they write it, and reveal what they read."""
 
@@ -158,9 +169,10 @@ def erased(connection: Connection) -> int:
 class Subjects:
     """Seals and reveals what is personal. One for each process; threads share it."""
 
-    def __init__(self, url: str, master: Master) -> None:
+    def __init__(self, url: str, read_master: Callable[[], Master]) -> None:
         self._url = url
-        self._master = master
+        self._read_master = read_master
+        self._master = read_master()
         self._reader = engines.reader(url)
         self._writer = engines.writer(url, lock=LOCK)
         self._scrubbing = scrubbing.Scrubbing(self._writer, [keys])
@@ -172,7 +184,7 @@ class Subjects:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The subjects of an installation. Raises NoMasterKey."""
-        return cls(settings.subjects, master_of(settings))
+        return cls(settings.subjects, partial(master_of, settings))
 
     def close(self) -> None:
         """Close the connections."""
@@ -184,7 +196,7 @@ class Subjects:
         """Hashes values under the installation's secret. Raises WrongMasterKey."""
         if self._blind is None:
             with self._reader.connect() as connection:
-                self._blind = Blind(self._master.unwrap(secret_in(connection, secret_table) or b"", SECRET))
+                self._blind = Blind(self._unwrap(secret_in(connection, secret_table) or b"", SECRET))
         return self._blind
 
     def erased(self) -> int:
@@ -221,23 +233,23 @@ class Subjects:
         return found
 
     def make(self, streams: Iterable[str]) -> None:
-        """Make keys for those of the streams that have none and aren't erased."""
+        """Make keys for those of the streams that have none and aren't erased. Raises WrongMasterKey."""
         with self._lock:
             self._known |= self._make(streams)
 
     def _make(self, streams: Iterable[str]) -> dict[str, Cipher]:
         with self._writer.begin() as connection:
-            asked = to_json(dict.fromkeys(streams)).decode()
-            new = {
-                stream: secrets.token_bytes(KEY_BYTES) for (stream,) in fetch(connection, _without_key, streams=asked)
-            }
-            insert_rows(connection, keys, [(stream, self._master.wrap(key, stream)) for stream, key in new.items()])
+            secret = secret_in(connection, secret_table) or b""
+            self._unwrap(secret, SECRET)
+            new = {stream: secrets.token_bytes(KEY_BYTES) for stream in without_key(connection, streams)}
+            rows = [(stream, self._master.wrap(key, stream, like=secret)) for stream, key in new.items()]
+            insert_rows(connection, keys, rows)
         return {stream: Cipher(key) for stream, key in new.items()}
 
     def erase(self, streams: Collection[str]) -> None:
         """Destroy the keys of these streams, for good: when this returns, that survives a loss of power."""
         with self._writer.begin() as connection:
-            asked = to_json(dict.fromkeys(streams)).decode()
+            asked = as_object(streams)
             rows = fetch(connection, _not_erased, streams=asked)
             number = erased(connection)
             at = now()
@@ -273,9 +285,17 @@ class Subjects:
                 self._known[stream] = None
 
     def _look_up(self, connection: Connection, streams: Collection[str]) -> None:
-        asked = to_json(dict.fromkeys(streams)).decode()
+        asked = as_object(streams)
         for stream, wrapped in fetch(connection, _keys, streams=asked):
-            self._known[stream] = Cipher(self._master.unwrap(wrapped, stream)) if wrapped else None
+            self._known[stream] = Cipher(self._unwrap(wrapped, stream)) if wrapped else None
+
+    def _unwrap(self, wrapped: bytes, name: str) -> bytes:
+        """Unwrap a key. If no known master key wrapped it, there may be a new one: they are read again."""
+        try:
+            return self._master.unwrap(wrapped, name)
+        except WrongMasterKey:
+            self._master = self._read_master()
+            return self._master.unwrap(wrapped, name)
 
     def _forget_surplus(self) -> None:
         for stream in list(self._known)[: max(0, len(self._known) - KEPT)]:

@@ -70,6 +70,11 @@ def release(connection: Connection, streams: Collection[str]) -> None:
     move(connection, left, contested=[key for key, found in its.items() if len(found) > 1])
 
 
+def count_of(connection: Connection, streams: Collection[str]) -> int:
+    """How many keys these streams hold. Goes through all keys."""
+    return len(fetch(connection, _held_by, streams=to_json(dict.fromkeys(streams)).decode())) if streams else 0
+
+
 def keep(connection: Connection, new: Collection[tuple[UniqueKey, str]]) -> None:
     """Give free keys to streams. Raises IntegrityError if one is taken."""
     insert_rows(connection, unique_keys, [(*key, stream) for key, stream in new])

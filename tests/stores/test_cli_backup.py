@@ -1,21 +1,15 @@
 """`cqrs backup` takes all stores at one point while the service runs; `cqrs restore` looks before it replaces."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from cli.stores import verification
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.settings import Settings
 from shared.stores import checkpoints
-from shared.stores.checkpoints import Stop
 from tests.support.command_line import cqrs, told
-from tests.support.stores import Stores, accept, create
+from tests.support.stores import Stores, accept, create, elsewhere
 from workers.projecting import runner
 from workers.projecting.shadow import has_tables, shadow_of
 
@@ -34,10 +28,6 @@ def used(stores: Stores) -> Stores:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.db")}
-
-
-def at(folder: Path) -> Settings:
-    return Settings(data_dir=folder, _env_file=None)
 
 
 def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tmp_path: Path) -> None:
@@ -69,36 +59,41 @@ def test_a_store_that_is_open_is_not_replaced(used: Stores, tmp_path: Path, name
 
 
 def test_a_backup_that_is_not_whole_replaces_nothing(used: Stores, tmp_path: Path) -> None:
-    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    backup, target = tmp_path / "backup", elsewhere(used.settings, tmp_path / "target")
     cqrs(used.settings, "backup", str(backup))
-    cqrs(target, "restore", str(backup))
+    keys = "--keys", str(tmp_path / "backup.keys")
+    cqrs(target, "restore", str(backup), *keys)
     before = content(target.data_dir)
     whole = (backup / "events.db").read_bytes()
     for broken in (whole[:-1], whole[:5000] + b"?" + whole[5001:], b""):
         (backup / "events.db").write_bytes(broken)
-        assert "events.db" in cqrs(target, "restore", str(backup), code=1)
+        assert "events.db" in cqrs(target, "restore", str(backup), *keys, code=1)
     (backup / "backup.json").unlink()
-    assert "is no backup" in cqrs(target, "restore", str(backup), code=1)
+    assert "is no backup" in cqrs(target, "restore", str(backup), *keys, code=1)
     assert content(target.data_dir) == before
 
 
 def test_a_backup_that_does_not_hold_together_replaces_nothing(used: Stores, tmp_path: Path) -> None:
     with used.events.begin() as connection:
         connection.execute(text("DELETE FROM unique_keys"))
-    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    backup, target = tmp_path / "backup", elsewhere(used.settings, tmp_path / "target")
     cqrs(used.settings, "backup", str(backup))
-    assert "and kept for nobody" in cqrs(target, "restore", str(backup), code=1)
+    keys = "--keys", str(tmp_path / "backup.keys")
+    assert "and kept for nobody" in cqrs(target, "restore", str(backup), *keys, code=1)
     assert content(target.data_dir) == {}
 
 
-@pytest.mark.parametrize("at_rename", range(5))
+@pytest.mark.parametrize("at_rename", range(6))
 def test_a_restore_that_is_interrupted_leaves_no_mix_that_would_start(
     used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rename: int
 ) -> None:
-    backup, target = tmp_path / "backup", at(tmp_path / "target")
+    backup, target = tmp_path / "backup", elsewhere(used.settings, tmp_path / "target")
     cqrs(used.settings, "backup", str(backup))
-    cqrs(target, "restore", str(backup))
-    renames = iter(range(5))
+    keys = "--keys", str(tmp_path / "backup.keys")
+    cqrs(target, "restore", str(backup), *keys)
+    with engines.writing(target.read_model_of("users"), lock="users") as connection:
+        checkpoints.move(connection, "users", 3)  # as the service does
+    renames = iter(range(6))
 
     def rename(path: Path, to: Path) -> None:
         if next(renames) == at_rename:
@@ -107,9 +102,9 @@ def test_a_restore_that_is_interrupted_leaves_no_mix_that_would_start(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", rename)
-        assert "interrupted" in cqrs(target, "restore", str(backup), code=1)
+        assert "interrupted" in cqrs(target, "restore", str(backup), *keys, code=1)
     assert "aren't a pair" in cqrs(target, "init", code=1)
-    cqrs(target, "restore", str(backup))
+    cqrs(target, "restore", str(backup), *keys)
     assert told(target, "verify")["well"]
 
 
@@ -122,47 +117,3 @@ def test_on_postgresql_its_own_tools_are_named(engine: str, stores: Stores, tmp_
     if engine == "postgresql":
         assert "pg_dump" in cqrs(stores.settings, "backup", str(tmp_path / "backup"), code=1)
         assert "pg_restore" in cqrs(stores.settings, "restore", str(tmp_path / "backup"), code=1)
-
-
-@pytest.mark.parametrize("lacks", ["the file", "a column", "what mended code makes"])
-def test_a_read_model_that_an_older_version_had_otherwise_or_not_at_all_is_made_anew(
-    used: Stores, tmp_path: Path, lacks: str
-) -> None:
-    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
-    if lacks == "a column":
-        url = used.settings.read_model_of("emails")
-        with engines.writing(url, lock="emails") as connection:
-            connection.execute(text("ALTER TABLE emails DROP COLUMN last_name"))
-    if lacks == "what mended code makes":
-        url = used.settings.read_model_of("emails")
-        with engines.writing(url, lock="emails") as connection:
-            connection.execute(text("UPDATE emails SET last_name = 'DOE'"))
-    cqrs(used.settings, "backup", str(backup))
-    if lacks == "the file":
-        (backup / "read-emails.db").unlink()
-        manifest = json.loads((backup / "backup.json").read_text())
-        del manifest["sha256"]["read-emails.db"]
-        (backup / "backup.json").write_text(json.dumps(manifest))
-    cqrs(restored, "restore", str(backup))
-    stands = told(restored, "projections", "status")
-    assert (stands["emails"]["position"], stands["users"]["position"]) == (0, 3)
-    assert told(restored, "verify")["well"]
-
-
-def test_a_projection_that_is_stopped_keeps_nobody_from_restoring_what_it_is_made_of(
-    used: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def project(connection: Any, events: Any) -> None:
-        raise ZeroDivisionError("a bug")
-
-    with used.read_model.begin() as connection:
-        checkpoints.move_stop(connection, "users", Stop(3, "ZeroDivisionError: a bug"))
-    monkeypatch.setattr(
-        verification, "PROJECTIONS", {**PROJECTIONS, "users": replace(PROJECTIONS["users"], project=project)}
-    )
-    backup, restored = tmp_path / "backup", at(tmp_path / "restored")
-    cqrs(used.settings, "backup", str(backup))
-    cqrs(restored, "restore", str(backup))
-    stands = told(restored, "projections", "status")
-    assert (stands["users"]["position"], stands["emails"]["position"]) == (0, 3)
-    assert "users can't apply it" in told(restored, "verify", code=1)["wrong"]

@@ -26,7 +26,7 @@ from shared.stores import event_store
 from tests.support import keys
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment, environment
-from tests.support.stores import Stores, accept, create
+from tests.support.stores import Stores, accept, create, elsewhere
 
 KEY = new_key()
 
@@ -298,6 +298,6 @@ def test_a_backup_and_an_export_hold_no_key(stores: Stores, tmp_path: Path) -> N
     assert '"type":"KeyAdded"' in exported
     content = b"".join(path.read_bytes() for path in (tmp_path / "backup").iterdir())
     assert key[14:-8].encode() not in content + exported.encode()
-    restored = Settings(data_dir=tmp_path / "restored", _env_file=None)
+    restored = elsewhere(stores.settings, tmp_path / "restored")
     cqrs(restored, "restore", str(tmp_path / "backup"))
     assert counts(restored, key), "keys are as they were"

@@ -21,7 +21,7 @@ from shared.settings import Settings
 from shared.stores import outcomes
 from tests.support.command_line import cqrs, told
 from tests.support.service import clean_environment
-from tests.support.stores import Stores, accept, create, hashed, update
+from tests.support.stores import Stores, accept, create, elsewhere, hashed, update
 from workers.handling.batch import Batch
 from workers.projecting import runner
 from workers.projecting.shadow import shadow_of
@@ -205,7 +205,7 @@ def test_a_log_in_which_two_hold_one_mailbox_is_refused(
 ) -> None:
     init(old.settings)
     (tmp_path / "log.jsonl").write_text(cqrs(old.settings, "events", "export"))
-    another = made(tmp_path / "another")
+    another = made(tmp_path / "another").model_copy(update={"subjects_url": old.settings.subjects})
     said = cqrs(another, "events", "import", str(tmp_path / "log.jsonl"), code=1)
     assert said == "cqrs: this is no log: user-2 (event 2) and user-1 (event 4) hold the same email\n"
     assert rows(another.event_store, "SELECT * FROM unique_keys") == rows(another.event_store, "SELECT * FROM events")
@@ -215,6 +215,6 @@ def test_a_log_in_which_two_hold_one_mailbox_is_refused(
 def test_an_old_backup_in_which_two_share_a_mailbox_is_restored(old: Stores, tmp_path: Path) -> None:
     taken = cqrs(old.settings, "backup", str(tmp_path / "backup"))
     assert "5 events" in taken
-    restored = Settings(data_dir=tmp_path / "restored", _env_file=None)
-    cqrs(restored, "restore", str(tmp_path / "backup"))
+    restored = elsewhere(old.settings, tmp_path / "restored")
+    cqrs(restored, "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "backup.keys"))
     assert len(contested(restored)) == 2

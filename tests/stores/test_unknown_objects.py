@@ -14,12 +14,13 @@ from sqlalchemy import Engine, text
 from cli.stores import schemas
 from cli.stores.snapshots import snapshots
 from shared.database import engines, sqlite
+from shared.domain.projections import PROJECTIONS
 from shared.schemas import check, migrations
 from shared.schemas.folding import Wrong
 from shared.settings import Settings
 from tests.stores.test_schema import BEFORE_REVISIONS
 from tests.support.command_line import cqrs, told
-from tests.support.stores import Stores, refusing
+from tests.support.stores import Stores, elsewhere, refusing
 
 UNKNOWN = {
     "trigger": "CREATE TRIGGER evil AFTER INSERT ON {} BEGIN SELECT 1; END",
@@ -68,7 +69,7 @@ def change(file: Path, *statements: str) -> None:
 def seal(backup: Path) -> None:
     """As whoever changed it would."""
     manifest = json.loads((backup / "backup.json").read_text())
-    for name in manifest["sha256"]:
+    for name in ("inbox.db", "events.db"):
         manifest["sha256"][name] = hashlib.sha256((backup / name).read_bytes()).hexdigest()
     (backup / "backup.json").write_text(json.dumps(manifest))
 
@@ -129,10 +130,10 @@ def test_a_backup_with_code_replaces_nothing_and_none_of_it_runs(
     stores: Stores, made: Callable[[Path], Settings], backup: Path, tmp_path: Path
 ) -> None:
     here = made(tmp_path / "here")
-    ran = "CREATE TRIGGER evil AFTER UPDATE ON checkpoints BEGIN INSERT INTO stops VALUES ('ran', 1, ''); END"
-    change(backup / "read-users.db", ran)
+    ran = "CREATE TRIGGER evil AFTER INSERT ON outcomes BEGIN DELETE FROM unique_keys; END"
+    change(backup / "events.db", ran)
     seal(backup)
-    assert refused(here, backup) == "cqrs: the read model users has the trigger 'evil', which this version doesn't know"
+    assert refused(here, backup) == "cqrs: the event store has the trigger 'evil', which this version doesn't know"
 
 
 def test_a_backup_whose_pages_do_not_fit_replaces_nothing(
@@ -228,9 +229,10 @@ def test_what_else_is_in_a_backup_s_folder_is_left_there(stores: Stores, backup:
     (backup / "read-others.db").symlink_to("/dev/zero")
     os.mkfifo(backup / "inbox.db-shm")
     (backup / ".env").write_text("CQRS_MAX_WAIT=long")
-    cqrs(at(tmp_path / "restored"), "restore", str(backup))
+    cqrs(elsewhere(stores.settings, tmp_path / "restored"), "restore", str(backup))
     restored = {path.name for path in (tmp_path / "restored").iterdir()}
-    assert restored == {path.name for path in backup.glob("*.db")} - {"read-others.db"} | {"up.lock"}
+    read_models = {f"read-{name}.db" for name in PROJECTIONS}
+    assert restored == {"inbox.db", "events.db", "subjects.db", "master.key", "up.lock", *read_models}
 
 
 @pytest.mark.parametrize("lacks", ["taken_at", "last_command", "last_event", "sha256"])

@@ -1,7 +1,9 @@
 """Canonical messages, and the shorthand that tests share."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete
@@ -81,6 +83,13 @@ def fail(settings: Settings, command_id: str) -> None:
         [outcome] = outcomes.find(connection, [command.seq]).values()
         connection.execute(delete(outcomes.outcomes).where(outcomes.outcomes.c.seq == command.seq))
         outcomes.record(connection, [outcome._replace(status="failed")])
+
+
+def elsewhere(settings: Settings, folder: Path) -> Settings:
+    """A place for stores on another machine, where the master key was brought."""
+    folder.mkdir(mode=0o700)
+    shutil.copy(settings.master_file, folder)
+    return Settings(data_dir=folder, _env_file=None)
 
 
 def create(email: str = JOHN["email"], **more: Any) -> Submission:

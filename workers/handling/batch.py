@@ -11,7 +11,7 @@ from shared.clock import now
 from shared.database.errors import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
-from shared.messages import Command, Event, NewEvent, RecordedEvent, UnknownShape
+from shared.messages import Command, Event, NewEvent, RecordedEvent, UnknownShape, UnreadableEvent
 from shared.operations.deeds import EFFECTS
 from shared.preconditions import Precondition
 from shared.stores.event_store import Append, Heads
@@ -114,6 +114,12 @@ class Batch:
     def erased(self) -> list[str]:
         """The streams whose subjects are erased."""
         return [stream for stream, events, _ in self.appends if any(_erases(each) for each in events)]
+
+    def hidden(self) -> list[str]:
+        """Those of them whose keys were lost before, so that it is not known which unique keys they held."""
+        return [
+            stream for stream in self.erased() if any(isinstance(it, UnreadableEvent) for it in self._history[stream])
+        ]
 
     def contested(self) -> list[UniqueKey]:
         """The moved keys that several streams held."""

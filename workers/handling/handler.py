@@ -250,6 +250,8 @@ def _write(connection: Connection, inbox_: Engine, batch: Batch) -> None:
     event_store.append(connection, *batch.appends, at=batch.heads)
     outcomes.record(connection, batch.outcomes)
     unique_keys.move(connection, batch.moved, contested=batch.contested())
+    if hidden := batch.hidden():
+        unique_keys.release(connection, hidden)
     set_aside.add(connection, batch.set_aside)
     for command, deed in batch.deeds:
         EFFECTS[type(deed)](At(connection, inbox_, command.principal or ""), deed)

@@ -86,4 +86,5 @@ users = Decider[UserCommand, UserEvent, User](
     decide=decide,
     evolve=evolve,
     unique_keys=unique_keys,
+    erases=EraseUser,
 )
