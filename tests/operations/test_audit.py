@@ -17,7 +17,7 @@ from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from tests.support import keys
 from tests.support.command_line import cqrs, told
-from tests.support.stores import Stores, accept, create, refusing
+from tests.support.stores import Stores, accept, create, elsewhere, heir, refusing
 
 Made = Callable[[Path], Settings]
 
@@ -80,7 +80,7 @@ def test_an_import_is_the_last_event_of_its_log(stores: Stores, made: Made, tmp_
     accept(stores, create())
     stores.handler.handle()
     (tmp_path / "log.jsonl").write_text(cqrs(stores.settings, "events", "export"))
-    another = made(tmp_path / "another")
+    another = heir(stores.settings, made(tmp_path / "another"))
     cqrs(another, "events", "import", str(tmp_path / "log.jsonl"))
     assert [each["id"] for each in told(another, "audit")] == [1, 3]
     assert audit(another)[-1] == ("LogImported", {"events": 2})
@@ -92,9 +92,9 @@ def test_a_restore_is_the_last_event_of_the_restored_log(stores: Stores, tmp_pat
     accept(stores, create())
     stores.handler.handle()
     taken = told(stores.settings, "backup", str(tmp_path / "backup"))
-    restored = Settings(data_dir=tmp_path / "restored", _env_file=None)
+    restored = elsewhere(stores.settings, tmp_path / "restored")
     for times in (1, 2):
-        cqrs(restored, "restore", str(tmp_path / "backup"))
+        cqrs(restored, "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "backup.keys"))
         done = {"taken_at": taken["taken_at"], "last_event": 1}
         assert audit(restored) == [("BackupRestored", done)], f"the log before went with its own, at time {times}"
     assert told(restored, "verify")["well"]

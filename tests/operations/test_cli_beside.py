@@ -13,7 +13,7 @@ from cli.status import status
 from shared.settings import Settings
 from tests.support.command_line import cqrs, told
 from tests.support.service import Service, clean_environment, eventually, up
-from tests.support.stores import JOHN, Stores, accept, create
+from tests.support.stores import JOHN, Stores, accept, create, elsewhere
 from tests.support.trouble import new_email
 
 WAIT = {"Prefer": "wait=10"}
@@ -56,8 +56,8 @@ def test_a_backup_under_load_is_whole_and_has_all_that_was_acknowledged(
         finally:
             enough.set()
         acknowledged = {each for client in posting for each in client.result(60)}
-    restored = at(tmp_path / "restored")
-    taken = told(restored, "restore", str(tmp_path / "backup"))
+    restored = elsewhere(running.settings, tmp_path / "restored")
+    taken = told(restored, "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "backup.keys"))
     assert taken["last_event"] > before + 20
     assert taken["last_command"] <= commands + len(acknowledged) + 1
     assert json.loads(cqrs(restored, "commands", "show", known))["command_id"] == known
@@ -76,7 +76,8 @@ def test_a_service_goes_on_from_what_was_restored(stores: Stores, tmp_path: Path
     stores.handler.handle()
     accept(stores, create("waits@example.com"))
     cqrs(stores.settings, "backup", str(tmp_path / "backup"))
-    cqrs(at(tmp_path / "restored"), "restore", str(tmp_path / "backup"))
+    restored = elsewhere(stores.settings, tmp_path / "restored")
+    cqrs(restored, "restore", str(tmp_path / "backup"), "--keys", str(tmp_path / "backup.keys"))
     with up(tmp_path / "restored") as running:
         eventually(lambda: len(running.http.get("/users/").json()) == 4, within=30)
         assert running.http.post("/users/", json=JOHN).json()["user_id"] == 5

@@ -20,7 +20,7 @@ from shared.stores.subjects import Subjects, heed
 from shared.stores.unique_keys import unique_keys
 from tests.support.command_line import cqrs, told
 from tests.support.service import eventually
-from tests.support.stores import Stores, accept, create, new_handler, update
+from tests.support.stores import Stores, accept, create, heir, new_handler, update
 
 Made = Callable[[Path], Settings]
 
@@ -35,11 +35,6 @@ def used(stores: Stores) -> Stores:
     while stores.handler.handle():
         pass
     return stores
-
-
-def heir(used: Stores, another: Settings) -> Settings:
-    """Other stores, with the keys of the same people."""
-    return another.model_copy(update={"subjects_url": used.settings.subjects})
 
 
 def holds(settings: Settings) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def test_one_event_is_told_by_its_position(used: Stores) -> None:
 def test_what_is_exported_and_imported_is_the_same_log(used: Stores, made: Made, tmp_path: Path) -> None:
     exported = tmp_path / "log.jsonl"
     exported.write_text(cqrs(used.settings, "events", "export"))
-    another = heir(used, made(tmp_path / "another"))
+    another = heir(used.settings, made(tmp_path / "another"))
     cqrs(another, "events", "import", str(exported))
     imported, before = holds(another), holds(used.settings)
     *same, recorded = imported.pop("events")
@@ -82,7 +77,7 @@ def test_what_is_exported_and_imported_is_the_same_log(used: Stores, made: Made,
 @pytest.mark.both_engines
 def test_new_users_come_behind_those_that_were_imported(used: Stores, made: Made, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(cqrs(used.settings, "events", "export"))
-    another = heir(used, made(tmp_path / "another"))
+    another = heir(used.settings, made(tmp_path / "another"))
     cqrs(another, "events", "import", str(tmp_path / "log.jsonl"))
     people = Subjects.of(another)
     mine = Stores(

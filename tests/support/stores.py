@@ -92,6 +92,11 @@ def elsewhere(settings: Settings, folder: Path) -> Settings:
     return Settings(data_dir=folder, _env_file=None)
 
 
+def heir(settings: Settings, another: Settings) -> Settings:
+    """Other stores, with the keys of the same people."""
+    return another.model_copy(update={"subjects_url": settings.subjects})
+
+
 def create(email: str = JOHN["email"], **more: Any) -> Submission:
     return Submission("CreateUser", "user", None, {**JOHN, "email": email}, personal=CreateUser.personal, **more)
 
