@@ -101,7 +101,8 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Storm:
     return storm
 
 
-UPDATED = "(SELECT max(position) FROM events WHERE type = 'UserEmailUpdated')"
+ERASED = "SELECT stream FROM events WHERE type = 'UserErased'"
+UPDATED = f"(SELECT max(position) FROM events WHERE type = 'UserEmailUpdated' AND stream NOT IN ({ERASED}))"
 ITS_STREAM = f"(SELECT stream FROM events WHERE position = {UPDATED})"
 ITS_COMMAND = f"(SELECT metadata ->> 'command_id' FROM events WHERE position = {UPDATED})"
 ITS_SEQ = f"(SELECT seq FROM commands WHERE command_id = {ITS_COMMAND})"
@@ -120,6 +121,8 @@ COMMAND_AGAIN = """INSERT INTO commands
     FROM commands ORDER BY seq DESC LIMIT 1"""
 LEFT = "(SELECT max(position) FROM events WHERE type = 'UserDeactivated')"
 REFUSED = "problem ->> 'type' = 'user-deactivated'"
+ONE_ERASED = f"({ERASED} ORDER BY position LIMIT 1)"
+SOMEBODY = "(SELECT min(user_id) FROM users.users)"
 ANOTHERS = f"(SELECT email FROM users.users WHERE 'user-' || user_id <> {ITS_STREAM} LIMIT 1)"
 IN_THE_CLEAR = "data = json_object('user_id', data -> '$.user_id', '%s', %s)"
 
@@ -155,12 +158,54 @@ IN_THE_CLEAR = "data = json_object('user_id', data -> '$.user_id', '%s', %s)"
         ("torn", "the holder of", [f"DELETE FROM unique_keys WHERE stream = {ITS_STREAM}"]),
         ("torn", "belongs to no command", ["UPDATE outcomes SET seq = 1000000 WHERE seq = 1"]),
         ("torn", "is set aside as well", ["INSERT INTO set_aside (seq, stream, tries) VALUES (1, 'user-1', 0)"]),
-        ("skipped", "users: 1 is None", ["DELETE FROM users.users WHERE user_id = 1"]),
-        ("skipped", "users: 1 is {", ["UPDATE users.users SET version = version - 1 WHERE user_id = 1"]),
-        ("skipped", "users: 1 is {", ["UPDATE users.users SET active = NOT active WHERE user_id = 1"]),
-        ("skipped", "emails: 1 is {", ["UPDATE emails.emails SET key = upper(key) WHERE user_id = 1"]),
+        ("skipped", "is None, by the log it is {", [f"DELETE FROM users.users WHERE user_id = {SOMEBODY}"]),
+        ("skipped", "users: ", [f"UPDATE users.users SET version = version - 1 WHERE user_id = {SOMEBODY}"]),
+        ("skipped", "users: ", [f"UPDATE users.users SET active = NOT active WHERE user_id = {SOMEBODY}"]),
+        ("skipped", "emails: ", [f"UPDATE emails.emails SET key = upper(key) WHERE user_id = {SOMEBODY}"]),
         ("skipped", "stats: ", ["UPDATE stats.daily SET changes = changes + 1"]),
         ("skipped", "the checkpoint of users is", ["UPDATE users.checkpoints SET position = position - 1"]),
+        ("torn", "the holder of", [f"INSERT INTO unique_keys SELECT 'email', 'x', {ONE_ERASED}"]),
+        ("torn", "by the keys it is otherwise", [f"DELETE FROM erasures WHERE stream = {ONE_ERASED}"]),
+        (
+            "torn",
+            "by the keys it is otherwise",
+            [f"INSERT INTO erasures SELECT max(number) + 1, {ITS_STREAM}, '2026' FROM erasures"],
+        ),
+        (
+            "readable",
+            "is erased and has a key",
+            [f"INSERT INTO subject_keys SELECT {ONE_ERASED}, key FROM subject_keys LIMIT 1"],
+        ),
+        (
+            "readable",
+            "opens, and",
+            [f"UPDATE events SET {IN_THE_CLEAR} WHERE stream = {ONE_ERASED} AND version = 1" % ("email", "'x@y.z'")],
+        ),
+        (
+            "readable",
+            "opens, and",
+            [f"UPDATE commands SET {IN_THE_CLEAR} WHERE stream = {ONE_ERASED}" % ("email", "'x@example.com'")],
+        ),
+        (
+            "readable",
+            "is erased and stands in users",
+            [f"UPDATE users.users SET user_id = substr({ONE_ERASED}, 6) WHERE user_id = {SOMEBODY}"],
+        ),
+        (
+            "readable",
+            "is erased and stands in emails",
+            [f"UPDATE emails.emails SET user_id = substr({ONE_ERASED}, 6) WHERE user_id = {SOMEBODY}"],
+        ),
+        (
+            "unexpected",
+            "come to user-erased",
+            [
+                """UPDATE outcomes SET problem = json_object('type', 'user-not-found')
+                    WHERE problem ->> 'type' = 'user-erased'"""
+            ],
+        ),
+        ("forgotten", "doesn't open", [f"DELETE FROM subject_keys WHERE stream = {ITS_STREAM}"]),
+        ("forgotten", "doesn't open", [ITS_EVENT % "version = version + 1"]),
         ("unexpected", "is another", ["UPDATE commands SET expected_version = 77 WHERE seq = 1"]),
         ("unexpected", "is another", ["UPDATE commands SET data = json_set(data, '$.user_id', 77) WHERE seq = 1"]),
         ("unexpected", "failed", [ITS_OUTCOME % "status = 'failed'"]),
@@ -193,11 +238,25 @@ IN_THE_CLEAR = "data = json_object('user_id', data -> '$.user_id', '%s', %s)"
 def test_the_judge_sees_a_store_that_was_tampered_with(
     word: str, finding: str, statements: list[str], quiet: Storm, tmp_path: Path
 ) -> None:
-    for file in (*quiet.settings.data_dir.glob("*.db*"), quiet.settings.master_file):
-        shutil.copy(file, tmp_path)
+    copy(quiet, tmp_path)
     run(tmp_path, "DROP TRIGGER events_refuse_update", "DROP TRIGGER events_refuse_delete", *statements)
     findings = judge(quiet.ledger, evidence.read(Settings(data_dir=tmp_path, _env_file=None)))
     assert any(found.word == word and finding in found.what for found in findings), findings
+
+
+@pytest.mark.parametrize("field", ["email", "last_name"])
+def test_the_judge_sees_what_is_left_of_an_erased_user_in_a_file(field: str, quiet: Storm, tmp_path: Path) -> None:
+    copy(quiet, tmp_path)
+    erased = {request.user for request in quiet.ledger.acknowledged if request.erases and not request.problem}
+    values = [each.body[field] for each in quiet.ledger.acknowledged if each.user in erased and field in each.body]
+    (tmp_path / "left").write_text("".join(values).upper() if field == "email" else "".join(values))
+    findings = judge(quiet.ledger, evidence.read(Settings(data_dir=tmp_path, _env_file=None)))
+    assert any(found.word == "readable" and "stands in {'left'}" in found.what for found in findings), findings
+
+
+def copy(storm: Storm, folder: Path) -> None:
+    for file in (*storm.settings.data_dir.glob("*.db*"), storm.settings.master_file):
+        shutil.copy(file, folder)
 
 
 def run(data_dir: Path, *statements: str) -> None:

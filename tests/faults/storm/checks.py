@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.faults.storm import traces
 from tests.faults.storm.case import Case, Finding
-from tests.faults.storm.model import due, held_by_another
+from tests.faults.storm.model import State, due, held_by_another
 from tests.support.chain import hash_of
 
 
@@ -84,13 +85,13 @@ def _different(word: str, what: str, found: Mapping[Any, Any], expected: Mapping
 
 def _decisions(case: Case) -> Iterator[Finding]:
     """Each stream by itself: from the state that its earlier commands left, each came to the end that the rules say."""
-    states: dict[str, tuple[int, str, bool, int]] = defaultdict(lambda: (0, "", True, 0))
+    states: dict[str, State] = defaultdict(State)
     for row in case.stores.inbox:
         if not (outcome := case.stores.outcomes.get(row.seq)):
             continue
         events = case.events_of.get(row.command_id, [])
-        version, email, active, position = states[row.stream]
-        expected = due(row, version, email, active)
+        user = states[row.stream]
+        expected = due(row, user, gone=case.sums.is_gone(row.stream, outcome.handled_at))
         found = outcome.problem or [(event.stream, event.type, json.loads(event.data)) for event in events]
         if outcome.problem == "email-taken" and expected and isinstance(expected, list):
             if not held_by_another(case.sums, row, outcome):
@@ -98,12 +99,50 @@ def _decisions(case: Case) -> Iterator[Finding]:
         elif found != expected:
             word = "lost" if isinstance(expected, list) and not found else "unexpected"
             yield Finding(word, f"{row} should come to {expected}, its end is {outcome}, {events}", row.idempotency_key)
-        elif not found and (outcome.version != version or outcome.position < position):
-            yield Finding("torn", f"{row} left {version} at {position}, its end is {outcome}", row.idempotency_key)
+        elif not found and (outcome.version != user.version or outcome.position < user.position):
+            yield Finding("torn", f"{row} left {user}, its end is {outcome}", row.idempotency_key)
         for event in events:
             data = json.loads(event.data)
-            email = data.get("new_email", data.get("email", email))
-            states[row.stream] = event.version, email, event.type != "UserDeactivated", event.position
+            email = data.get("new_email", data.get("email", user.email))
+            active, erased = event.type != "UserDeactivated", event.type == "UserErased"
+            states[row.stream] = State(event.version, event.position, email, active, erased)
 
 
-OF_STORES = (_once, _in_order, _whole, _chained, _keys, _sealed, _projected, _decisions)
+def _readable(case: Case) -> Iterator[Finding]:
+    """Nothing that is personal of an erased person is left anywhere."""
+    for stream in case.erased & case.stores.with_key:
+        yield Finding("readable", f"{stream} is erased and has a key")
+    for stream in case.erased ^ case.stores.erasures.keys():
+        yield Finding("torn", f"{stream} is erased by the log {stream in case.erased}, by the keys it is otherwise")
+    for each in (*case.stores.inbox, *case.stores.events):
+        if each.stream in case.erased and _personal(each.opened):
+            yield Finding("readable", f"{each} opens, and {each.stream} is erased")
+    for name, rows in case.stores.projected.items():
+        for number in rows:
+            if f"user-{number}" in case.erased:
+                yield Finding("readable", f"{number} is erased and stands in {name}")
+    yield from _traced(case)
+
+
+def _traced(case: Case) -> Iterator[Finding]:
+    """No file has a value that was sent for nobody but the erased."""
+    of_erased, of_others = set[str](), set[str]()
+    for row in case.stores.inbox:
+        sent = {traces.of(value) for value in _personal(row.data)} - {None}
+        (of_erased if row.stream in case.erased else of_others).update(filter(None, sent))
+    for trace in (of_erased - of_others) & case.stores.traces.keys():
+        yield Finding("readable", f"{trace} of somebody erased stands in {case.stores.traces[trace]}")
+
+
+def _forgotten(case: Case) -> Iterator[Finding]:
+    """Whoever isn't erased can be read in every word."""
+    for each in (*case.stores.inbox, *case.stores.events):
+        if each.stream not in case.erased and None in json.loads(each.opened).values():
+            yield Finding("forgotten", f"{each} doesn't open, and {each.stream} isn't erased")
+
+
+def _personal(data: str) -> list[str]:
+    return [value for value in json.loads(data).values() if isinstance(value, str)]
+
+
+OF_STORES = (_once, _in_order, _whole, _chained, _keys, _sealed, _projected, _decisions, _readable, _forgotten)

@@ -25,12 +25,13 @@ HOT_USERS, HOT_UPDATES = 3, 150
 
 @dataclass
 class World:
-    """What all clients share."""
+    """What all clients share. `erased`: users whose erasure was sent."""
 
     connections: Connections
     seed: int
     ledger: Ledger = field(default_factory=Ledger)
     hot: dict[int, int] = field(default_factory=dict)
+    erased: list[int] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -112,6 +113,34 @@ class Client:
             if self._chance.random() < 0.8:
                 await self._mark("DELETE", own)
 
+    async def erase(self) -> None:
+        """A user is erased, also by two at once or with a change on its way; mostly another takes its address."""
+        for own in self._some(1):
+            self._own.remove(own)
+            self._world.erased.append(own.user_id)
+            match = own.version if self._chance.random() < 0.3 else None
+            ways = [self._erase(own.user_id, if_match=match)]
+            if self._chance.random() < 0.3:
+                ways.append(self._erase(own.user_id))
+            if self._chance.random() < 0.3:
+                ways.append(self._put(own.user_id, self._address()))
+            await asyncio.gather(*ways)
+            if self._chance.random() < 0.5:
+                await self._create(self._spelled(own.email))
+
+    async def change_erased(self) -> None:
+        """Any change of a user whose erasure was sent before."""
+        if self._world.erased:
+            user_id = self._chance.choice(self._world.erased)
+            guess = self._chance.randrange(1, 5) if self._chance.random() < 0.2 else None
+            match self._chance.randrange(3):
+                case 0:
+                    await self._put(user_id, self._address(), if_match=guess)
+                case 1:
+                    await self._erase(user_id, if_match=guess)
+                case _:
+                    await self._mark("POST", Own(user_id, ""))
+
     async def race(self) -> None:
         """Several for one address at the same time, each in a spelling of its own."""
         address = self._address("josé")
@@ -138,6 +167,8 @@ class Client:
                 continue
             body = {**request.body, "email": self._address()}
             reply = await self._sender.ask(request.method, request.path, body, request.headers(wait=False))
+            if reply and reply.status == 202 and request.user in self._world.erased:
+                continue  # whether it was another, nobody can tell any more
             if reply and (reply.status, problem_of(reply)) != (422, "idempotency-key-reused"):
                 self._ledger.wrong(f"{body} with the key of {request} is answered {reply}")
 
@@ -147,18 +178,22 @@ class Client:
             reply = await self._sender.ask("GET", f"/commands/{request.command_id}", None, {"Prefer": WAIT})
             command: Any = json.loads(reply.body) if reply and reply.status == 200 else {"status": ""}
             if command["status"] == "succeeded":
-                await self._read_user(command["user_id"], command["position"], command["version"])
+                await self._read_user(command["user_id"], command["position"], command["version"], request.erases)
             elif reply and command["status"] not in {"accepted", "rejected"}:
                 word = "lost" if reply.status == 404 else "unexpected"
                 self._ledger.wrong(f"GET of {request} is answered {reply}", word)
 
-    async def _read_user(self, user_id: int, position: int, version: int) -> None:
+    async def _read_user(self, user_id: int, position: int, version: int, erased: bool) -> None:
         reply = await self._sender.ask("GET", f"/users/{user_id}?min_position={position}", None, {})
-        if reply and (reply.status != 200 or json.loads(reply.body)["version"] < version):
+        if reply and reply.status == 410 and user_id in self._world.erased:
+            return
+        if reply and erased:
+            self._ledger.wrong(f"user {user_id}, erased at position {position}, is shown as {reply}", "readable")
+        elif reply and (reply.status != 200 or json.loads(reply.body)["version"] < version):
             self._ledger.wrong(f"user {user_id}, at version {version} from position {position} on, is shown as {reply}")
 
     async def _create(self, email: str) -> Request:
-        body = {"first_name": "Storm", "last_name": self._sender.name, "email": email}
+        body = {"first_name": "Storm", "last_name": f"Doe {self._sender.unique()};", "email": email}
         return self._remember(await self._sender.command("POST", "/users/", body, wait=self._chance.random() < 0.2))
 
     async def _put(self, user_id: int, email: str, *, if_match: int | None = None) -> Request:
@@ -175,6 +210,10 @@ class Client:
         path, wait = f"/users/{own.user_id}/deactivation", self._chance.random() < 0.1
         self._remember(await self._sender.command(method, path, {}, wait=wait))
         own.version += 1
+
+    async def _erase(self, user_id: int, *, if_match: int | None = None) -> Request:
+        path, wait = f"/users/{user_id}", self._chance.random() < 0.3
+        return self._remember(await self._sender.command("DELETE", path, {}, if_match=if_match, wait=wait))
 
     def _remember(self, request: Request) -> Request:
         self._recent = [*self._recent[1 - RECENT :], request]
@@ -207,6 +246,8 @@ ACTS: Mapping[Callable[[Client], Awaitable[None]], int] = {
     Client.race: 6,
     Client.swap: 5,
     Client.leave: 5,
+    Client.erase: 5,
+    Client.change_erased: 3,
     Client.send_other: 4,
     Client.update_nobody: 2,
 }

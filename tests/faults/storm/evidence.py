@@ -1,15 +1,16 @@
 """What the stores hold, read by plain SQL and opened with the keys of people."""
 
 import json
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
 from shared.database import engines
-from shared.personal.ciphers import Blind, Cipher, Sealed
+from shared.personal.ciphers import Blind, Cipher, Sealed, WrongMasterKey
 from shared.settings import Settings
-from shared.stores.subjects import Subjects
+from shared.stores.subjects import Subjects, master_of
+from tests.faults.storm import traces
 
 Row = Any
 
@@ -25,11 +26,13 @@ PROJECTED = {
     "emails": "SELECT user_id, first_name, last_name, email, version, key, active FROM emails",
     "stats": "SELECT day, users, changes FROM daily",
 }
+PEOPLE = "SELECT stream, key FROM subject_keys"
+ERASURES = "SELECT stream, erased_at FROM erasures"
 CHECKPOINT = "SELECT max(position) FROM checkpoints WHERE projection = '{}'"
 
 
 class Command(NamedTuple):
-    """`stored`: the data as it rests."""
+    """`stored`: the data as it rests; `opened`: with null for what doesn't open."""
 
     seq: int
     command_id: str
@@ -40,10 +43,11 @@ class Command(NamedTuple):
     accepted_at: str
     idempotency_key: str | None
     stored: str
+    opened: str
 
 
 class Event(NamedTuple):
-    """`stored`: the data as it rests."""
+    """`stored`: the data as it rests; `opened`: with null for what doesn't open."""
 
     position: int
     stream: str
@@ -56,6 +60,7 @@ class Event(NamedTuple):
     metadata: str
     command_id: str
     stored: str
+    opened: str
 
 
 class Outcome(NamedTuple):
@@ -70,7 +75,8 @@ class Outcome(NamedTuple):
 class Evidence(NamedTuple):
     """`projected` has each projection's rows by their first column, `checkpoints` how far it came.
 
-    `blind` hashes the values by which `keys` and the idempotency keys rest.
+    `blind` hashes the values by which `keys` and the idempotency keys rest. `with_key` has the streams whose people
+    have a key, `erasures` when the others' were destroyed, `traces` the files in which one stands (traces.py).
     """
 
     inbox: list[Command]
@@ -81,33 +87,42 @@ class Evidence(NamedTuple):
     projected: dict[str, dict[Any, dict[str, Any]]]
     checkpoints: dict[str, int]
     blind: Blind
+    with_key: set[str]
+    erasures: dict[str, str]
+    traces: dict[str, set[str]]
 
 
 def read(settings: Settings) -> Evidence:
     outcomes, aside, events, keys = _query(settings.event_store, OUTCOMES, ASIDE, EVENTS, KEYS)
     [inbox] = _query(settings.inbox, INBOX)
+    wrapped, erasures = _query(settings.subjects, PEOPLE, ERASURES)
+    master = master_of(settings)
+    ciphers: dict[str, Cipher] = {}
+    for stream, key in wrapped:
+        with suppress(WrongMasterKey):
+            ciphers[stream] = Cipher(master.unwrap(bytes(key), stream))
     with closing(Subjects.of(settings)) as people:
-        ciphers, blind = people.ciphers({row.stream for row in (*inbox, *events)}), people.blind
+        blind = people.blind
     projected = {name: _query(settings.read_model_of(name), rows)[0] for name, rows in PROJECTED.items()}
+
+    def opened(row: Row, place: str) -> str:
+        return _opened(row.data, ciphers.get(row.stream), f"{row.stream} {place}")
+
     return Evidence(
-        [
-            Command._make([*row, row.data])._replace(
-                data=_opened(row.data, ciphers.get(row.stream), f"{row.stream} {row.command_id}")
-            )
-            for row in inbox
-        ],
+        [Command._make([*row, row.data, opened(row, row.command_id)]) for row in inbox],
         {row.seq: Outcome._make([*row[:-1], _named("type", row.problem)]) for row in outcomes},
         {row.seq for row in aside},
         [
-            Event._make([*row, _named("command_id", row.metadata), row.data])._replace(
-                data=_opened(row.data, ciphers.get(row.stream), f"{row.stream} {row.version} {row.type}")
-            )
+            Event._make([*row, _named("command_id", row.metadata), row.data, opened(row, f"{row.version} {row.type}")])
             for row in events
         ],
         dict(map(tuple, keys)),
         {name: {row[0]: dict(row._mapping) for row in rows} for name, rows in projected.items()},
         _checkpoints(settings),
         blind,
+        {row.stream for row in wrapped},
+        dict(map(tuple, erasures)),
+        traces.found(settings),
     )
 
 
@@ -117,10 +132,11 @@ class Progress(NamedTuple):
     visible: int
     aside: int
     lag: int
+    to_scrub: bool
 
     @property
     def quiet(self) -> bool:
-        return self.accepted == self.handled and not self.aside and not self.lag
+        return self.accepted == self.handled and not self.aside and not self.lag and not self.to_scrub
 
 
 def progress(settings: Settings) -> Progress:
@@ -131,7 +147,14 @@ def progress(settings: Settings) -> Progress:
     queries = handled, visible, "SELECT max(position) FROM events", "SELECT count(*) FROM set_aside"
     done, shown, last, aside = (rows[0][0] or 0 for rows in _query(settings.event_store, *queries))
     [[[accepted]]] = _query(settings.inbox, "SELECT count(*) FROM commands")
-    return Progress(accepted, done, shown, aside, last - min(checkpoints.values()))
+    return Progress(accepted, done, shown, aside, last - min(checkpoints.values()), _is_to_scrub(settings))
+
+
+def _is_to_scrub(settings: Settings) -> bool:
+    """Whether a file may have rests of deleted rows."""
+    urls = settings.subjects, *map(settings.read_model_of, ("users", "emails"))
+    files = [url for url in urls if url.startswith("sqlite")]
+    return any(rows[0][0] for url in files for rows in _query(url, "PRAGMA user_version"))
 
 
 def _checkpoints(settings: Settings) -> dict[str, int]:

@@ -36,7 +36,17 @@ class Request:
             return {202}
         if self.path == "/users/":
             return {201, 202, 409}
-        return {200, 202, 404, 409} | (set() if self.if_match is None else {412})
+        return {200, 202, 404, 409, 410} | (set() if self.if_match is None else {412})
+
+    @property
+    def erases(self) -> bool:
+        return self.method == "DELETE" and not self.path.endswith("/deactivation")
+
+    @property
+    def user(self) -> int | None:
+        """The user that it is about, if its client knows the number."""
+        _, _, number, *_ = self.path.split("/")
+        return int(number) if number else self.user_id
 
     def headers(self, *, wait: bool) -> dict[str, str]:
         match = {} if self.if_match is None else {"If-Match": f'"{self.if_match}"'}

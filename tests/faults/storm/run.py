@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from benchmarks.load.connections import Connections, each
 from shared.settings import Settings
-from tests.faults.storm import evidence
+from tests.faults.storm import evidence, traces
 from tests.faults.storm.clients import CLIENTS, Client, World
 from tests.faults.storm.evidence import Progress
 from tests.faults.storm.faults import COMMAND_WORKERS, Fault, strike, victims
@@ -49,10 +49,11 @@ class Storm:
     async def go(self) -> Verdict:
         """No fault is begun after so many `seconds`."""
         async with _service(self.settings) as service:
-            return await self.judged("127.0.0.1", service.port, partial(self._strike_all, service))
+            await self.weathered("127.0.0.1", service.port, partial(self._strike_all, service))
+        return self.verdict()
 
-    async def judged(self, host: str, port: int, trouble: Callable[[Sender], Awaitable[None]]) -> Verdict:
-        """What a service does for clients that go on while there is trouble."""
+    async def weathered(self, host: str, port: int, trouble: Callable[[Sender], Awaitable[None]]) -> None:
+        """Have clients go on while there is trouble, and until all that they sent is done."""
         async with Connections(host, port) as connections:
             world = World(connections, self.seed, self.ledger)
             async with _clients(world):
@@ -61,7 +62,10 @@ class Storm:
                 await self._until(lambda _: len(self.ledger.acknowledged) >= enough)
             await self._until(lambda progress: progress.quiet)
             await self._ask(connections)
-        (self.settings.data_dir / "ledger.json").write_text(json.dumps(asdict(self.ledger), indent=1))
+
+    def verdict(self) -> Verdict:
+        """What the service did, by what clients saw and by its stores, once nobody sends anything."""
+        (self.settings.data_dir / traces.OURS).write_text(json.dumps(asdict(self.ledger), indent=1))
         findings = judge(self.ledger, evidence.read(self.settings))
         return Verdict(count(self.ledger, findings), findings, self.recoveries)
 
@@ -145,7 +149,7 @@ async def _clients(world: World) -> AsyncIterator[None]:
 async def probe(sender: Sender, *, within: float) -> bool:
     """Create a user and wait until it is visible. Tells if that came about within so many seconds."""
     deadline = time.monotonic() + within
-    body = {"first_name": "Probe", "last_name": "Probe", "email": f"{sender.unique()}@example.com"}
+    body = {"first_name": "Probe", "last_name": f"Doe {sender.unique()};", "email": f"{sender.unique()}@example.com"}
     request = await sender.command("POST", "/users/", body, wait=True)
     while request.status == 202 and time.monotonic() < deadline:
         await sender.repeat(request)
