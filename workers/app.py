@@ -52,7 +52,7 @@ log = logs.logger()
 @cache
 def subjects() -> Subjects:
     """The people whose data the stores hold."""
-    return Subjects.of(settings)
+    return Subjects.of(settings, looks=False)
 
 
 @cache

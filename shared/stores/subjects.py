@@ -169,8 +169,10 @@ def erased(connection: Connection) -> int:
 class Subjects:
     """Seals and reveals what is personal. One for each process; threads share it."""
 
-    def __init__(self, url: str, read_master: Callable[[], Master]) -> None:
+    def __init__(self, url: str, read_master: Callable[[], Master], *, looks: bool = True) -> None:
+        """`looks`: whether it sees at each use who was erased; a worker looks by itself, once for all that it does."""
         self._url = url
+        self._looks = looks
         self._read_master = read_master
         self._master = read_master()
         self._reader = engines.reader(url)
@@ -182,9 +184,9 @@ class Subjects:
         self._blind: Blind | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, *, looks: bool = True) -> Self:
         """The subjects of an installation. Raises NoMasterKey."""
-        return cls(settings.subjects, partial(master_of, settings))
+        return cls(settings.subjects, partial(master_of, settings), looks=looks)
 
     def close(self) -> None:
         """Close the connections."""
@@ -211,11 +213,15 @@ class Subjects:
 
     def ciphers(self, streams: Collection[str]) -> Ciphers:
         """The ciphers of these streams; one whose key is lost, or was never made, has no entry."""
-        with self._reader.connect() as connection, self._lock:
-            self._see_erasures(connection)
+        return self._ciphers(streams, look=self._looks)
+
+    def _ciphers(self, streams: Collection[str], *, look: bool) -> dict[str, Cipher | None]:
+        with self._lock:
             missing = [stream for stream in streams if stream not in self._known]
-            if missing:
-                self._look_up(connection, missing)
+            if look or missing:
+                with self._reader.connect() as connection:
+                    self._see_erasures(connection)
+                    self._look_up(connection, missing)
             found = {stream: self._known[stream] for stream in streams if stream in self._known}
             self._forget_surplus()
         return found
@@ -225,11 +231,11 @@ class Subjects:
 
         `last`: the last number given in each category; keys for those that follow are made along with a missing one.
         """
-        found = self.ciphers(streams)
+        found = self._ciphers(streams, look=False)  # what is sealed under a key that was destroyed opens nowhere
         if missing := [stream for stream in streams if stream not in found]:
             following = [f"{each}-{number + n}" for each, number in (last or {}).items() for n in range(1, AHEAD)]
             self.make([*missing, *following])
-            found = {**found, **self.ciphers(missing)}
+            found |= self._ciphers(missing, look=False)
         return found
 
     def make(self, streams: Iterable[str]) -> None:
@@ -285,8 +291,7 @@ class Subjects:
                 self._known[stream] = None
 
     def _look_up(self, connection: Connection, streams: Collection[str]) -> None:
-        asked = as_object(streams)
-        for stream, wrapped in fetch(connection, _keys, streams=asked):
+        for stream, wrapped in fetch(connection, _keys, streams=as_object(streams)) if streams else ():
             self._known[stream] = Cipher(self._unwrap(wrapped, stream)) if wrapped else None
 
     def _unwrap(self, wrapped: bytes, name: str) -> bytes:
@@ -298,8 +303,9 @@ class Subjects:
             return self._master.unwrap(wrapped, name)
 
     def _forget_surplus(self) -> None:
-        for stream in list(self._known)[: max(0, len(self._known) - KEPT)]:
-            del self._known[stream]
+        if (surplus := len(self._known) - KEPT) > 0:
+            for stream in list(self._known)[:surplus]:
+                del self._known[stream]
 
 
 def _revealed(event: RecordedEvent, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:

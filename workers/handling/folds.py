@@ -50,8 +50,9 @@ class Folds:
         for stream, fold in folds.items():
             self._folds.pop(stream, None)
             self._folds[stream] = fold
-        for stream in list(self._folds)[: max(0, len(self._folds) - KEPT)]:
-            del self._folds[stream]
+        if (surplus := len(self._folds) - KEPT) > 0:
+            for stream in list(self._folds)[:surplus]:
+                del self._folds[stream]
 
     def _known(self, stream: str, version: int) -> Fold:
         fold = self._folds.get(stream)

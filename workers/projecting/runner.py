@@ -111,7 +111,7 @@ class ProjectionThreads:
         """Have all of them look for new events. Returns at once."""
         if not self._running:
             sys.setswitchinterval(SWITCH_SECONDS)
-            people = cache(partial(Subjects.of, self._settings))  # of all threads
+            people = cache(partial(Subjects.of, self._settings, looks=False))  # of all threads
             self._running = [ProjectionThread(self._settings, each, people) for each in PROJECTIONS.values()]
         for each in self._running:
             each.wake()
