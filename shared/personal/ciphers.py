@@ -95,7 +95,7 @@ def sealed(others: bytes, personal: bytes, names: str, cipher: Cipher | None, pl
     """
     token = cipher.seal(personal[1:-1], _bytes(place, names)) if cipher else b""
     comma = b"," if len(others) > len(b"{}") else b""
-    return b'%b%b"~%b":"%b"}' % (others[:-1], comma, names.encode(), token)
+    return b"".join((others[:-1], comma, b'"~', names.encode(), b'":"', token, b'"}'))
 
 
 def _bytes(place: str, names: str) -> bytes:

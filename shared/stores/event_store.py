@@ -281,12 +281,10 @@ def _ciphers(connection: Connection, appends: Iterable[Append]) -> Ciphers:
 
 def _sealed(event: Event, cipher: Cipher | None, stream: str, version: int) -> bytes:
     """The JSON of an event whose personal fields are sealed."""
-    serialize, names = type(event).__pydantic_serializer__.to_json, event.personal
-    personal = set(names)
-    place = place_of(stream, version, type(event).__name__)
-    return sealed(
-        serialize(event, exclude=personal), serialize(event, include=personal), ",".join(names), cipher, place
-    )
+    its = type(event)
+    serialize, names = its.__pydantic_serializer__.to_json, set(event.personal)
+    others, personal = serialize(event, exclude=names), serialize(event, include=names)
+    return sealed(others, personal, ",".join(event.personal), cipher, place_of(stream, version, its.__name__))
 
 
 def _json(value: Any) -> str:

@@ -5,7 +5,6 @@ They stand in a store of their own. Without a person's key, what is personal of 
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, Self
@@ -21,19 +20,16 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
-    cast,
     delete,
     event,
     func,
-    null,
     select,
-    union_all,
 )
 
 from shared.clock import now
 from shared.database import engines, scrubbing
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
-from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent, place_of
+from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent
 from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
 from shared.plain import Plain
 from shared.settings import Settings
@@ -73,6 +69,8 @@ LOCK = "subjects"
 
 AHEAD = 500
 """Keys made at once for the next numbers of a category: they cost one commit together."""
+
+DATA = RecordedEvent._fields.index("data_json")
 
 KEPT = 20_000
 """Ciphers that a process keeps: the latest to be used."""
@@ -291,8 +289,11 @@ class Subjects:
                 self._known[stream] = None
 
     def _look_up(self, connection: Connection, streams: Collection[str]) -> None:
-        for stream, wrapped in fetch(connection, _keys, streams=as_object(streams)) if streams else ():
-            self._known[stream] = Cipher(self._unwrap(wrapped, stream)) if wrapped else None
+        found = fetch(connection, _keys, streams=as_object(streams)) if streams else []
+        for stream, wrapped in found:
+            self._known[stream] = Cipher(self._unwrap(wrapped, stream))
+        if len(found) < len(streams):
+            self._known |= {stream: None for (stream,) in fetch(connection, _erased, streams=as_object(streams))}
 
     def _unwrap(self, wrapped: bytes, name: str) -> bytes:
         """Unwrap a key. If no known master key wrapped it, there may be a new one: they are read again."""
@@ -309,14 +310,15 @@ class Subjects:
 
 
 def _revealed(event: RecordedEvent, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
-    position, stream, version, type_, _, *others = event
-    cipher = ciphers.get(stream)
-    hidden = UnreadableEvent if sealed.token and (cipher or stream not in ciphers) else ErasedEvent
+    cipher, kind, json = ciphers.get(event.stream), RecordedEvent, ""
     if cipher and sealed.token:
-        with suppress(InvalidTag, ValueError):
-            json = sealed.opened(cipher, place_of(stream, version, type_))
-            return RecordedEvent._make((position, stream, version, type_, json, *others))
-    return hidden._make((position, stream, version, type_, sealed.hidden(), *others))
+        try:
+            json = sealed.opened(cipher, event.place)
+        except (InvalidTag, ValueError):
+            kind = UnreadableEvent
+    else:
+        kind = UnreadableEvent if sealed.token and event.stream not in ciphers else ErasedEvent
+    return kind._make((*event[:DATA], json or sealed.hidden(), *event[DATA + 1 :]))
 
 
 _asked = entries(bindparam("streams"))
@@ -324,10 +326,8 @@ _its = select(_asked.c.key)
 _erasures = (
     select(erasures.c.number, erasures.c.stream).where(erasures.c.number > bindparam("after")).order_by("number")
 )
-_keys = union_all(
-    select(keys).where(keys.c.stream.in_(_its)),
-    select(erasures.c.stream, cast(null(), LargeBinary)).where(erasures.c.stream.in_(_its)),
-)
+_keys = select(keys).where(keys.c.stream.in_(_its))
+_erased = select(erasures.c.stream).where(erasures.c.stream.in_(_its))
 _without_key = select(_asked.c.key).where(
     _asked.c.key.not_in(select(keys.c.stream)), _asked.c.key.not_in(select(erasures.c.stream))
 )
