@@ -44,6 +44,8 @@ MEASURES = (
     Measure("append 1", "append, 1 event a transaction", "/s", (Bound(0.6, 0.85, SQLITE), Bound(0.9, 1.2, LIBRARY))),
     Measure("append 100", "append, 100 streams a transaction", "/s", (Bound(0.6, 0.85, SQLITE), Bound(2, 3, LIBRARY))),
     Measure("read", "reading the log, decoded", "/s", (Bound(2, 4, LIBRARY),)),
+    Measure("append sealed", "the same of events with personal fields, sealed", "/s"),
+    Measure("read sealed", "reading the log, personal fields revealed", "/s"),
     Measure("rebuild", "rebuilding the users", "/s", (Bound(60_000, 120_000), Bound(15, over=LIBRARY))),
     Measure("rebuild NORMAL", "rebuilding, the library's view at NORMAL", "/s"),
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
@@ -106,6 +108,7 @@ def _tasks(scale: Scale) -> Iterator[tuple[str, dict[str, float]]]:
     for count, together in ((scale.appends, 1), (20 * scale.appends, 100)):
         for contestant, store in {OURS: ours, SQLITE: floor_sqlite, LIBRARY: eventsourcing_library}.items():
             yield contestant, alone(store.append, count, together=together)
+    yield OURS, alone(ours.append_sealed, 20 * scale.appends)
     yield OURS, alone(ours.read_and_rebuild, scale.events)
     yield LIBRARY, alone(eventsourcing_library.read_and_rebuild, scale.library_events)
     yield OURS, alone(ours.handle, scale.backlog)

@@ -73,7 +73,8 @@ class Sealed(NamedTuple):
 
     def opened(self, cipher: Cipher, place: str) -> str:
         """The JSON with the fields as they were before. Raises InvalidTag or ValueError as `Cipher.open` does."""
-        return f"{self.head}{cipher.open(self.token, _bytes(place, self.names)).decode()}}}"
+        head, names, token = self
+        return f"{head}{cipher.open(token, f'{place} {names}'.encode()).decode()}}}"
 
     def shown(self, cipher: Cipher | None, place: str) -> str:
         """The JSON with the fields as they were, or null where they can't be opened."""
