@@ -9,11 +9,12 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateColumn
 
 from shared import projection
+from shared.plain import Plain
 from shared.projection import Projection
 from shared.stores import checkpoints
 
 
-class WrongTable(Exception):
+class WrongTable(Plain):
     """A projection's table isn't as this version makes it. The message says what to do, in one line."""
 
 

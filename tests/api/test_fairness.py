@@ -24,6 +24,7 @@ from shared.messages import NewEvent
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append
+from shared.stores.subjects import Subjects, heed
 from tests.support.service import Service, eventually, up
 from tests.support.stores import JOHN, Stores, accept, create
 
@@ -31,6 +32,13 @@ EVENTS = 1000
 
 PIECE = 0.2
 """Seconds of the loop's own time, others' on the machine aside; the issue's bound is 0.25 for an answer."""
+
+
+def log_of(settings: Settings) -> Store:
+    """The log as the API reads it."""
+    store = Store(settings.event_store)
+    heed(store.engine, Subjects.of(settings))
+    return store
 
 
 def happen(stores: Stores, events: int, padding: int = 0) -> None:
@@ -63,7 +71,7 @@ def test_p8_five_hundred_who_follow_the_whole_log_hold_the_loop_for_a_moment_eac
     happen(stores, 3 * EVENTS)
 
     async def story() -> float:
-        feed = Feed(Store(stores.settings.event_store))
+        feed = Feed(log_of(stores.settings))
         return await longest(asyncio.gather(*(follow(feed, EVENTS) for _ in range(500))))
 
     assert min(asyncio.run(story()) for _ in range(3)) < PIECE  # others use the machine's caches, too
@@ -82,7 +90,7 @@ def test_p8_of_those_who_are_behind_one_gets_a_page_each_time_the_loop_goes_roun
 
     async def story() -> None:
         nonlocal most
-        pages = Pages(Reader(Store(stores.settings.event_store)))
+        pages = Pages(Reader(log_of(stores.settings)))
         working = asyncio.gather(*(take(pages) for _ in range(20)))
         while not working.done():
             before = got
@@ -99,7 +107,7 @@ def test_p8_of_long_events_few_are_read_at_once_and_all_come(stores: Stores) -> 
     happen(stores, EVENTS)
 
     async def story() -> tuple[float, list[bytes]]:
-        feed = Feed(Store(stores.settings.event_store))
+        feed = Feed(log_of(stores.settings))
         told: list[bytes] = []
 
         async def one() -> None:

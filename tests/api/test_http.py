@@ -666,7 +666,7 @@ def test_every_answer_says_that_it_is_what_it_says(http: httpx.Client) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/users/", "GET, HEAD, POST"),
-        ("POST", "/users/1", "GET, HEAD, PUT"),
+        ("POST", "/users/1", "DELETE, GET, HEAD, PUT"),
         ("PUT", "/commands/x", "GET, HEAD"),
         ("POST", "/events/", "GET, HEAD"),
         ("DELETE", "/livez", "GET, HEAD"),

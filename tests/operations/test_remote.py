@@ -132,7 +132,7 @@ def test_a_command_is_shown_to_its_sender_and_to_auditors(elsewhere: Elsewhere) 
     for path in (id, f"../commands/{id}", f"{id}/stream", f"{id}?x", "ü", "a b"):
         assert "answers 404: " in elsewhere.cqrs("reader", "commands", "show", path, code=1)
     assert "answers 404: " in elsewhere.cqrs("operator", "commands", "show", id, code=1)
-    assert "This needs the role" in elsewhere.cqrs("eraser", "commands", "show", id, code=1)
+    assert f"No command {id} was accepted" in elsewhere.cqrs("eraser", "commands", "show", id, code=1)
 
 
 def test_an_operator_makes_rotates_and_revokes_keys(elsewhere: Elsewhere) -> None:

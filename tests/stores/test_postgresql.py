@@ -22,6 +22,7 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox
 from shared.stores.deciding import SOMEBODY, note_of
 from shared.stores.event_store import Append
+from shared.stores.subjects import Subjects, heed
 from tests.support.postgresql import Postgres
 from tests.support.service import eventually
 from tests.support.stores import Stores, accept, create
@@ -200,7 +201,7 @@ def test_p8_a_connection_that_ends_while_commands_are_decided_on_is_no_command_s
 
 def test_writers_take_turns_whatever_isolation_the_database_has_by_default(stores: Stores) -> None:
     level = "?options=-c%20default_transaction_isolation%3Dserializable"
-    writer = engines.writer(f"{stores.settings.inbox}{level}", lock="inbox")
+    writer = heed(engines.writer(f"{stores.settings.inbox}{level}", lock="inbox"), Subjects.of(stores.settings))
     with ThreadPoolExecutor(1) as thread:
         with writer.begin() as first:
             later = thread.submit(accept, stores._replace(inbox=writer), create("b@example.com"))

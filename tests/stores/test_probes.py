@@ -81,7 +81,7 @@ def psql(stores: Stores, sql: str) -> None:
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 def test_a_database_that_is_read_only_is_trouble_of_all_that_is_in_it(stores: Stores) -> None:
     psql(stores, 'ALTER DATABASE "{}" SET default_transaction_read_only = on')
-    assert troubles(stores) == dict.fromkeys(("inbox", "event_store", "read_model"), "read-only")
+    assert troubles(stores) == dict.fromkeys(("inbox", "event_store", "read_model", "subjects"), "read-only")
 
 
 @pytest.mark.processes

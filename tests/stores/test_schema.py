@@ -313,14 +313,14 @@ def test_p8_a_role_starts_without_a_store_and_refuses_it_once_it_can_be_asked(
 def test_init_says_where_the_data_is_without_the_password(settings: Settings, postgres: Any) -> None:
     url = make_url(postgres.database())
     secret = url.set(password="secret").update_query_dict({"password": "secret"}).render_as_string(hide_password=False)
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": secret}))
+    code, said = cqrs_init(settings.model_copy(update={"event_store_url": secret, "subjects_url": settings.subjects}))
     told = url.render_as_string().replace("@", ":***@") + "?password=***"
     assert (code, said) == (0, f"cqrs: the data is in {settings.data_dir} and {told}\n")
 
 
 def test_init_tells_in_one_line_that_a_database_is_not_there(settings: Settings, postgres: Any) -> None:
     url = make_url(postgres.database()).set(database="nowhere").render_as_string()
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url}))
+    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects}))
     assert (code, said.count("\n")) == (1, 1), said
     assert "the database does not exist" in said
 
@@ -331,5 +331,5 @@ def test_init_refuses_a_database_that_can_not_hold_every_character(
     settings: Settings, postgres: Any, encoding: str
 ) -> None:
     url = postgres.database("template0", encoding)
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url}))
+    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects}))
     assert (code, said) == (1, f"cqrs: {url} has the encoding {encoding}; it must be UTF8\n")

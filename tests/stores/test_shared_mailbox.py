@@ -158,7 +158,7 @@ def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old:
 @pytest.mark.processes
 def test_an_init_that_is_killed_leaves_everything_as_it_was_and_runs_again(old: Stores) -> None:
     before = kept(old)
-    given = {f"CQRS_{name.upper()}": str(each) for name, each in old.settings.model_dump().items() if each is not None}
+    given = old.settings.variables()
     folder = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", KILLED], env=clean_environment() | given, cwd=folder, check=False)
     assert killed.returncode == -9
