@@ -77,6 +77,13 @@ class Api:
         why = shortened(str(detail or "no answer of this API"), SHOWN_CHARACTERS)
         raise Refused(f"{self.url} answers {status}: {why}")
 
+    def body(self, path: str) -> bytes:
+        """The body of the answer at a path, whatever the status, unless the caller may not see it. Raises Refused."""
+        status, _, text = self._ask("GET", path, None)
+        if status in {401, 403}:
+            raise Refused(f"{self.url} answers {status}: it needs a key that may see it, in CQRS_API_KEY")
+        return text
+
     def status(self) -> dict[str, Any]:
         """The answer of `GET /readyz`, with the API's URL as `api`, and `well` if it is ready. Raises Refused."""
         found: dict[str, Any] = self.get("/readyz", also=503)

@@ -1,14 +1,19 @@
 """`cqrs users`: a user by the log, now or at an earlier time; all that the stores hold of one; and its erasure."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from sqlalchemy import Connection
 
 from cli.access.remote import Api, here
+from cli.erasing.proof import Proof, prove
+from cli.erasing.search import asked, search
+from cli.erasing.values import given
 from cli.errors import Refused
 from cli.output import AsJson, console, example, say, show_json, table
 from cli.stores import log
@@ -30,6 +35,16 @@ app = typer.Typer(
 UserId = Annotated[int, typer.Argument(min=1, metavar="ID")]
 Version = Annotated[int | None, typer.Option(min=1, help="Show the user at this version")]
 At = Annotated[str | None, typer.Option(help="Show the user at this time, as in RFC 3339; UTC without an offset")]
+
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Look for the user's values before and after it; exit code 1 if any is left")
+]
+Also = Annotated[
+    list[Path] | None, typer.Option(help="A backup or an export to look through, too", metavar="PATH", exists=True)
+]
+Values = Annotated[
+    bool, typer.Option("--values", help="Read values to look for from stdin, a line each: of one erased earlier")
+]
 
 
 @app.command(epilog=example("cqrs users show 1 --at 2026-01-31T12:00:00Z"))
@@ -53,21 +68,54 @@ def export(user_id: UserId) -> None:
     show_json(export_(here(), f"user-{user_id}"))
 
 
-@app.command(epilog=example("cqrs users erase 1"))
-def erase(user_id: UserId) -> None:
+@app.command(epilog=example("cqrs users erase 1 --verify --also /backups/monday"))
+def erase(
+    user_id: UserId, verify: Verify = False, also: Also = None, values: Values = False, as_json: AsJson = False
+) -> None:
     """Erase a user for good: what is personal of it can then be read nowhere. `cqrs audit` shows who erased it.
 
-    If CQRS_API_URL is set, that API is asked, which takes a key with the role eraser in CQRS_API_KEY.
+    If CQRS_API_URL is set, that API is asked, which takes a key with the role eraser in CQRS_API_KEY; --verify works on
+    the machine with the stores only.
     """
-    settings = Settings()
-    if settings.api_url:
-        done = Api(settings.api_url, settings.api_key).do("DELETE", f"/users/{user_id}")["status"] == "succeeded"
-    else:
-        done = bool(send(settings, EraseUser, "user", user_id))
-    if done:
+    if verify:
+        proof = _proof(here(), user_id, also or [], values=values)
+        if as_json:
+            show_json(proof.shown())
+        else:
+            proof.say()
+        raise typer.Exit(0 if proof.holds else 1)
+    done = _erase(Settings(), user_id)
+    if as_json:
+        show_json({"user_id": user_id, "erased": done})
+    elif done:
         say(f"cqrs: user {user_id} is erased")
     else:
         say(f"cqrs: the erasure of user {user_id} is accepted; it is done once the service runs")
+
+
+def _erase(settings: Settings, user_id: int) -> bool:
+    """Whether it is done within seconds."""
+    if settings.api_url:
+        return bool(Api(settings.api_url, settings.api_key).do("DELETE", f"/users/{user_id}")["status"] == "succeeded")
+    return bool(send(settings, EraseUser, "user", user_id))
+
+
+def _proof(settings: Settings, user_id: int, also: list[Path], *, values: bool) -> Proof:
+    stream = f"user-{user_id}"
+    pages = [
+        f"/users/{user_id}",
+        f"/users/{user_id}/history",
+        f"/users/?after={user_id - 1}&limit=1",
+        f"/events/?stream={stream}",
+    ]
+    texts = sys.stdin.read().splitlines() if values else []
+    found = search(settings, stream, given(texts), also=also, paths=pages, ask=asked(settings))
+    if not found.values:
+        raise Refused(f"the log has no value of {stream} that can be looked for: give some with --values")
+    with log.reading(settings) as connection:
+        latest = event_store.read_latest(connection, stream=stream, limit=1)
+    is_erased = bool(latest) and latest[0].type in ERASING
+    return prove(found, lambda: is_erased or _erase(settings, user_id))
 
 
 def _user(

@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple
 from sqlalchemy import Connection
 
 from cli.erasing.values import Value
+from cli.errors import Refused
 from shared.database import engines
 
 BLOCK = 2**22
@@ -108,6 +109,10 @@ def _look_through_table(
 def shown_by(ask: Callable[[str], bytes], paths: Sequence[str], values: Sequence[Value]) -> Iterator[Looked]:
     """Look for the values in what an API answers at these paths; `ask` gives the bytes of an answer."""
     for path in paths:
-        body = ask(path)
+        try:
+            body = ask(path)
+        except Refused as error:
+            yield Looked(f"GET {path}", 0, "bytes", (), str(error))
+            continue
         found = tuple(value.name for value in values if any(form in body for form in value.forms))
         yield Looked(f"GET {path}", len(body), "bytes", tuple(dict.fromkeys(found)))

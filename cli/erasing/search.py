@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, String, func, or_, select
 
+from cli.access.remote import Api
 from cli.erasing.places import Looked, files_in, look_through_file, look_through_tables, shown_by
 from cli.erasing.values import SHORTEST, Value, values_of
+from cli.errors import Refused
 from cli.stores import log
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
@@ -31,6 +34,8 @@ UNSEEN = (
 )
 ON_POSTGRESQL = "PostgreSQL's WAL, pages' free space, replicas and backups"
 ELSEWHERE = "Redis: messages name no work and hold no data"
+
+NO_API = "what an API answers: none does here"
 
 Ask = Callable[[str], bytes]
 """Gives the body of what the API answers at a path."""
@@ -61,7 +66,8 @@ class Search:
         """What can't be looked through."""
         urls = [url for _, url in check.stores(self.settings)]
         on_server = [] if all(map(engines.is_local, urls)) else [ON_POSTGRESQL]
-        return [*UNSEEN, *on_server, *([ELSEWHERE] if self.settings.redis_url else [])]
+        no_api = [] if self.ask else [NO_API]
+        return [*UNSEEN, *on_server, *([ELSEWHERE] if self.settings.redis_url else []), *no_api]
 
     def _installation(self) -> Iterator[Looked]:
         urls = dict.fromkeys(url for _, url in check.stores(self.settings))
@@ -78,6 +84,15 @@ class Search:
         if paths:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 yield from process.map(look_through_file, paths, [self.values] * len(paths))
+
+
+def asked(settings: Settings) -> Ask | None:
+    """Asks the API of the settings, if it answers."""
+    with suppress(Refused):
+        api = Api(settings.api, settings.api_key)
+        api.get("/livez")
+        return api.body
+    return None
 
 
 def search(settings: Settings, stream: str, values: Sequence[Value] = (), **where: Any) -> Search:

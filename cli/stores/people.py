@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, select
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.statements import entries, fetch
+from shared.domain.projections import ERASING
 from shared.schemas.folding import Wrong
-from shared.schemas.known import AGGREGATES, ERASING
+from shared.schemas.known import AGGREGATES
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects
 from shared.stores.event_store import events

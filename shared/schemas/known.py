@@ -14,6 +14,3 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {**aggregates.AGGREGATES, CAT
 
 EVENTS: Mapping[str, type[Event]] = aggregates.by_name(AGGREGATES.values())
 """All events that this version knows, by name."""
-
-ERASING = frozenset(name for name, event in EVENTS.items() if event.erases_subject)
-"""The names of the events before which their stream's subject is erased."""

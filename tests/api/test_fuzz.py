@@ -15,9 +15,9 @@ pytestmark = pytest.mark.long
 
 CONFIG = """
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 409, 412, 422]
+expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 409, 410, 412, 422]
 """
-"""What fits the document may be refused all the same: for what it asks of tags, versions, positions and keys."""
+"""What fits the document may be refused all the same: for its tags, versions, positions and keys, or who was erased."""
 
 SEED = "1"
 """So that a run of all tests fails for what was changed, and not by luck; another one may be tried by hand."""

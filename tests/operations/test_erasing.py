@@ -1,34 +1,25 @@
 """An erasure by a running service: what was a user's is in no file, no table and no answer, now and after a restart."""
 
+import json
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from cli.erasing.proof import prove
-from cli.erasing.search import search
+from cli.erasing.search import Search
+from cli.erasing.values import given
+from cli.main import app
 from cli.status import unrecorded_erasures
-from shared.database import engines
 from shared.settings import Settings
-from shared.stores import inbox
-from shared.stores.subjects import Subjects, heed
+from shared.stores.subjects import Subjects
+from tests.support.command_line import cqrs, told
 from tests.support.service import Service, environment, eventually
 from tests.support.stores import JOHN, Stores, accept, create, erase
 
 WAIT = {"Prefer": "wait=20"}
 
-
-def give_in(settings: Settings, user_id: int) -> bool:
-    """Have a user erased by whoever works on these stores."""
-    with (
-        closing(Subjects.of(settings)) as people,
-        engines.briefly(heed(engines.writer(settings.inbox, lock=inbox.LOCK), people)) as engine,
-        engine.begin() as connection,
-    ):
-        inbox.accept(connection, [erase(user_id)])
-    return True
+USER = {"first_name": "Jöhnathan", "last_name": "Dœringer", "email": "former@example.com"}
 
 
 @pytest.mark.both_engines
@@ -37,25 +28,41 @@ def test_what_was_a_user_s_is_in_no_place_of_the_installation_after_the_erasure_
 ) -> None:
     urls = {name: value for name, value in environment(settings).items() if name.endswith(("_URL", "_KEY"))}
     running = service(**urls).ready()
-    user = {"first_name": "Jöhnathan", "last_name": "Dœringer", "email": "former@example.com"}
-    running.http.post("/users/", json=user, headers=WAIT).raise_for_status()
+    running.http.post("/users/", json=USER, headers=WAIT).raise_for_status()
     running.http.post("/users/", json=JOHN, headers=WAIT).raise_for_status()
-    moved = running.http.put("/users/1", json={"email": "present@example.com"}, headers=WAIT)
-    position = int(moved.json()["version"]) + 1
-    eventually(lambda: running.http.get("/users/?email=present@example.com", params={"min_position": position}).json())
-    found = search(settings, "user-1", paths=["/users/1", "/users/"], ask=lambda path: running.http.get(path).content)
-    assert found.left_out == {}
-    proof = prove(found, lambda: give_in(settings, 1))
+    running.http.put("/users/1", json={"email": "present@example.com"}, headers=WAIT).raise_for_status()
+    eventually(lambda: running.http.get("/users/?email=present@example.com").json())
+    done = told(settings, "users", "erase", "1", "--verify", CQRS_API_PORT=str(running.port))
     on_server = settings.inbox.startswith("postgresql")
     stored = {"public.users", "public.emails"} if on_server else {"read-users.db", "read-emails.db"}
-    before = {each if "GET" in each else Path(each).name.removesuffix("-wal") for each in proof.shown()["found_before"]}
-    assert before == {*stored, "GET /users/1", "GET /users/"}
-    assert (proof.shown()["found"], proof.holds, proof.waiting) == ([], True, {})
+    before = {each if "GET" in each else Path(each).name.removesuffix("-wal") for each in done["found_before"]}
+    shown = {"GET /users/1", "GET /users/1/history", "GET /users/?after=0&limit=1", "GET /events/?stream=user-1"}
+    assert before == stored | shown
+    assert (done["found"], done["left_out"], done["waiting"], done["proved"]) == ([], {}, {}, True)
+    assert running.http.get("/users/1").status_code == 410
     running.stop()
     again = service(**urls).ready()
-    after = replace(found, ask=lambda path: again.http.get(path).content)
+    after = Search(settings, given([*USER.values(), "present@example.com"]), {})
     assert [each.place for each in after.look() if each.found] == []
     assert JOHN["email"] in again.http.get("/users/").text
+
+
+def test_whoever_was_erased_earlier_is_looked_for_by_values_from_stdin_in_backups_too(
+    shared_service: Service, tmp_path: Path
+) -> None:
+    made = shared_service.http.post("/users/", json=USER, headers=WAIT).json()
+    number = str(made["user_id"])
+    own = {"CQRS_API_PORT": str(shared_service.port), **environment(shared_service.settings)}
+    cqrs(shared_service.settings, "users", "erase", number)
+    assert "has no value of" in cqrs(shared_service.settings, "users", "erase", number, "--verify", code=1)
+    words = ["users", "erase", number, "--verify", "--values", "--also", str(tmp_path)]
+    clean = CliRunner().invoke(app, [*words, "--json"], env=own, input="former@example.com\n")
+    assert (clean.exit_code, json.loads(clean.stdout)["found"]) == (0, [])
+    (tmp_path / "old.jsonl").write_text(json.dumps(USER))
+    found = CliRunner().invoke(app, words, env=own, input="former@example.com\n")
+    assert found.exit_code == 1
+    assert f"cqrs: found in {tmp_path / 'old.jsonl'}: value 1 at byte" in found.stdout
+    assert "former@example.com" not in found.stdout
 
 
 def test_an_erasure_whose_command_failed_in_between_is_named(stores: Stores) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Engine
 from shared.database.errors import Taken, is_trouble
 from shared.database.statements import attempt
 from shared.decider import Rejected, UniqueKey
+from shared.domain.projections import ERASING
 from shared.messages import ErasedEvent, RecordedEvent
 from shared.operations.deeds import EFFECTS, At
 from shared.schemas import clear
-from shared.schemas.known import AGGREGATES, ERASING
+from shared.schemas.known import AGGREGATES
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted

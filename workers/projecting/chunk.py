@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 from shared.database import scrubbing
 from shared.database.errors import is_trouble
 from shared.database.keepalive import Life
+from shared.domain.projections import ERASING
 from shared.errors.reasons import reason_of
 from shared.messages import Event, RecordedEvent
 from shared.plain import Plain
 from shared.projection import Projection
-from shared.schemas.known import ERASING, EVENTS
+from shared.schemas.known import EVENTS
 from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
 from shared.telemetry import logs

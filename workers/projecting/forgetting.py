@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 from shared.database import engines
 from shared.database.errors import Taken
 from shared.database.scrubbing import Scrubbing
+from shared.domain.projections import ERASING
 from shared.errors.reasons import reason_of
 from shared.projection import Projection
-from shared.schemas.known import ERASING
 from shared.stores import event_store
 from shared.stores.subjects import Subjects
 from shared.telemetry import logs
