@@ -22,6 +22,7 @@ WAIT = {"Prefer": "wait=20"}
 USER = {"first_name": "Jöhnathan", "last_name": "Dœringer", "email": "former@example.com"}
 
 
+@pytest.mark.long
 @pytest.mark.both_engines
 def test_what_was_a_user_s_is_in_no_place_of_the_installation_after_the_erasure_nor_after_a_restart(
     settings: Settings, service: Callable[..., Service]
