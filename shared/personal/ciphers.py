@@ -94,13 +94,9 @@ def sealed(others: bytes, personal: bytes, names: str, cipher: Cipher | None, pl
 
     `names`: those of the personal fields, with commas between. `cipher`: None if the person is erased.
     """
-    token = cipher.seal(personal[1:-1], _bytes(place, names)) if cipher else b""
+    token = cipher.seal(personal[1:-1], f"{place} {names}".encode()) if cipher else b""
     comma = b"," if len(others) > len(b"{}") else b""
     return b"".join((others[:-1], comma, b'"~', names.encode(), b'":"', token, b'"}'))
-
-
-def _bytes(place: str, names: str) -> bytes:
-    return f"{place} {names}".encode()
 
 
 class WrongMasterKey(Plain):

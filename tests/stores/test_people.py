@@ -131,6 +131,16 @@ def test_nothing_of_an_erased_person_is_in_any_file(used: Stores, keys_of: Path,
     assert found_in(tmp_path) == set()
 
 
+def assert_the_address_is_free(used: Stores) -> None:
+    """Another user may take it, and all holds together."""
+    [again] = accept(used, create(ADDRESS))
+    handle(used)
+    with used.events.connect() as connection:
+        assert outcomes.find(connection, [again.seq])[again.seq].status == "succeeded"
+    project(used.settings)
+    assert told(used.settings, "verify")["well"]
+
+
 def test_an_address_is_free_once_a_restore_is_followed_by_the_erasure(used: Stores, keys_of: Path) -> None:
     accept(used, erase(2))
     handle(used)
@@ -138,12 +148,7 @@ def test_an_address_is_free_once_a_restore_is_followed_by_the_erasure(used: Stor
     cqrs(used.settings, "restore", str(keys_of.with_suffix("")))
     assert "isn't finished" in told(used.settings, "verify", code=1)["wrong"]
     handle(used)
-    [again] = accept(used, create(ADDRESS))
-    handle(used)
-    with used.events.connect() as connection:
-        assert outcomes.find(connection, [again.seq])[again.seq].status == "succeeded"
-    project(used.settings)
-    assert told(used.settings, "verify")["well"]
+    assert_the_address_is_free(used)
 
 
 def test_the_number_of_somebody_erased_is_not_given_again_by_an_older_log(used: Stores, keys_of: Path) -> None:
@@ -423,12 +428,7 @@ def test_an_erasure_that_was_cut_off_after_the_key_was_destroyed_frees_the_addre
     people_.erase(["user-2"])  # and then the worker was killed
     people_.close()
     handle(used)
-    [again] = accept(used, create(ADDRESS))
-    handle(used)
-    with used.events.connect() as connection:
-        assert outcomes.find(connection, [again.seq])[again.seq].status == "succeeded"
-    project(used.settings)
-    assert told(used.settings, "verify")["well"]
+    assert_the_address_is_free(used)
 
 
 def test_all_that_is_known_of_somebody_is_shown_as_it_was_and_no_key(used: Stores) -> None:
