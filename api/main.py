@@ -11,6 +11,8 @@ from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
+from api.console import signing_in
+from api.console.screens import overview
 from api.domain import stats, users
 from api.http import problems
 from api.http.access import Access
@@ -46,6 +48,9 @@ ROUTERS: list[Router] = [
     health.router,
     metrics.router,
     home.router,
+    signing_in.router,
+    signing_in.files,
+    overview.router,
 ]
 
 ROLE = f"api@{gethostname()}"
@@ -119,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _let_in(access: Access, service: Service) -> None:
     """Have keys and tokens looked at. Ends the process if the API would let nobody in."""
     credentials = access.credentials = service.credentials
+    access.sessions = service.sessions
     await credentials.look()
     if credentials.lets_nobody_in:
         refusal.end(NOBODY_COMES_IN)

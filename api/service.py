@@ -11,6 +11,7 @@ from api.accepting.acceptor import Acceptor
 from api.accepting.announcer import Announcer
 from api.accepting.limit import Limit
 from api.access.credentials import Credentials
+from api.access.sessions import Sessions
 from api.http.clients import Shares, client_of
 from api.http.problems import Problem, too_many, unavailable
 from api.http.streaming import Streams
@@ -69,11 +70,16 @@ class Service:
         self.feed = Feed(self.log)
         self._keys = Store(settings.event_store)  # of its own: readers must not hold up the look for revoked keys
         self.credentials = Credentials(self._keys, settings)
+        self.sessions = Sessions(self.inbox, self.credentials, settings)
         self._watches: list[asyncio.Task[None]] = []
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
+
+    def token(self, *values: str) -> str:
+        """An HMAC of the values that every process of the installation makes, and nobody else."""
+        return self._subjects.blind("console", *values)
 
     def watch_credentials(self) -> None:
         """From now on see which keys and tokens still count, and end the streams of those that don't."""
@@ -89,6 +95,7 @@ class Service:
             each.cancel()
         await self.acceptor.close()
         await self._announcer.close()
+        self.sessions.close()
         for store in {*self._stores, self._keys}:
             store.close()
         self._probes.close()

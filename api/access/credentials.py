@@ -62,6 +62,10 @@ class Credentials:
             raise invalid_credentials(NO_TOKENS)
         return self._tokens.known(token) or await self._verified(self._tokens, token)
 
+    def holder(self, name: str, credential: str) -> Principal | None:
+        """The holder of a key, by name and digest; None if the key has ended. Raises Problem if it can't be checked."""
+        return self._keyring.holder(name, credential)
+
     def counts(self, principal: Principal) -> bool:
         """Whether a principal that was let in earlier would be let in now, as for a stream that is still open."""
         if time.time() >= principal.until:

@@ -63,6 +63,12 @@ class Keyring:
             return holder
         raise invalid_credentials(UNKNOWN if key_of(text) else MISTYPED)
 
+    def holder(self, name: str, credential: str) -> Principal | None:
+        """The principal of this name who came by the key with this digest. Raises Problem if the copy is too old."""
+        self._check_age()
+        known = self._keys.get(name.removeprefix("key:"), ())
+        return next((each for each in known if each.credential == credential and each.until > time.time()), None)
+
     def counts(self, principal: Principal) -> bool:
         """Whether a principal that was let in by a key would still be: the key may have ended since."""
         id, now = principal.name.removeprefix("key:"), time.time()

@@ -19,6 +19,8 @@ Roles = Role | tuple[Role, ...] | Literal["any", "public", "docs"]
 
 SCHEME = b"bearer "
 
+SESSION = "cqrs-session"
+
 DEFAULT_RATES = {"key": 1000, "address": 100}
 """Requests a second of a key, and of an address without one, where the API is closed."""
 
@@ -34,6 +36,13 @@ class Credentials(Protocol):
 
     def counts(self, principal: Principal) -> bool:
         """Whether a principal that was let in earlier would be let in now."""
+
+
+class Sessions(Protocol):
+    """The check of sessions of people who signed in to the console: `api.access.sessions.Sessions`."""
+
+    async def principal(self, token: str) -> Principal:
+        """The principal whose session this is. Raises Problem: 401 if it is nobody's, 503 if it can't be checked."""
 
 
 class Access:
@@ -52,14 +61,23 @@ class Access:
         self._refused = Refused()
         self._recent = Recent()
         self.credentials: Credentials | None = None
-        """Set when the API starts."""
+        self.sessions: Sessions | None = None
+        """Both are set when the API starts."""
+        self.cookie = SESSION if self._on_loopback else f"__Host-{SESSION}"
+        """The cookie of a session. Browsers take the longer name only over TLS."""
 
-    async def admit(self, request: Request, roles: Roles) -> None:
-        """Put the principal into the request's scope and metadata. Raises Problem if the request may not be made."""
+    async def admit(self, request: Request, roles: Roles, *, by_session: bool = False) -> None:
+        """Put the principal into the request's scope and metadata. Raises Problem if the request may not be made.
+
+        `by_session`: a browser may send the cookie of a session in the place of a key. It must not change anything
+        then, unless the caller sees that it was a page of ours that had it sent.
+        """
+        by_session = by_session or roles == "docs"
         if roles == "docs":
             roles = "public" if self._on_loopback else "any"
+        session = request.cookies.get(self.cookie, "") if by_session and self.closed else ""
         try:
-            principal = await self._principal(request.scope, roles) if self.closed else LOCAL
+            principal = await self._principal(request.scope, roles, session) if self.closed else LOCAL
             _identify(request.scope, principal)
             if roles != "public":
                 self._take(request.scope, principal)
@@ -81,12 +99,14 @@ class Access:
         """Whether the key or token of a request that was admitted would be taken now."""
         return self.credentials is None or self.credentials.counts(request.scope["principal"])
 
-    async def _principal(self, scope: Scope, roles: Roles) -> Principal:
+    async def _principal(self, scope: Scope, roles: Roles, session: str) -> Principal:
         """The principal. Raises Problem if it is nobody and the route isn't public."""
         scope["admitted_at"] = now = time.monotonic()
-        if roles == "public" and not self._looks(scope):
+        if roles == "public" and not session and not self._looks(scope):
             return NOBODY
         try:
+            if session:
+                return await self._signed_in(session)
             authorization = _authorization(scope)
             return self._recent.find(authorization, now) or await self._whose(authorization)
         except Problem as problem:
@@ -96,6 +116,12 @@ class Access:
             if problem.status_code == 401:
                 self._take(scope, NOBODY)
             raise
+
+    async def _signed_in(self, session: str) -> Principal:
+        """The principal of a session. Raises Problem."""
+        if self.sessions is None:
+            raise unavailable("credentials-unavailable", "The API is starting.")
+        return await self.sessions.principal(session)
 
     async def _whose(self, authorization: bytes) -> Principal:
         """The principal, by a check of the key or token. Raises Problem."""

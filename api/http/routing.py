@@ -61,14 +61,18 @@ class Route(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        guard: Access = scope["app"].state.access
-        await guard.admit(request, self.role)
-        response = await self._answer(request, guard)
-        if request.method == "GET":
-            guard.check_again(request)
+        response = await self.respond(request, scope["app"].state.access)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, guard: Access) -> Response:
+    async def respond(self, request: Request, guard: Access) -> Response:
+        """The answer to a request that may be made. Raises Problem, or what the endpoint raises."""
+        await guard.admit(request, self.role)
+        response = await self.answer(request, guard)
+        if request.method == "GET":
+            guard.check_again(request)
+        return response
+
+    async def answer(self, request: Request, guard: Access) -> Response:
         errors: Errors = [*_nuls(request.scope)]
         values = self._read_parameters(request, errors)
         if self._body:
@@ -77,7 +81,7 @@ class Route(APIRoute):
                 raise invalid(errors)
             values[name] = await _read_body(request, model, errors)
         elif request.method != "GET" and _has_content(request):
-            await _read_whole(request)  # what comes may show that it is no request
+            await read_whole(request)  # what comes may show that it is no request
         if errors:
             raise invalid(errors)
         if request.method != "GET":
@@ -150,6 +154,8 @@ class Route(APIRoute):
 class Router:
     """Collects the routes of a module. Each says which role it needs: one that is not told is not made."""
 
+    kind: type[Route] = Route
+
     def __init__(self, *, tags: Sequence[str] = (), in_schema: bool = True) -> None:
         self.routes: list[Route] = []
         self._options = {"tags": list(tags), "include_in_schema": in_schema}
@@ -172,7 +178,7 @@ class Router:
 
     def _add(self, method: str, path: str, role: Roles, options: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
         def add(endpoint: Endpoint) -> Endpoint:
-            self.routes.append(Route(path, endpoint, role=role, methods=[method], **{**self._options, **options}))
+            self.routes.append(self.kind(path, endpoint, role=role, methods=[method], **{**self._options, **options}))
             return endpoint
 
         return add
@@ -188,7 +194,7 @@ def _nuls(scope: Scope) -> Iterator[dict[str, Any]]:
 async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) -> Any:
     if not JSON.match(request.headers.get("content-type", "")) and _has_content(request):
         raise Problem("unsupported-media-type", 415, "The body must be application/json.")
-    body = await _read_whole(request)
+    body = await read_whole(request)
     if NO_NUMBERS.search(body) and not _has_numbers_only(body):
         raise Problem("malformed-json", 400, "NaN, infinities, and numbers beyond 1.8e308 are none in JSON.")
     try:
@@ -200,7 +206,8 @@ async def _read_body(request: Request, model: TypeAdapter[Any], errors: Errors) 
         errors += [{**each, "loc": ("body", *each["loc"])} for each in its[:MAX_ERRORS]]
 
 
-async def _read_whole(request: Request) -> bytes:
+async def read_whole(request: Request) -> bytes:
+    """The body. Raises Problem if it ends early."""
     try:
         return await request.body()
     except ClientDisconnect:

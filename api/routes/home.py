@@ -40,6 +40,8 @@ PAGE = """<!doctype html>
 
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
 
+CONSOLE = "/console"
+
 CACHED = {"Cache-Control": "max-age=3600"}
 
 
@@ -59,8 +61,11 @@ class File(NamedTuple):
 
 @router.get("/", role="any", response_model=Home, tags=["home"], include_in_schema=True)
 async def show_home(request: Request) -> Response:
-    """The ways in: every path that needs no number or id."""
-    paths = [route.path for route in request.app.routes if "GET" in route.methods and "{" not in route.path]
+    """The ways in: every path that needs no number or id. A browser is led to the console."""
+    if "text/html" in request.headers.get("accept", ""):
+        return Response(status_code=307, headers={"Location": CONSOLE, "Vary": "Accept"})
+    routes = [route for route in request.app.routes if "GET" in route.methods and "{" not in route.path]
+    paths = [route.path for route in routes if route.path == CONSOLE or not route.path.startswith(f"{CONSOLE}/")]
     links = {path.strip("/").replace("/", "-"): path for path in paths if path != "/"}
     return Response(to_json({"title": request.app.title, "links": links}), 200, media_type="application/json")
 

@@ -57,3 +57,9 @@ class ResumeProjection(Deed):
     """Have a paused projection go on."""
 
     projection: str
+
+
+class ShowPersonal(Deed):
+    """Show what is personal on a page of the console, `page` its path."""
+
+    page: str

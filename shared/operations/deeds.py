@@ -19,6 +19,7 @@ from shared.operations.commands import (
     RetryCommand,
     RevokeKey,
     RotateKey,
+    ShowPersonal,
 )
 from shared.operations.record import Operation
 from shared.stores import inbox, outcomes
@@ -74,6 +75,7 @@ _DONE: Mapping[type[Command], type[Operation]] = {
     RevokeKey: record.KeyRevoked,
     PauseProjection: record.ProjectionPaused,
     ResumeProjection: record.ProjectionResumed,
+    ShowPersonal: record.PersonalShown,
 }
 """What is recorded of each deed: the event has those of the command's fields that it knows, so no digest."""
 

@@ -83,6 +83,12 @@ class StreamExported(Operation):
     stream: str
 
 
+class PersonalShown(Operation):
+    """Somebody had what is personal shown to them on a page of the console."""
+
+    page: str
+
+
 class LogImported(Operation):
     """All events before this one were imported into an empty log."""
 

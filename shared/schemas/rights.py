@@ -6,7 +6,17 @@ from typing import Any
 from sqlalchemy import Connection, Table
 
 from shared.operations import key_table
-from shared.stores import checkpoints, deciding, event_store, inbox, outcomes, set_aside, subjects, unique_keys
+from shared.stores import (
+    checkpoints,
+    deciding,
+    event_store,
+    inbox,
+    outcomes,
+    sessions,
+    set_aside,
+    subjects,
+    unique_keys,
+)
 
 API, COMMANDS, PROJECTIONS = ROLES = ("api", "command_worker", "projection_worker")
 """The roles. A role's user is named after the owner of the tables and the role: `cqrs_api` if `cqrs` owns them."""
@@ -27,7 +37,11 @@ Rights = dict[str, dict[str, str]]
 """For each table or sequence, what each role may do with it."""
 
 STORES: dict[str, Rights] = {
-    "inbox": {inbox.commands.name: {API: ADD, COMMANDS: EMPTY}, inbox.sequences.name: {API: SET, COMMANDS: READ}},
+    "inbox": {
+        inbox.commands.name: {API: ADD, COMMANDS: EMPTY},
+        inbox.sequences.name: {API: SET, COMMANDS: READ},
+        sessions.table.name: {API: QUEUE},
+    },
     "event_store": {
         event_store.events.name: {API: READ, COMMANDS: f"{ADD}, UPDATE (hash)", PROJECTIONS: READ},
         outcomes.outcomes.name: {API: READ, COMMANDS: QUEUE},

@@ -1,0 +1,68 @@
+"""Sessions of the console: a browser that signed in with a key sends a token in the place of the key."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Concatenate, ParamSpec
+
+from sqlalchemy import Connection
+
+from api.access.credentials import Credentials
+from api.http.problems import Problem
+from api.reading.store import Store
+from shared.access.principals import Principal
+from shared.clock import moment, now, written
+from shared.database import engines
+from shared.settings import Settings
+from shared.stores import inbox, sessions
+from shared.stores.sessions import Session
+
+LASTS = timedelta(hours=8)
+
+P = ParamSpec("P")
+
+
+class Sessions:
+    """The sessions in the inbox. One ends after LASTS, when it is ended, and with its key."""
+
+    def __init__(self, store: Store, credentials: Credentials, settings: Settings) -> None:
+        """`store`: the inbox."""
+        self._store = store
+        self._credentials = credentials
+        self._writer = engines.writer(settings.inbox, lock=inbox.LOCK)
+
+    async def begin(self, key: str) -> str:
+        """Sign in with a key; returns the token. Raises Problem, as for a request with this key, or a store's error."""
+        principal = await self._credentials.principal(key)
+        if not principal.credential:
+            raise Problem("invalid-credentials", 401, "Only a key of this service signs in, not a token.")
+        token = secrets.token_urlsafe(32)
+        its = principal.name, principal.credential, now(), written(datetime.now(UTC) + LASTS)
+        await self._write(sessions.begin, Session(sessions.digest_of(token), *its))
+        return token
+
+    async def end(self, principal: Principal, digest: str | None) -> None:
+        """End a session of the principal, or all of them."""
+        await self._write(sessions.end, principal.name, digest)
+
+    async def principal(self, token: str) -> Principal:
+        """The principal whose session this is. Raises Problem: 401 if it is nobody's, 503 if it can't be checked."""
+        session = await self._store.read(sessions.find, sessions.digest_of(token))
+        holder = session and self._credentials.holder(session.principal, session.credential)
+        if not session or not holder:
+            raise Problem("signed-out", 401, "The session is over.")
+        return holder._replace(until=min(holder.until, moment(session.ends_at).timestamp()))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._writer.dispose()
+
+    async def _write(
+        self, change: Callable[Concatenate[Connection, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        def write() -> None:
+            with self._writer.begin() as connection:
+                change(connection, *args, **kwargs)
+
+        await asyncio.to_thread(write)

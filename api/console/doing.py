@@ -1,0 +1,67 @@
+"""What buttons do: the same as the command line and the API, as commands that the worker handles."""
+
+import time
+from typing import Any
+
+from fastapi import Request, Response
+
+from api.console import shapes
+from api.console.pages import back, guard_of, service_of
+from api.http.access import may
+from api.http.problems import Problem
+from api.routes.submit import accept, result
+from shared.access.roles import Role
+from shared.operations.commands import Deed, ShowPersonal
+from shared.operations.record import CATEGORY
+from shared.stores.inbox import Submission
+from shared.stores.outcomes import Outcome
+
+PREFER = "wait=10"
+"""Seconds a page waits for what a button does; what takes longer is shown as under way."""
+
+REVEALED_FOR = 15 * 60
+"""Seconds for which a page goes on showing what is personal."""
+
+
+async def do(request: Request, deed: type[Deed], given: dict[str, Any]) -> tuple[str, bool]:
+    """Have a deed done; returns its command's id, and whether it was done within the time that a page waits.
+
+    Raises Problem if it can't be done, or a store's error.
+    """
+    accepted, headers = await accept(
+        request, Submission(deed.__name__, CATEGORY, 1, given, metadata=request.scope["metadata"]), None
+    )
+    outcome = await result(request, None, accepted, PREFER, headers)
+    return accepted.command.command_id, isinstance(outcome, Outcome)
+
+
+async def do_and_go_back(request: Request, deed: type[Deed], given: dict[str, Any], path: str) -> Response:
+    """Have a deed done, and lead to a page that says so. Raises Problem, or a store's error."""
+    id, done = await do(request, deed, given)
+    return back(path, done=id) if done else back(path, waiting=id)
+
+
+async def reveal(request: Request, role: Role, path: str) -> Response:
+    """Record that somebody is shown what is personal on a page, then lead there. Raises Problem, or a store's error."""
+    if not may(request, role):
+        raise Problem("missing-role", 403, f"This needs the role {role}.")
+    _, done = await do(request, ShowPersonal, {"page": path})
+    if not done:
+        raise Problem("not-recorded", 503, "It could not be recorded yet that you are shown this: no worker answers.")
+    until = str(int(time.time()) + REVEALED_FOR)
+    return back(path, revealed=f"{until}.{_token(request, path, until)}")
+
+
+def revealed(request: Request, role: Role) -> bool:
+    """Whether this page shows what is personal: somebody with the role asked for it, which is in the audit trail."""
+    until, _, token = request.scope.get("own", {}).get("revealed", "").partition(".")
+    if not until.isdigit() or int(until) < time.time() or not may(request, role):
+        return False
+    return shapes.same(token, _token(request, request.url.path, until))
+
+
+def _token(request: Request, path: str, until: str) -> str:
+    service = service_of(request)
+    guard = guard_of(request)
+    who = request.cookies.get(guard.cookie, "") if guard.closed else "open"
+    return service.token("revealed", who, path, until)

@@ -1,0 +1,75 @@
+"""Signing in and out, and the files that pages load."""
+
+from functools import cache
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from api.console.pages import HERE, Pages, back, form_of, guard_of, page, principal_of, service_of
+from api.http.problems import Problem, not_found
+from api.http.routing import Router
+from shared.stores import sessions
+
+router = Pages()
+files = Router(in_schema=False)
+
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+UNCHANGING = {"Cache-Control": "max-age=31536000, immutable", "Content-Security-Policy": "default-src 'none'"}
+"""Headers of files: their addresses change when they do."""
+
+To = Annotated[str, Query(description="The page to go on to")]
+
+
+@router.get("/console/sign-in", role="public", title="Sign in")
+async def show_sign_in(request: Request, to: To = "/console") -> Response:
+    """Where a key is asked for."""
+    return page(request, "sign_in.html", to=to, wrong="")
+
+
+@router.post("/console/sign-in", role="public", title="Sign in")
+async def sign_in(request: Request) -> Response:
+    """Begin a session."""
+    guard = guard_of(request)
+    service = service_of(request)
+    form = form_of(request)
+    to = form.get("to", "/console")
+    if not guard.closed:
+        return back(to)
+    try:
+        token = await service.sessions.begin(form.get("key", "").strip())
+    except Problem as problem:
+        return page(request, "sign_in.html", status=problem.status_code, to=to, wrong=problem.document["detail"])
+    response = back(to)
+    response.set_cookie(
+        guard.cookie, token, path="/", secure=guard.cookie.startswith("__Host-"), httponly=True, samesite="strict"
+    )
+    return response
+
+
+@router.post("/console/sign-out", role="any", title="Sign out")
+async def sign_out(request: Request) -> Response:
+    """End the session, or with the field `all` every session that began with the same key."""
+    guard = guard_of(request)
+    service = service_of(request)
+    if token := request.cookies.get(guard.cookie):
+        await service.sessions.end(
+            principal_of(request), None if form_of(request).get("all") else sessions.digest_of(token)
+        )
+    response = back("/console/sign-in")
+    response.delete_cookie(guard.cookie, path="/", secure=guard.cookie.startswith("__Host-"), httponly=True)
+    return response
+
+
+@files.get("/console/static/{name}", role="public")
+async def show_file(request: Request, name: str) -> Response:
+    """A file that pages load."""
+    content = _files().get(name)
+    if content is None:
+        raise not_found(request.url.path)
+    return Response(content, headers=UNCHANGING, media_type=TYPES[f".{name.rpartition('.')[2]}"])
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in (HERE / "static").iterdir() if each.suffix in TYPES}
