@@ -171,11 +171,11 @@ def _set_own_parameters_aside(request: Request) -> None:
 
 async def _read_form(request: Request, guard: Access) -> None:
     """Put the form's fields into the scope. Raises Problem unless a page of ours had it sent."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != FORM:
+        raise Problem("unsupported-media-type", 415, f"A form is sent as {FORM}.")
     origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
     if urlsplit(origin).netloc.lower() != host.lower():
         raise Problem("cross-origin", 403, "This was not sent by a page of this service.")
-    if request.headers.get("content-type", "").partition(";")[0].strip() != FORM:
-        raise Problem("unsupported-media-type", 415, f"A form is sent as {FORM}.")
     try:
         fields = parse_qs((await read_whole(request)).decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
