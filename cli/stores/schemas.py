@@ -19,7 +19,7 @@ from shared.schemas import check as schema
 from shared.schemas import migrations
 from shared.schemas.folding import Wrong
 from shared.settings import Settings
-from shared.stores import event_store, inbox, subjects
+from shared.stores import event_store, sessions, subjects
 
 TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|[^\w\s]""")
 NAME = re.compile(r"""'[^']*'|"[^"]*"|[\w,]+""")
@@ -44,7 +44,7 @@ ON_POSTGRESQL = text("""
     UNION ALL SELECT 'view', relname, relname, '' FROM ours WHERE relkind IN ('v', 'm', 'f')
 """)
 
-METADATA = {"inbox": inbox.metadata, "event_store": event_store.metadata, "subjects": subjects.metadata}
+METADATA = {"inbox": sessions.metadata, "event_store": event_store.metadata, "subjects": subjects.metadata}
 
 
 class Object(NamedTuple):

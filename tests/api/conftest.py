@@ -17,7 +17,7 @@ from tests.support import keys
 from tests.support.service import Service, eventually, up
 from tests.support.stores import JOHN
 
-HIDDEN = {"/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc"}
+HIDDEN = {"/console", "/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc"}
 
 OWN_HEADERS = {"location", "etag", "link", "retry-after", "idempotency-replayed", "preference-applied"}
 
