@@ -44,7 +44,7 @@ ON_POSTGRESQL = text("""
     UNION ALL SELECT 'view', relname, relname, '' FROM ours WHERE relkind IN ('v', 'm', 'f')
 """)
 
-METADATA = {"inbox": sessions.metadata, "event_store": event_store.metadata, "subjects": subjects.metadata}
+METADATA = {"inbox": sessions.table.metadata, "event_store": event_store.metadata, "subjects": subjects.metadata}
 
 
 class Object(NamedTuple):
