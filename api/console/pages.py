@@ -46,6 +46,9 @@ TOKEN = "token"  # noqa: S105 a field's name
 OWN = {"done", "waiting", "revealed"}
 """Parameters of a query that any page takes."""
 
+OURS = re.compile(r"/console(?=[/?]|$)[!-~]*\Z")
+"""Paths that one may be led to: none of another site."""
+
 ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 
 
@@ -136,7 +139,7 @@ def back(path: str, *, done: str | None = None, waiting: str | None = None, **mo
     """Leads to a page of ours, which shows that a command was done, or waits to be."""
     its = {"done": done, "waiting": waiting, **more}
     query = "&".join(f"{name}={quote(value)}" for name, value in its.items() if value)
-    there = path if path.startswith("/") and not path.startswith("//") else "/console"
+    there = path if OURS.match(path) else "/console"
     joint = "&" if "?" in there else "?"
     return Response(status_code=303, headers={"Location": f"{there}{joint if query else ''}{query}"})
 
