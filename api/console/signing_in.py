@@ -62,8 +62,8 @@ async def sign_out(request: Request) -> Response:
 
 
 @files.get("/console/static/{name}", role="public")
-async def show_file(request: Request, name: str) -> Response:
-    """A file that pages load."""
+async def show_file(request: Request, name: str, v: str = "") -> Response:
+    """A file that pages load; `v` is the version that they ask for."""
     content = _files().get(name)
     if content is None:
         raise not_found(request.url.path)
