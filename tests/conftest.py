@@ -70,12 +70,29 @@ def template(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def made(request: pytest.FixtureRequest, engine: str) -> Callable[[Path], Settings]:
+def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Makes databases for all stores, empty or as a template is. They are gone after the test."""
+    servers, made = [], []
+
+    def make(*template: str) -> dict[str, Any]:
+        servers.append(request.getfixturevalue("postgres"))
+        made.append(servers[0].stores(*template))
+        return dict(made[-1])
+
+    yield make
+    for urls in made:
+        servers[0].drop(urls["inbox_url"])
+
+
+@pytest.fixture
+def made(
+    request: pytest.FixtureRequest, engine: str, new_database: Callable[..., dict[str, Any]]
+) -> Callable[[Path], Settings]:
     """Makes stores in a folder, or in a database of their own, as `cqrs init` leaves them."""
 
     def make(folder: Path) -> Settings:
         if engine == "postgresql":
-            urls = request.getfixturevalue("postgres").stores(request.getfixturevalue("template"))
+            urls = new_database(request.getfixturevalue("template"))
             return Settings(data_dir=folder, **urls, _env_file=None)
         shutil.copytree(request.getfixturevalue("files"), folder, dirs_exist_ok=True)
         return Settings(data_dir=folder, _env_file=None)
@@ -84,12 +101,18 @@ def made(request: pytest.FixtureRequest, engine: str) -> Callable[[Path], Settin
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, engine: str, made: Callable[[Path], Settings]) -> Settings:
+def settings(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    engine: str,
+    new_database: Callable[..., dict[str, Any]],
+    made: Callable[[Path], Settings],
+) -> Settings:
     """Of stores that are made, for a test that asks for `stores`; else of a place for them."""
     folder = tmp_path / "data"
     if "stores" in request.fixturenames:
         return made(folder)
-    urls = request.getfixturevalue("postgres").stores() if engine == "postgresql" else {}
+    urls = new_database() if engine == "postgresql" else {}
     return Settings(data_dir=folder, **urls, _env_file=None)
 
 

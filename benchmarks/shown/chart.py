@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.measures.bounds import Figures, Measure, verdicts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BAR, MUST, AIM, TEXT = "#4a8fd0", "#e0703a", "#4fa55c", "#858d97"
 """Colours that can be told from white and from black."""
@@ -40,18 +40,22 @@ def write(file: Path, measures: Sequence[Measure], figures: Figures) -> None:
     save(figure, file)
 
 
-def drawing(height: float) -> Figure:
+def drawing(height: float) -> "Figure":
     """An empty picture, so many inches high."""
+    # To load matplotlib takes a second, and mostly nothing is drawn.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "cqrs", "font.size": 10, "text.color": TEXT})
     return Figure(figsize=(9, height), layout="constrained")
 
 
-def save(figure: Figure, file: Path) -> None:
+def save(figure: "Figure", file: Path) -> None:
     """Write it without a date, which would make each file another."""
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
-def plain(axes: Axes, title: str) -> None:
+def plain(axes: "Axes", title: str) -> None:
     """Take away all but the title and the labels."""
     axes.set_title(title, loc="left", fontsize=10, color=TEXT)
     axes.tick_params(colors=TEXT, labelsize=8, length=0)
@@ -70,7 +74,7 @@ def bars(measures: Sequence[Measure], figures: Figures) -> tuple[list[Bar], list
     return beside, share
 
 
-def _draw(axes: Axes, bars: Sequence[Bar], title: str, form: str) -> None:
+def _draw(axes: "Axes", bars: Sequence[Bar], title: str, form: str) -> None:
     drawn = axes.barh([bar.what for bar in bars], [bar.ratio for bar in bars], height=0.55, color=BAR)
     axes.bar_label(drawn, [form.format(bar.ratio) for bar in bars], label_type="center", color="white")
     for row, bar in enumerate(bars):

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import median
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from benchmarks.contestants.services import ROLES
 from benchmarks.measures.bounds import OURS, Figures, ratios
 from benchmarks.measures.scaling import APIS, ENGINES, ONE, WORKERS, key
 from benchmarks.shown import chart
 from benchmarks.shown.report import fill_in, markdown, number, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CLIENT = "client"
 
@@ -50,7 +52,7 @@ def draw(file: Path, figures: Figures) -> None:
     chart.save(figure, file)
 
 
-def _bars(axes: Axes, rates: Sequence[Sequence[float]], *, apis: int, place: int) -> None:
+def _bars(axes: "Axes", rates: Sequence[Sequence[float]], *, apis: int, place: int) -> None:
     middles = [median(its) for its in rates]
     spreads = [(middle - min(its), max(its) - middle) for middle, its in zip(middles, rates, strict=True)]
     where = [n + 0.4 * place - 0.2 for n in range(len(rates))]

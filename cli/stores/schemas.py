@@ -6,6 +6,7 @@ Triggers, views and expressions are code, which would run.
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -97,6 +98,7 @@ def _found(connection: Connection) -> set[Object]:
     return {Object(type, name, table, _words(sql)) for type, name, table, sql in rows}
 
 
+@cache
 def _on_sqlite(store: str) -> set[Object]:
     """The objects of a store at any revision, since a backup may be older. Once each read model had all tables."""
     known: set[Object] = set()

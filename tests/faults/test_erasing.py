@@ -1,10 +1,9 @@
 """An erasure that is cut short at each of its steps: the next worker finishes it, and nobody else loses a word."""
 
-import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,6 +23,7 @@ from shared.stores.inbox import Submission
 from shared.stores.subjects import Subjects, heed, keys
 from shared.stores.unique_keys import unique_keys
 from tests.support.command_line import told
+from tests.support.processes import forking, in_process
 from tests.support.service import eventually
 from tests.support.stores import Stores, accept, create, erase, hashed, inbox_of, new_handler, refusing, update
 from workers.handling.handler import CommandHandler
@@ -131,14 +131,6 @@ def erase_until(settings: Settings, place: str) -> None:
     runner.catch_up(heed(engines.reader(settings.event_store), Subjects.of(settings)), read_model, which)
 
 
-def in_process(target: Callable[..., None], *arguments: Any) -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
 @pytest.mark.parametrize(
     ("place", "has_its_key"),
     [
@@ -238,7 +230,7 @@ def _takes(worker: CommandHandler) -> int:
 def test_p9_a_second_worker_takes_over_from_one_that_is_killed_once_the_key_is_destroyed(stores: Stores) -> None:
     before(stores)
     under_way(stores)
-    holds = multiprocessing.get_context("forkserver").Event()
+    holds = forking().Event()
     first = in_process(hold, stores.settings, holds)
     assert holds.wait(60)
     with engines.briefly(engines.writer(stores.settings.event_store, lock=event_store.LOCK, waits=False)) as store:

@@ -1,29 +1,28 @@
 """The contract of the event store, on real files, with several processes."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from cli.stores.init import init
 from shared.database import engines
 from shared.messages import NewEvent, RecordedEvent
 from shared.schemas import chain
 from shared.settings import Settings
 from shared.stores import event_store
 from shared.stores.event_store import Append, WrongExpectedVersion
+from tests.support.processes import in_process
 
 pytestmark = pytest.mark.both_engines
 
 
 @pytest.fixture
-def url(settings: Settings) -> str:
-    init(settings)
-    return settings.event_store
+def url(made: Callable[[Path], Settings], tmp_path: Path) -> str:
+    return made(tmp_path / "data").event_store
 
 
 @pytest.fixture
@@ -238,10 +237,7 @@ def race(url: str, racer: int) -> None:
 
 @pytest.mark.processes
 def test_racing_processes_get_every_position_and_version_once_with_none_missing(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    racers = [context.Process(target=race, args=(url, racer)) for racer in range(RACERS)]
-    for racer in racers:
-        racer.start()
+    racers = [in_process(race, url, racer) for racer in range(RACERS)]
     for racer in racers:
         racer.join(60)
         assert racer.exitcode == 0

@@ -1,6 +1,5 @@
 """A stream is folded once, and what is kept of that is never wrong."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from shared.domain.users import decider
 from shared.domain.users.decider import User
 from shared.settings import Settings
 from shared.stores import event_store
+from tests.support.processes import in_process
 from tests.support.stores import Stores, accept, create, new_handler, update
 from workers.handling import folds
 from workers.handling import handler as commands
@@ -165,8 +165,7 @@ def work(settings: Settings, evolve: Any, second_commit: Any) -> None:
 
 def process(stores: Stores, evolve: Any = decider.evolve, second_commit: Any = None) -> int | None:
     """Returns the exit code of a worker in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(stores.settings, evolve, second_commit))
-    process.start()
+    process = in_process(work, stores.settings, evolve, second_commit)
     process.join(60)
     return process.exitcode
 

@@ -1,6 +1,5 @@
 """Commands to events: once, in order, whole, unique. Each test names the promise it holds."""
 
-import multiprocessing
 import time
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from shared.messages import RecordedEvent
 from shared.settings import Settings
 from shared.stores import event_store, outcomes, set_aside, unique_keys
 from shared.stores.outcomes import Outcome
+from tests.support.processes import in_process
 from tests.support.stores import Stores, accept, create, hashed, new_handler, refusing, update
 from workers.handling import handler as commands
 
@@ -380,10 +380,7 @@ def work(settings: Settings, last: int) -> None:
 
 def test_p3_two_workers_keep_the_order_of_one_stream(stores: Stores) -> None:
     addresses = [f"{number}@example.com" for number in range(200)]
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(stores.settings, 201)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers = [in_process(work, stores.settings, 201) for _ in range(2)]
     accept(stores, create("start@example.com"))
     for address in addresses:
         accept(stores, update(1, address))

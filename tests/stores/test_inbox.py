@@ -1,7 +1,6 @@
 """The inbox: numbers, idempotency keys, all or none."""
 
 import hashlib
-import multiprocessing
 
 import pytest
 from fastapi import Request
@@ -13,6 +12,7 @@ from shared.settings import Settings
 from shared.stores import inbox
 from shared.stores.inbox import Acceptance, KeyReused
 from shared.stores.subjects import Subjects, heed
+from tests.support.processes import in_process
 from tests.support.stores import Stores, accept, create, refusing, update
 
 pytestmark = pytest.mark.both_engines
@@ -133,10 +133,7 @@ def race(settings: Settings, racer: int) -> None:
 
 @pytest.mark.processes
 def test_racing_api_processes_give_every_number_once_and_every_key_one_command(stores: Stores) -> None:
-    context = multiprocessing.get_context("spawn")
-    racers = [context.Process(target=race, args=(stores.settings, racer)) for racer in range(RACERS)]
-    for racer in racers:
-        racer.start()
+    racers = [in_process(race, stores.settings, racer) for racer in range(RACERS)]
     for racer in racers:
         racer.join(60)
         assert racer.exitcode == 0

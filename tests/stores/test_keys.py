@@ -3,9 +3,8 @@
 import json
 import re
 import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from shared.settings import Settings
 from shared.stores import event_store
 from tests.support import keys
 from tests.support.command_line import cqrs, told
-from tests.support.service import clean_environment, environment
+from tests.support.processes import forking
 from tests.support.stores import Stores, accept, create, elsewhere
 
 KEY = new_key()
@@ -229,16 +228,14 @@ def cqrs_fails(settings: Settings, *arguments: str) -> None:
 @pytest.mark.both_engines
 def test_many_at_once_make_as_many_keys_while_commands_are_handled(stores: Stores) -> None:
     accept(stores, *(create(f"{n}@example.com") for n in range(300)))
-    command = [sys.executable, "-m", "cli", "keys", "add", "crowd", "--role", "reader"]
-    env = clean_environment() | environment(stores.settings)
-    begun = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    while any(each.poll() is None for each in begun):
-        if not stores.handler.handle():
-            time.sleep(0.01)
+    with ProcessPoolExecutor(3, forking()) as processes:
+        begun = [processes.submit(added, stores.settings, "crowd") for _ in range(3)]
+        while not all(each.done() for each in begun):
+            if not stores.handler.handle():
+                time.sleep(0.01)
     while stores.handler.handle():
         pass
-    texts = [each.communicate(timeout=60)[0].strip() for each in begun]
-    assert [counts(stores.settings, text) for text in texts] == [True] * 3
+    assert [counts(stores.settings, each.result()) for each in begun] == [True] * 3
     with stores.events.connect() as connection:
         assert event_store.last_position(connection) == 303
         assert key_table.changes(connection) == 3

@@ -1,6 +1,5 @@
 """Events to rows: every one, once, in order."""
 
-import multiprocessing
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
 from shared.stores.event_store import Append
+from tests.support.processes import in_process
 from tests.support.stores import Stores, accept, create, reads, refusing, update
 from workers.projecting import chunk as projections
 from workers.projecting import runner
@@ -324,10 +324,7 @@ def project(settings: Settings, upto: int) -> None:
 def test_p6_racing_workers_project_each_event_once_while_events_are_appended(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=project, args=(stores.settings, 1300)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers = [in_process(project, stores.settings, 1300) for _ in range(2)]
     accept(
         stores, *(create(f"{n}@example.com") for n in range(1000)), *(update(n, f"{n}.@x.com") for n in range(1, 301))
     )

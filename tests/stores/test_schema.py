@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from shared.schemas import check, migrations
 from shared.schemas.check import REVISIONS
 from shared.settings import Settings
 from shared.stores import event_store, inbox, subjects
+from tests.support.command_line import cqrs
 from tests.support.service import clean_environment, eventually, free_port, start
 from tests.support.stores import hashed
 
@@ -58,12 +59,16 @@ CREATED = """INSERT INTO events VALUES (1, 'user-1', 1, 'UserCreated',
 
 
 @pytest.fixture
-def another(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Settings:
-    """Stores beside those of `settings`."""
-    urls = {}
-    if engine == "postgresql":
-        urls = request.getfixturevalue("postgres").stores()
+def another(engine: str, new_database: Callable[..., dict[str, Any]], tmp_path: Path) -> Settings:
+    """A place for stores beside those of `settings`."""
+    urls = new_database() if engine == "postgresql" else {}
     return Settings(data_dir=tmp_path / "another", _env_file=None, **urls)
+
+
+@pytest.fixture
+def new(made: Callable[[Path], Settings], tmp_path: Path) -> Settings:
+    """Stores as `cqrs init` leaves them."""
+    return made(tmp_path / "new")
 
 
 def shape(settings: Settings) -> dict[str, Any]:
@@ -128,13 +133,6 @@ def begin_init(settings: Settings) -> "subprocess.Popen[str]":
     )
 
 
-def cqrs_init(settings: Settings) -> tuple[int, str]:
-    """Exit code, and what it says."""
-    process = begin_init(settings)
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, said
-
-
 @pytest.mark.parametrize("store", REVISIONS)
 def test_roles_need_the_newest_revision_that_alembic_knows(store: str) -> None:
     config = Config(ROOT / "alembic.ini", ini_section=store)
@@ -142,36 +140,33 @@ def test_roles_need_the_newest_revision_that_alembic_knows(store: str) -> None:
 
 
 @pytest.mark.both_engines
-def test_the_histories_make_the_tables_of_the_code(settings: Settings, another: Settings) -> None:
-    init(settings)
+def test_the_histories_make_the_tables_of_the_code(new: Settings, another: Settings) -> None:
     another.data_dir.mkdir()
     for store, url in check.stores(another):
         with engines.briefly(engines.writer(url, lock="test", create=True)) as engine:
             METADATA[store].create_all(engine)
-    assert shape(settings) == shape(another)
+    assert shape(new) == shape(another)
 
 
 @pytest.mark.both_engines
-def test_a_log_can_not_be_changed(settings: Settings, engine: str) -> None:
-    init(settings)
-    write(settings.event_store, "INSERT INTO events VALUES (1, 'a-1', 1, 'A', '{}', '{}', '2026', 1, 'hash')")
-    before = rows(settings.event_store, "SELECT * FROM events")
+def test_a_log_can_not_be_changed(new: Settings, engine: str) -> None:
+    write(new.event_store, "INSERT INTO events VALUES (1, 'a-1', 1, 'A', '{}', '{}', '2026', 1, 'hash')")
+    before = rows(new.event_store, "SELECT * FROM events")
     truncate = ["TRUNCATE events"] if engine == "postgresql" else []
     for change in ["UPDATE events SET type = 'B'", "DELETE FROM events", *truncate]:
         with pytest.raises(DBAPIError, match="append-only"):
-            write(settings.event_store, change)
-    assert rows(settings.event_store, "SELECT * FROM events") == before
+            write(new.event_store, change)
+    assert rows(new.event_store, "SELECT * FROM events") == before
 
 
-def test_a_data_dir_from_before_there_were_revisions_is_adopted(settings: Settings, another: Settings) -> None:
+def test_a_data_dir_from_before_there_were_revisions_is_adopted(settings: Settings, new: Settings) -> None:
     settings.data_dir.mkdir()
     with closing(sqlite3.connect(sqlite.path_of(settings.event_store))) as old:
         old.executescript(BEFORE_REVISIONS)
     write(settings.inbox, "CREATE TABLE sequences (name VARCHAR NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (name))")
     write(settings.inbox, "INSERT INTO sequences VALUES ('seq', 1)")
     init(settings)
-    init(another)
-    assert shape(settings) == shape(another)
+    assert shape(settings) == shape(new)
     assert rows(settings.event_store, "SELECT position, stream, schema_version FROM events") == [(1, "user-1", 1)]
     assert rows(settings.event_store, "SELECT seq, status FROM outcomes") == [(1, "succeeded")]
     assert rows(settings.inbox, "SELECT * FROM sequences") == [("seq", 1)]
@@ -180,7 +175,7 @@ def test_a_data_dir_from_before_there_were_revisions_is_adopted(settings: Settin
 @pytest.mark.both_engines
 @pytest.mark.parametrize("half_way", [False, True])
 def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
-    settings: Settings, another: Settings, monkeypatch: pytest.MonkeyPatch, half_way: bool
+    settings: Settings, new: Settings, monkeypatch: pytest.MonkeyPatch, half_way: bool
 ) -> None:
     """Half-way, the version before has noted nothing yet."""
     monkeypatch.setitem(REVISIONS, "event_store", "0001")
@@ -192,8 +187,7 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
     if half_way and engines.is_local(settings.event_store):
         write(settings.event_store, "DELETE FROM event_store_schema", "DROP INDEX outcomes_failed")
     init(settings)
-    init(another)
-    assert shape(settings) == shape(another)
+    assert shape(settings) == shape(new)
     assert rows(settings.event_store, "SELECT * FROM event_store_schema") == [(REVISIONS["event_store"],)]
     assert rows(settings.event_store, "SELECT value FROM unique_keys") == [tuple(hashed(settings, "a@example.com"))]
 
@@ -201,12 +195,11 @@ def test_an_older_schema_becomes_the_newest_and_keeps_its_data(
 @pytest.mark.long
 @pytest.mark.processes
 @pytest.mark.both_engines
-def test_several_may_start_at_once(settings: Settings, another: Settings) -> None:
+def test_several_may_start_at_once(settings: Settings, new: Settings) -> None:
     processes = [begin_init(settings) for _ in range(3)]
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    init(another)
-    assert shape(settings) == shape(another)
+    assert shape(settings) == shape(new)
 
 
 @pytest.mark.both_engines
@@ -247,12 +240,11 @@ def test_what_is_wrong_is_told_with_what_to_do(settings: Settings, store: str, f
 
 
 @pytest.mark.both_engines
-def test_init_refuses_a_newer_schema_and_changes_nothing(settings: Settings) -> None:
-    init(settings)
-    set_revision(settings.inbox, "inbox", "9999")
-    code, said = cqrs_init(settings)
-    assert (code, said) == (1, "cqrs: the inbox is at revision 9999, which this version doesn't know: it is newer\n")
-    assert rows(settings.inbox, "SELECT * FROM inbox_schema") == [("9999",)]
+def test_init_refuses_a_newer_schema_and_changes_nothing(new: Settings) -> None:
+    set_revision(new.inbox, "inbox", "9999")
+    said = cqrs(new, "init", code=1)
+    assert said == "cqrs: the inbox is at revision 9999, which this version doesn't know: it is newer\n"
+    assert rows(new.inbox, "SELECT * FROM inbox_schema") == [("9999",)]
 
 
 @pytest.mark.processes
@@ -262,17 +254,14 @@ def test_init_refuses_a_newer_schema_and_changes_nothing(settings: Settings) -> 
     [(API, "event_store", "0001"), (WORKER, "inbox", "9999")],
     ids=["api, older", "worker, newer"],
 )
-def test_a_role_refuses_an_older_and_a_newer_schema(
-    settings: Settings, role: list[str], store: str, revision: str
-) -> None:
-    init(settings)
-    url = dict(check.stores(settings))[store]
+def test_a_role_refuses_an_older_and_a_newer_schema(new: Settings, role: list[str], store: str, revision: str) -> None:
+    url = dict(check.stores(new))[store]
     set_revision(url, store, revision)
     with read(url) as connection:
         wrong = check.compare(connection, store)
-    process = start(role, settings.data_dir, environment(settings))
+    process = start(role, new.data_dir, environment(new))
     assert process.wait(60) == 1
-    said = settings.data_dir.with_suffix(".log").read_text()
+    said = new.data_dir.with_suffix(".log").read_text()
     assert said.endswith(f"cqrs: {wrong}\n")
     assert "Traceback" not in said
 
@@ -297,31 +286,29 @@ def away(url: str) -> Iterator[None]:
 @pytest.mark.processes
 @pytest.mark.both_engines
 @pytest.mark.parametrize("role", [API, WORKER], ids=["api", "worker"])
-def test_p8_a_role_starts_without_a_store_and_refuses_it_once_it_can_be_asked(
-    settings: Settings, role: list[str]
-) -> None:
-    init(settings)
-    set_revision(settings.event_store, "event_store", "9999")
-    with away(settings.event_store):
-        process = start(role, settings.data_dir, environment(settings))
+def test_p8_a_role_starts_without_a_store_and_refuses_it_once_it_can_be_asked(new: Settings, role: list[str]) -> None:
+    set_revision(new.event_store, "event_store", "9999")
+    with away(new.event_store):
+        process = start(role, new.data_dir, environment(new))
         eventually(lambda: any(thread.id for thread in process.threads()[1:]), within=30)
         assert process.poll() is None
     assert process.wait(60) == 1
-    assert "cqrs: the event store is at revision 9999" in settings.data_dir.with_suffix(".log").read_text()
+    assert "cqrs: the event store is at revision 9999" in new.data_dir.with_suffix(".log").read_text()
 
 
 def test_init_says_where_the_data_is_without_the_password(settings: Settings, postgres: Any) -> None:
     url = make_url(postgres.database())
     secret = url.set(password="secret").update_query_dict({"password": "secret"}).render_as_string(hide_password=False)
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": secret, "subjects_url": settings.subjects}))
+    said = cqrs(settings.model_copy(update={"event_store_url": secret, "subjects_url": settings.subjects}), "init")
     told = url.render_as_string().replace("@", ":***@") + "?password=***"
-    assert (code, said) == (0, f"cqrs: the data is in {settings.data_dir} and {told}\n")
+    assert said == f"cqrs: the data is in {settings.data_dir} and {told}\n"
 
 
 def test_init_tells_in_one_line_that_a_database_is_not_there(settings: Settings, postgres: Any) -> None:
     url = make_url(postgres.database()).set(database="nowhere").render_as_string()
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects}))
-    assert (code, said.count("\n")) == (1, 1), said
+    there = settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects})
+    said = cqrs(there, "init", code=1)
+    assert said.count("\n") == 1, said
     assert "the database does not exist" in said
 
 
@@ -331,5 +318,5 @@ def test_init_refuses_a_database_that_can_not_hold_every_character(
     settings: Settings, postgres: Any, encoding: str
 ) -> None:
     url = postgres.database("template0", encoding)
-    code, said = cqrs_init(settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects}))
-    assert (code, said) == (1, f"cqrs: {url} has the encoding {encoding}; it must be UTF8\n")
+    there = settings.model_copy(update={"event_store_url": url, "subjects_url": settings.subjects})
+    assert cqrs(there, "init", code=1) == f"cqrs: {url} has the encoding {encoding}; it must be UTF8\n"
