@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 
 from api.console import signing_in
 from api.console.screens import overview
-from api.domain import stats, users
+from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
 from api.http.documentation import SCHEMES
@@ -51,6 +51,8 @@ ROUTERS: list[Router] = [
     signing_in.router,
     signing_in.files,
     overview.router,
+    users_console.router,
+    user_console.router,
 ]
 
 ROLE = f"api@{gethostname()}"

@@ -1,7 +1,10 @@
 """What buttons do: the same as the command line and the API, as commands that the worker handles."""
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import Request, Response
 
@@ -23,13 +26,16 @@ REVEALED_FOR = 15 * 60
 """Seconds for which a page goes on showing what is personal."""
 
 
-async def do(request: Request, deed: type[Deed], given: dict[str, Any]) -> tuple[str, bool]:
+async def do(
+    request: Request, deed: type[Deed], given: dict[str, Any], made: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, bool]:
     """Have a deed done; returns its command's id, and whether it was done within the time that a page waits.
 
-    Raises Problem if it can't be done, or a store's error.
+    `given` has the fields that the form gives, `made` those that it doesn't. Raises Problem if it can't be done, or a
+    store's error.
     """
     accepted, headers = await accept(
-        request, Submission(deed.__name__, CATEGORY, 1, given, metadata=request.scope["metadata"]), None
+        request, Submission(deed.__name__, CATEGORY, 1, given, metadata=request.scope["metadata"], made=made), None
     )
     outcome = await result(request, None, accepted, PREFER, headers)
     return accepted.command.command_id, isinstance(outcome, Outcome)
@@ -42,14 +48,18 @@ async def do_and_go_back(request: Request, deed: type[Deed], given: dict[str, An
 
 
 async def reveal(request: Request, role: Role, path: str) -> Response:
-    """Record that somebody is shown what is personal on a page, then lead there. Raises Problem, or a store's error."""
+    """Record that somebody is shown what is personal on a page, then lead there. Raises Problem, or a store's error.
+
+    `path` may have a query, which is part of neither the record nor what may be seen.
+    """
     if not may(request, role):
         raise Problem("missing-role", 403, f"This needs the role {role}.")
-    _, done = await do(request, ShowPersonal, {"page": path})
+    page = unquote(path.partition("?")[0])
+    _, done = await do(request, ShowPersonal, {"page": page})
     if not done:
         raise Problem("not-recorded", 503, "It could not be recorded yet that you are shown this: no worker answers.")
     until = str(int(time.time()) + REVEALED_FOR)
-    return back(path, revealed=f"{until}.{_token(request, path, until)}")
+    return back(path, revealed=f"{until}.{_token(request, page, until)}")
 
 
 def revealed(request: Request, role: Role) -> bool:
@@ -57,7 +67,13 @@ def revealed(request: Request, role: Role) -> bool:
     until, _, token = request.scope.get("own", {}).get("revealed", "").partition(".")
     if not until.isdigit() or int(until) < time.time() or not may(request, role):
         return False
-    return shapes.same(token, _token(request, request.url.path, until))
+    return shapes.same(token, _token(request, request.scope["path"], until))
+
+
+def carried(request: Request) -> dict[str, str]:
+    """The parameters with which a link to another part of the same page goes on showing what is personal."""
+    own = request.scope.get("own", {})
+    return {"revealed": own["revealed"]} if "revealed" in own else {}
 
 
 def _token(request: Request, path: str, until: str) -> str:

@@ -195,7 +195,11 @@ def _shown(request: Request, problem: Problem) -> Response:
         to = quote(f"{request.url.path}{f'?{request.url.query}' if request.url.query else ''}", safe="")
         response = Response(status_code=303, headers={"Location": f"{SIGN_IN}?to={to}"})
     else:
-        response = page(request, "problem.html", status=problem.status_code, problem=problem.document)
+        is_sent = request.method == "POST" and problem.status_code not in {401, 403}
+        sent_from = request.url.path.rpartition("/")[0] if is_sent else ""
+        response = page(
+            request, "problem.html", status=problem.status_code, problem=problem.document, sent_from=sent_from
+        )
     for name, value in (problem.headers or {}).items():
         if name.lower() in {"retry-after", "www-authenticate"}:
             response.headers[name] = value

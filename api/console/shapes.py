@@ -1,6 +1,7 @@
 """How values look on pages: times, numbers, lengths of time, JSON."""
 
 import json
+import re
 from collections.abc import Callable
 from hmac import compare_digest
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 NOTHING = "–"  # noqa: RUF001 a dash, as people write it
+
+BETWEEN_WORDS = re.compile("(?<=[a-z])(?=[A-Z])")
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -60,10 +63,16 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
 
 
+def words(name: str) -> str:
+    """The name of a class as words: `key added` for `KeyAdded`."""
+    return BETWEEN_WORDS.sub(" ", name).lower()
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "time": time,
     "number": number,
     "seconds": seconds,
     "size": size,
     "pretty": pretty,
+    "words": words,
 }

@@ -1,5 +1,6 @@
 """Each projection by itself: complete, exact, the same when it is rebuilt; and none holds up another."""
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -191,6 +192,33 @@ def test_few_users_that_left_are_found_without_looking_at_the_others(stores: Sto
     assert "users_inactive" in plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_names_are_looked_for_a_piece_at_a_time_from_the_highest_number_down(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "_end_of_piece", users._down.with_only_columns(users.table.c.user_id).limit(1).offset(2))
+    people = [("Åsa", "Öberg"), ("Öyvind", "Lie"), ("Al", "O_Neil"), ("al", "OXNeil"), ("De", "La Rue"), ("Ö", "Ber")]
+    with stores.read_model.begin() as connection:
+        rows = [(n * 10, *names, f"{n}@example.com", 1, n != 2) for n, names in enumerate(people, start=1)]
+        insert_rows(connection, users.table, rows)
+
+        def named(beginning: str, before: int = sys.maxsize, **more: Any) -> tuple[list[int], int]:
+            found, down_to = users.users_named(
+                connection, beginning, before=before, limit=more.pop("limit", 10), **more
+            )
+            return [each.user_id for each in found], down_to
+
+        assert [named("ö"), named("ö", 40), named("ö", 10)] == [([60], 40), ([20, 10], 10), ([], 0)]
+        assert named("ö", 40, active=True) == ([10], 10)
+        assert named("ö", 40, limit=1) == ([20], 10)
+        assert [named(each, 40)[0] for each in ("åsa ö", "öberg å", "LIE ÖY", "berg")] == [[10], [10], [20], []]
+        assert [named(each)[0] + named(each, 40)[0] for each in ("o_", "%", "al o", "la r")] == [
+            [30],
+            [],
+            [40, 30],
+            [50],
+        ]
 
 
 def test_days_count_leaving_and_coming_back_as_changes(stores: Stores) -> None:

@@ -1,9 +1,24 @@
 """The read model of users by number: the table, what events change in it, and the queries."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import Boolean, Column, Connection, Index, String, Table, bindparam, delete, select, true, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Select,
+    String,
+    Table,
+    bindparam,
+    delete,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from shared.database.statements import BigInt, execute_rows, fetch, insert_rows
 from shared.domain.users.messages import (
@@ -29,6 +44,9 @@ table = Table(
 )
 
 INACTIVE = ~table.c.active
+
+PIECE = 5000
+"""Users that a look for a name goes through at once."""
 
 Index("users_inactive", table.c.active, table.c.user_id, sqlite_where=INACTIVE, postgresql_where=INACTIVE)
 
@@ -134,9 +152,48 @@ def users_after(connection: Connection, user_id: int, *, active: bool | None = N
     return [User(*row) for row in fetch(connection, _after[active], after=user_id, limit=limit)]
 
 
+def users_before(connection: Connection, user_id: int, *, active: bool | None = None, limit: int) -> list[User]:
+    """The users with a lower number, the highest first; only those that are active or only the others, if asked."""
+    return [User(*row) for row in fetch(connection, _before[active], before=user_id, limit=limit)]
+
+
+def users_named(
+    connection: Connection, beginning: str, *, before: int, active: bool | None = None, limit: int
+) -> tuple[list[User], int]:
+    """Of the next PIECE users with a number below `before` those whose name begins so, the highest number first.
+
+    A name is the first one and the last one, or the other way round, in capitals or not. Returns the lowest number that
+    was looked at, too; 0 if there are no more users. There is no index: it would cost the projection 9 to 17 %.
+    """
+    last = fetch(connection, _end_of_piece, before=before)
+    down_to = last[0][0] if last else 0
+    spelled = {each.translate(_ESCAPED) + "%": None for each in _spellings(beginning)}
+    query = _named(len(spelled), active)
+    values = {f"spelled_{number}": each for number, each in enumerate(spelled)}
+    found = fetch(connection, query, before=before, down_to=down_to, limit=limit, **values)
+    return [User(*row) for row in found], down_to
+
+
+def _spellings(text: str) -> list[str]:
+    """A text in capitals or not. SQLite itself compares only ASCII so."""
+    return [text] if text.isascii() else [text, text.lower(), text.upper(), text.title()]
+
+
+@cache
+def _named(spellings: int, active: bool | None) -> Select[Any]:
+    names = table.c.first_name + " " + table.c.last_name, table.c.last_name + " " + table.c.first_name
+    begins = [each.ilike(bindparam(f"spelled_{n}"), escape="\\") for each in names for n in range(spellings)]
+    return _before[active].where(table.c.user_id >= bindparam("down_to"), or_(*begins))
+
+
 _user = select(table).where(table.c.user_id == bindparam("id"))
 _all = select(table).where(table.c.user_id > bindparam("after")).order_by(table.c.user_id).limit(bindparam("limit"))
 _after = {None: _all, True: _all.where(table.c.active), False: _all.where(INACTIVE)}
+_down = select(table).where(table.c.user_id < bindparam("before")).order_by(table.c.user_id.desc())
+_below = _down.limit(bindparam("limit"))
+_before = {None: _below, True: _below.where(table.c.active), False: _below.where(INACTIVE)}
+_end_of_piece = _down.with_only_columns(table.c.user_id).limit(1).offset(PIECE - 1)
+_ESCAPED = str.maketrans({each: f"\\{each}" for each in "\\%_"})
 _its = update(table).where(table.c.user_id == bindparam("id"))
 _move = _its.values(email=bindparam("email"), version=bindparam("version"))
 _erase = delete(table).where(table.c.user_id == bindparam("id"))
