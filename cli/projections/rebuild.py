@@ -22,7 +22,7 @@ from shared.operations.record import Operation, ProjectionPaused, RebuildStarted
 from shared.projection import Projection
 from shared.schemas import check as schema
 from shared.settings import Settings
-from shared.stores import checkpoints, event_store
+from shared.stores import advances, checkpoints, event_store
 from shared.stores.checkpoints import Progress
 from workers.projecting import chunk
 from workers.projecting.chunk import LogIsShorter, advance
@@ -203,6 +203,8 @@ def _switch(work: Work, *, pause: bool) -> dict[str, Any]:
                 pass
             after = checkpoints.progress(connection, which.name)
             _check(which, after, before.position)
+            if after.position > before.position:
+                advances.add(connection, which.name, after=before.position, position=after.position)
             paused = before.paused or pause
             checkpoints.move(connection, which.name, after.position, paused=paused)
     return {"position": after.position, "paused": paused, "locked": round(time.monotonic() - began, 3)}

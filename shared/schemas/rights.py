@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Table
 
 from shared.operations import key_table
 from shared.stores import (
+    advances,
     checkpoints,
     deciding,
     event_store,
@@ -60,6 +61,7 @@ STORES: dict[str, Rights] = {
     "read_model": {
         checkpoints.table.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
         checkpoints.stops_table.name: {API: READ, PROJECTIONS: QUEUE},
+        advances.table.name: {API: READ, PROJECTIONS: QUEUE},
     },
 }
 """The rights by store. `of_store` adds those on the table of the revision, which all read, and projections' tables."""

@@ -214,4 +214,10 @@ def test_a_file_has_the_tables_of_its_projection_only(settings: Settings) -> Non
     for name, which in PROJECTIONS.items():
         with engines.reading(settings.read_model_of(name)) as connection:
             found = set(connection.scalars(text("SELECT name FROM sqlite_schema WHERE type = 'table'")))
-        assert found == {"checkpoints", "stops", "read_model_schema", *(table.name for table in which.tables)}
+        assert found == {
+            "advances",
+            "checkpoints",
+            "stops",
+            "read_model_schema",
+            *(table.name for table in which.tables),
+        }

@@ -14,6 +14,7 @@ from shared.errors.reasons import reason_of
 from shared.operations.pauses import obey, recorded
 from shared.projection import Projection
 from shared.settings import Settings
+from shared.stores import advances
 from shared.stores.subjects import Subjects, heed
 from shared.telemetry import logs
 from workers import reporting
@@ -25,6 +26,9 @@ STOP_SECONDS = 5.0
 
 SWITCH_SECONDS = 0.0005
 """How long a busy thread keeps Python's lock. The default of 5 ms is nearly all that a command takes."""
+
+FORGET_EVERY = 60.0
+"""Seconds from one look for old rows of advances to the next."""
 
 log = logs.logger()
 
@@ -50,9 +54,23 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
         # The chunk that reaches the end has all that was recorded past the checkpoint.
         after, at_end = done.reached - len(done.events), done.events and not done.more
         goes_on = obey(connection, which.name, done.events if at_end else recorded(reading, after=after))
+        if done.events:
+            since = done.events[0].recorded_at
+            advances.add(connection, which.name, after=after, position=done.reached, recorded_at=since)
     if done.events:
         reporting.projected(which, done.events, began=began, replayed=done.more)
     return done.more or goes_on
+
+
+def try_to_forget(read_model: Engine, projection: str) -> None:
+    """Delete rows of advances that are too old. Trouble is logged, and what it leaves waits for the next time."""
+    try:
+        more = True
+        while more:
+            with read_model.begin() as connection:
+                more = advances.forget(connection, projection)
+    except BaseException as error:
+        log.warning("old advances are deleted later", projection=projection, error=reason_of(error))
 
 
 class ProjectionThread:
@@ -90,6 +108,7 @@ class ProjectionThread:
         if self._which.is_personal:
             heed(store, people := self._people())
             forgetting = Forgetting(url, self._which, people, store, read_model)
+        forgets_at = 0.0
         while not self._over.is_set():
             self._due.wait()
             self._over.wait(self._which.gathers)
@@ -98,6 +117,9 @@ class ProjectionThread:
                 pass
             if forgetting:
                 forgetting.look()
+            if time.monotonic() >= forgets_at:
+                forgets_at = time.monotonic() + FORGET_EVERY
+                try_to_forget(read_model, name)
 
 
 class ProjectionThreads:
