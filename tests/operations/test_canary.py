@@ -26,6 +26,8 @@ from tests.support.raw import exchange, request
 from tests.support.service import Service, eventually, free_port, up
 from tests.support.stores import JOHN
 
+pytestmark = pytest.mark.long
+
 CANARY, PASSWORD = "zebrafink", "kennwort"
 STEERING = "\x1b[31m\x07\r\x9b31m\u2028\u202e"
 HOSTILE = f"{CANARY}{STEERING}"

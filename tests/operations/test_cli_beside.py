@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 import httpx
+import pytest
 
 from cli.status import status
 from shared.settings import Settings
@@ -71,6 +72,7 @@ def test_a_running_service_is_not_replaced(shared_service: Service, tmp_path: Pa
     assert shared_service.answers("/readyz")
 
 
+@pytest.mark.long
 def test_a_service_goes_on_from_what_was_restored(stores: Stores, tmp_path: Path) -> None:
     accept(stores, *(create(f"{n}@example.com") for n in range(3)))
     stores.handler.handle()

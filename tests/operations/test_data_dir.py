@@ -30,6 +30,7 @@ def open_to_others(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in every if not path.is_symlink() and path.stat().st_mode & 0o077}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("open_to_all")
 def test_nothing_in_a_data_dir_is_run_or_read_as_settings_and_nobody_else_may_look_into_it(tmp_path: Path) -> None:
     data_dir = tmp_path / LONG

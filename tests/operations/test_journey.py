@@ -100,6 +100,7 @@ def test_messages_alone_bring_a_command_all_the_way(running: Service) -> None:
         assert answer.elapsed.total_seconds() < 1
 
 
+@pytest.mark.long
 def test_p1_each_role_killed_in_turn_costs_seconds_and_nothing_else(running: Service) -> None:
     before, locations = last(running), []
     users = len(running.http.get("/users/").json())
@@ -174,6 +175,7 @@ def test_an_api_that_is_told_to_stop_answers_who_waits_with_the_plain_202(runnin
         worker.resume()
 
 
+@pytest.mark.long
 def test_data_survives_a_restart(running: Service, request: pytest.FixtureRequest) -> None:
     eventually(lambda: running.answers("/livez"))
     location = post(running)
@@ -187,6 +189,7 @@ def test_data_survives_a_restart(running: Service, request: pytest.FixtureReques
     assert second.http.get("/users/", params={"min_position": last(second)}).status_code == 200
 
 
+@pytest.mark.long
 def test_three_command_workers_and_two_projection_workers_keep_every_promise(many: Service) -> None:
     before, locations, users, addresses = last(many), [], [], [[new_email() for _ in range(5)] for _ in range(30)]
     for new in addresses:

@@ -68,6 +68,7 @@ def grows(name: str, by: float, **labels: str) -> Iterator[None]:
     assert (REGISTRY.get_sample_value(name, labels) or 0) - before == pytest.approx(by)
 
 
+@pytest.mark.long
 def test_the_api_shows_all_processes_of_a_machine_and_what_is_counted_stays_when_they_are_killed(
     service: Start,
 ) -> None:

@@ -1,13 +1,10 @@
 """`cqrs projections rebuild`, `pause` and `resume`: a read model made anew while the one before it serves."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,8 +26,9 @@ from shared.settings import Settings
 from shared.stores import checkpoints, inbox
 from shared.stores.checkpoints import Progress
 from tests.support.command_line import cqrs, told
-from tests.support.rebuilding import STAGES
-from tests.support.service import Service, api, clean_environment, environment, eventually, stores_of
+from tests.support.processes import in_process
+from tests.support.rebuilding import STAGES, rebuild_until
+from tests.support.service import Service, api, eventually, stores_of
 from tests.support.stores import JOHN, Stores, accept, create, inbox_of, update
 from tests.support.trouble import new_email
 from workers.projecting import chunk, runner
@@ -310,10 +308,9 @@ def test_a_projection_that_was_stopped_goes_on_once_it_is_rebuilt_with_mended_co
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_any_stage_it_leaves_what_serves_and_can_go_on_or_begin_again(used: Stores, stage: str) -> None:
     before = rows(used)
-    command = [sys.executable, "-m", "tests.support.rebuilding", stage]
-    settings = clean_environment() | environment(used.settings)
-    killed = subprocess.run(command, cwd=Path(__file__).parents[2], env=settings, timeout=60, check=False)
-    assert killed.returncode == -9
+    killed = in_process(rebuild_until, used.settings, stage)
+    killed.join(60)
+    assert killed.exitcode == -9
     assert (rows(used), progress(used)) == (before, Progress(EVENTS + (stage == "switched"), False, None))
     catch_up(used)
     at = {"making": 0, "building": 4, "comparing": 6, "switching": 7}.get(stage)

@@ -59,11 +59,14 @@ def test_a_setting_that_is_not_right(role: str, tmp_path: Path) -> None:
     assert CANARY not in line
 
 
-@pytest.mark.parametrize("role", ["api", "uvicorn", "command worker", "projection worker"])
-def test_a_schema_of_another_version(role: str, tmp_path: Path) -> None:
-    settings = made(tmp_path, "UPDATE event_store_schema SET version_num = '9999'")
+@pytest.mark.parametrize(
+    ("role", "revision"),
+    [("api", "0001"), ("uvicorn", "9999"), ("command worker", "0001"), ("projection worker", "9999")],
+)
+def test_a_schema_of_another_version(role: str, revision: str, tmp_path: Path) -> None:
+    settings = made(tmp_path, f"UPDATE event_store_schema SET version_num = '{revision}'")
     *_, line = refusal(role, tmp_path, **environment(settings))
-    assert line.startswith("cqrs: the event store is at revision 9999")
+    assert line.startswith(f"cqrs: the event store is at revision {revision}")
 
 
 @pytest.mark.parametrize("role", ["command worker", "projection worker"])

@@ -368,6 +368,7 @@ def test_https_against_a_port_that_speaks_http_is_told(elsewhere: Elsewhere) -> 
     assert said == f"cqrs: {url} gives no answer: no agreement on TLS\n"
 
 
+@pytest.mark.long
 def test_p10_roles_never_get_the_keys_of_whoever_starts_them(tmp_path: Path) -> None:
     operator, own = new_key(), new_key()
     given = {

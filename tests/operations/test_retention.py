@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import update
 
 from shared.clock import written
@@ -18,6 +19,7 @@ from workers.upkeep.retention import BATCH
 OLD = BATCH + 50
 
 
+@pytest.mark.long
 def test_workers_take_old_commands_data_away_batch_by_batch_while_the_service_works(
     stores: Stores, service: Callable[..., Service]
 ) -> None:

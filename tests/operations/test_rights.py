@@ -113,6 +113,7 @@ def http(installed: Installation) -> Iterator[httpx.Client]:
             yield client
 
 
+@pytest.mark.long
 def test_a_service_of_three_users_does_all_that_one_of_the_owner_does(
     installed: Installation, http: httpx.Client
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_service_of_three_users_does_all_that_one_of_the_owner_does(
     assert http.get("/readyz").json()["status"] == "ready"
 
 
+@pytest.mark.long
 def test_operators_deeds_are_done_by_the_users_of_the_roles(installed: Installation, http: httpx.Client) -> None:
     """Retries need what `test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for` has."""
 

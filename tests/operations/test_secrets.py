@@ -21,6 +21,8 @@ from tests.support.service import environment, eventually, up
 from tests.support.stores import JOHN
 from tests.support.trouble import new_email
 
+pytestmark = pytest.mark.long
+
 SECRET = slice(len("cqrs_12345678_"), -8)
 """The random part of a key's text."""
 

@@ -27,6 +27,7 @@ print(tracing.on(), 'opentelemetry' in sys.modules)
 """
 
 
+@pytest.mark.long
 def test_a_request_and_all_that_comes_of_it_are_one_trace(service: Start) -> None:
     with collector() as (endpoint, spans):
         running = service(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY=NEVER).ready()

@@ -248,7 +248,7 @@ def test_init_refuses_a_newer_schema_and_changes_nothing(new: Settings) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.both_engines
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(
     ("role", "store", "revision"),
     [(API, "event_store", "0001"), (WORKER, "inbox", "9999")],

@@ -1,8 +1,7 @@
-"""A rebuild of the users that kills itself: `python -m tests.support.rebuilding STAGE`."""
+"""A rebuild of the users that kills itself, for a process of its own."""
 
 import os
 import signal
-import sys
 from typing import Any, NoReturn
 
 from cli.projections import rebuild
@@ -35,9 +34,11 @@ STAGES: dict[str, tuple[Any, str, Any]] = {
     "switched": (rebuild, "_switch", when_done(rebuild._switch)),
 }
 
-if __name__ == "__main__":
+
+def rebuild_until(settings: Settings, stage: str) -> None:
+    """Rebuild, two events at a time, and end at this stage."""
     chunk.CHUNK = 2
-    where, name, instead = STAGES[sys.argv[1]]
+    where, name, instead = STAGES[stage]
     assert hasattr(where, name)
     setattr(where, name, instead)
-    rebuild.rebuild(Settings(), PROJECTIONS["users"], check=False, resume=False, pause=False)
+    rebuild.rebuild(settings, PROJECTIONS["users"], check=False, resume=False, pause=False)
