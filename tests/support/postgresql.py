@@ -48,8 +48,8 @@ class Postgres:
         options = [f"listen_addresses={host}", f"port={port}", "unix_socket_directories=", "shared_buffers=64MB"]
         options += ["max_connections=300"]  # engines that tests leave to the garbage collector keep theirs until then
         if not self._durable:
-            options += ["fsync=off", "autovacuum=off"]  # else it is at work in all databases all the time
-            options += ["wal_level=minimal", "max_wal_senders=0", "max_wal_size=64MB"]
+            options += ["fsync=off", "max_wal_size=64MB"]
+            options += ["autovacuum=off"]  # else it is at work in all databases all the time
         with (self.folder / "log").open("ab") as log:
             command = [self._bin / "postgres", "-D", self._data, *(word for each in options for word in ("-c", each))]
             end = partial(end_with_parent, signal.SIGQUIT)
