@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
 from api.console import signing_in
-from api.console.screens import overview
+from api.console.screens import commands as console_commands
+from api.console.screens import failures, overview
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
@@ -51,6 +52,8 @@ ROUTERS: list[Router] = [
     signing_in.router,
     signing_in.files,
     overview.router,
+    failures.router,
+    console_commands.router,
     users_console.router,
     user_console.router,
 ]

@@ -27,6 +27,7 @@ from shared.domain.projections import PROJECTIONS
 from shared.schemas.check import locks
 from shared.settings import Settings
 from shared.stores import event_store, inbox
+from shared.stores.inbox import Accepted
 from shared.stores.subjects import Subjects, heed
 from shared.telemetry import tracing
 
@@ -80,6 +81,10 @@ class Service:
     def token(self, *values: str) -> str:
         """An HMAC of the values that every process of the installation makes, and nobody else."""
         return self._subjects.blind("console", *values)
+
+    async def revealed(self, command: Accepted) -> Accepted:
+        """A command with what is personal; null stands for it if the person is erased, or the key is lost."""
+        return (await asyncio.to_thread(inbox.reveal, [command], self._subjects))[0]
 
     def watch_credentials(self) -> None:
         """From now on see which keys and tokens still count, and end the streams of those that don't."""

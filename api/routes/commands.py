@@ -49,7 +49,7 @@ async def list_commands(
 ) -> Response:
     """Commands of all callers, the latest first."""
     service: Service = request.app.state.service
-    end = (await _find(request, before)).seq if before else await service.inbox.read(inbox.last_seq) + 1
+    end = (await find(request, before)).seq if before else await service.inbox.read(inbox.last_seq) + 1
     async with service.turn(request, service.inbox):
         seqs: Collection[int] = range(max(1, end - limit - 1), end)
         if failed:
@@ -75,7 +75,7 @@ async def list_commands(
 async def show_command(request: Request, command_id: str, prefer: Prefer = None) -> Response:
     """What became of a command. With `Prefer: wait=N` it waits for the outcome."""
     service: Service = request.app.state.service
-    command = await _find(request, command_id)
+    command = await find(request, command_id)
     with service.waiting(request, wait_of(prefer, longest=service.settings.max_wait)) as wait:
         outcome = await service.results.outcomes.get(command.seq, within=wait or 0)
     return Response(to_json(command_shown(command, outcome)), 200, applied(wait), "application/json")
@@ -98,7 +98,7 @@ async def follow_command(
 ) -> Response:
     """A command as server-sent events, each with its status as `id`; ends with the outcome."""
     service: Service = request.app.state.service
-    command = await _find(request, command_id)
+    command = await find(request, command_id)
     outcome = (await service.log.read(outcomes.find, [command.seq])).get(command.seq)
     if outcome and last_event_id == outcome.status:
         return Response(status_code=204)
@@ -119,7 +119,7 @@ async def retry_command(
     return await operate(request, RetryCommand, given, idempotency_key=idempotency_key, prefer=prefer)
 
 
-async def _find(request: Request, command_id: str) -> Accepted:
+async def find(request: Request, command_id: str) -> Accepted:
     """The command. Raises Problem if there is none that the principal may see: of another's nothing is told."""
     service: Service = request.app.state.service
     command = await service.inbox.read(inbox.find, command_id)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     SelectBase,
+    String,
     Table,
     TableValuedAlias,
     UpdateBase,
@@ -90,6 +91,13 @@ class bytes_of(GenericFunction[bytes]):  # noqa: N801 a function of SQL
     inherit_cache = True
 
 
+class member(GenericFunction[str]):  # noqa: N801 a function of SQL
+    """The text that a JSON object, stored as a text, has under a name; NULL if it has none."""
+
+    type = String()
+    inherit_cache = True
+
+
 class unhex(GenericFunction[bytes]):  # noqa: N801 a function of SQL
     """The bytes that hexadecimal digits stand for."""
 
@@ -105,6 +113,18 @@ def _bytes_of_text(element: Any, compiler: Any, **options: Any) -> str:
 @compiles(bytes_of, "postgresql")
 def _bytes_of_text_there(element: Any, compiler: Any, **options: Any) -> str:
     return f"convert_to({compiler.process(element.clauses, **options)}, 'UTF8')"
+
+
+@compiles(member)
+def _member_of_text(element: Any, compiler: Any, **options: Any) -> str:
+    json, name = (compiler.process(each, **options) for each in element.clauses)
+    return f"json_extract({json}, '$.' || {name})"
+
+
+@compiles(member, "postgresql")
+def _member_of_text_there(element: Any, compiler: Any, **options: Any) -> str:
+    json, name = (compiler.process(each, **options) for each in element.clauses)
+    return f"(CAST({json} AS JSON) ->> {name})"
 
 
 @compiles(unhex, "postgresql")

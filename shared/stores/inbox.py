@@ -254,11 +254,8 @@ def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     upsert_rows(connection, sequences, numbers.items())
 
 
-def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
-    """The commands of rows; null stands for what is personal if the person is erased, or the key is lost."""
-    these, people = list(map(Accepted._make, rows)), subjects.known_to(connection)
-    if not people:
-        return these
+def reveal(these: list[Accepted], people: Subjects) -> list[Accepted]:
+    """The commands with what is personal; null stands for it if the person is erased, or the key is lost."""
     found = [Sealed.found(each.data) for each in these]
     streams = {each.stream: None for each, its in zip(these, found, strict=True) if its}
     if not streams:
@@ -268,6 +265,12 @@ def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
         each._replace(data=its.shown(ciphers.get(each.stream), place_of(each))) if its else each
         for each, its in zip(these, found, strict=True)
     ]
+
+
+def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
+    """The commands of rows. What is personal is revealed if the connection does so (`subjects.heed`)."""
+    these, people = list(map(Accepted._make, rows)), subjects.known_to(connection)
+    return reveal(these, people) if people else these
 
 
 def _known(

@@ -5,7 +5,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, Connection, Index, String, Table, Text, bindparam, cast, delete, func, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from shared.database.statements import BigInt, entries, fetch, insert_rows
 from shared.stores import set_aside
@@ -92,6 +106,17 @@ def failed(connection: Connection, *, before: int = sys.maxsize, limit: int) -> 
     return list(connection.scalars(_failed.where(outcomes.c.seq < before).limit(limit)))
 
 
+def with_status(connection: Connection, status: Status, *, after: int, before: int) -> list[int]:
+    """The seqs with `after < seq < before` of commands that ended so, the latest first. Goes through all between."""
+    rows = fetch(connection, _with_status, status=status, after=after, before=before)
+    return [seq for (seq,) in rows]
+
+
+def problems(connection: Connection, *, before: int = sys.maxsize, limit: int) -> list[tuple[int, str]]:
+    """The problems of commands that failed, as JSON, by seq below `before`, the latest first."""
+    return [(seq, problem) for seq, problem in fetch(connection, _problems, before=before, limit=limit)]
+
+
 def _row(outcome: Outcome) -> tuple[object, ...]:
     problem = None if outcome.problem is None else _json(outcome.problem)
     return outcome.seq, outcome.status, outcome.version, outcome.position, problem, outcome.handled_at
@@ -105,6 +130,18 @@ _columns = [outcomes.c[name] for name in Outcome._fields]
 _seqs = entries(bindparam("seqs"))
 _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt))))
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
+_with_status = (
+    select(outcomes.c.seq)
+    .where(outcomes.c.seq > bindparam("after"), outcomes.c.seq < bindparam("before"))
+    .where(outcomes.c.status == bindparam("status"))
+    .order_by(outcomes.c.seq.desc())
+)
+_problems = (
+    select(outcomes.c.seq, outcomes.c.problem)
+    .where(outcomes.c.status == literal_column("'failed'"), outcomes.c.seq < bindparam("before"))
+    .order_by(outcomes.c.seq.desc())
+    .limit(bindparam("limit"))
+)
 _reached = select(
     *(func.coalesce(select(func.max(table.c.seq)).scalar_subquery(), 0) for table in (outcomes, set_aside.table))
 )

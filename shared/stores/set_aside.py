@@ -37,6 +37,11 @@ def after(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
     return [SetAside(*row) for row in connection.execute(_after, {"after": seq, "limit": limit})]
 
 
+def before(connection: Connection, seq: int, *, limit: int) -> list[SetAside]:
+    """The commands set aside below a seq, the latest first."""
+    return [SetAside(*row) for row in fetch(connection, _before, before=seq, limit=limit)]
+
+
 def find(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
     """Those of the commands with these seqs that are set aside."""
     return [SetAside(*row) for row in connection.execute(_find, {"seqs": list(seqs)})]
@@ -60,6 +65,7 @@ def stuck_streams(connection: Connection) -> set[str]:
 
 _select = select(*(table.c[name] for name in SetAside._fields))
 _after = _select.where(table.c.seq > bindparam("after")).order_by(table.c.seq).limit(bindparam("limit"))
+_before = _select.where(table.c.seq < bindparam("before")).order_by(table.c.seq.desc()).limit(bindparam("limit"))
 _find = _select.where(table.c.seq.in_(bindparam("seqs", expanding=True)))
 _count = select(func.count()).select_from(table)
 _stuck_streams = select(table.c.stream).distinct()

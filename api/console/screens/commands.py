@@ -1,0 +1,235 @@
+"""Commands: the list, and the page of each."""
+
+import re
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Query, Request, Response
+
+from api.console.commands import looking, sending, story
+from api.console.commands.looking import STATUSES, Asked, Found
+from api.console.doing import do_and_go_back, reveal, revealed
+from api.console.live import Parts, live
+from api.console.pages import Pages, back, fragment, guard_of, page, principal_of, service_of
+from api.http.access import may
+from api.http.problems import invalid
+from api.routes.commands import OWN, find
+from shared.access.roles import Role
+from shared.clock import parsed, written
+from shared.operations.commands import RetryCommand
+from shared.stores import inbox, searching
+from shared.stores.inbox import Accepted
+from shared.stores.searching import Wanted
+
+COUNTED = 5_000
+"""Newer commands that are counted; of more it is said that there are more."""
+
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+"""A time as forms send it, in UTC, or as it is stored."""
+
+Text = Annotated[str, Query(max_length=300)]
+Before = Annotated[int | None, Query(ge=1)]
+From = Annotated[str, Query(alias="from", max_length=40)]
+To = Annotated[str, Query(alias="to", max_length=40)]
+
+router = Pages()
+
+
+@router.get("/console/commands", role=OWN, title="Commands", menu=True)
+async def list_commands(
+    request: Request,
+    id: Text = "",
+    stream: Text = "",
+    type: Text = "",
+    status: Text = "",
+    principal: Text = "",
+    correlation_id: Text = "",
+    begin: From = "",
+    end: To = "",
+    before: Before = None,
+) -> Response:
+    """Commands, the latest first; of whoever is no auditor their own."""
+    service = service_of(request)
+    given = {
+        "stream": stream.strip(),
+        "type": type.strip(),
+        "status": status if status in STATUSES else "",
+        "principal": principal.strip() if may(request, "auditor") else "",
+        "correlation_id": correlation_id.strip(),
+        "from": begin.strip(),
+        "to": end.strip(),
+    }
+    if id.strip():
+        return await _lead_to(request, id.strip())
+    wanted = _wanted(request, given)
+    async with service.turn(request, service.inbox):
+        top = await service.inbox.read(inbox.last_seq)
+        asked = Asked(wanted, given["status"], *await _bounds(request, given["from"], given["to"], before or top + 1))
+        found = await looking.look(service, asked)
+    older = []
+    if wanted.stream and found.before and not status:
+        older = await looking.rows(service, await looking.by_events(service, wanted, before=found.before))
+    rows = await looking.rows(service, found.commands)
+    query = urlencode({name: value for name, value in given.items() if value})
+    follow = urlencode(
+        {
+            "after": top,
+            "open": ".".join(str(row.command.seq) for row in rows if not row.outcome),
+            **{name: value for name, value in wanted._asdict().items() if value},
+        }
+    )
+    return page(
+        request,
+        "commands.html",
+        given=given,
+        statuses=STATUSES,
+        types=sorted(sending.routes(request.app)),
+        rows=rows,
+        found=found,
+        back_to=await _time_of(request, found),
+        older=older,
+        query=query,
+        is_first=before is None,
+        follow=f"/console/commands/live?{follow}",
+    )
+
+
+@router.get("/console/commands/live", role=OWN, title="Commands")
+async def follow_commands(
+    request: Request,
+    after: Annotated[int, Query(ge=0)],
+    open: Text = "",
+    stream: Text = "",
+    type: Text = "",
+    principal: Text = "",
+    correlation_id: Text = "",
+) -> Response:
+    """How many commands came since, and what becomes of those that the page shows without an outcome."""
+    service = service_of(request)
+    seqs = [int(each) for each in open.split(".") if each.isdigit() and each.isascii()][: looking.PAGE]
+    given = {"stream": stream, "type": type, "principal": principal, "correlation_id": correlation_id}
+    wanted = _wanted(request, given)
+    query = urlencode({name: value for name, value in given.items() if value})
+
+    async def look() -> Parts:
+        newer = await service.inbox.read(searching.count, wanted, after=after, before=after + 1 + COUNTED)
+        parts = {"newer": fragment(request, "commands_newer.html", newer=newer, most=COUNTED, query=query)}
+        shown = [each for each in await service.inbox.read(inbox.read, seqs) if _may_see(request, each)]
+        for row in await looking.rows(service, shown):
+            parts[f"status-{row.command.seq}"] = fragment(request, "commands_status.html", row=row)
+        return parts
+
+    return live(request, look)
+
+
+@router.get("/console/commands/{command_id}", role=OWN, title="Command")
+async def show_command(request: Request, command_id: str) -> Response:
+    """A command's story."""
+    service = service_of(request)
+    command = await find(request, command_id)
+    told = await story.tell(service, command)
+    role = _revealer(request, command)
+    shows = revealed(request, role)
+    data = None if command.is_emptied else await story.data_of(service, command, revealed=shows)
+    route = sending.routes(request.app).get(command.type)
+    again = ""
+    if route and data:
+        names = [*data.hidden, *data.lost]
+        url, closed = str(request.base_url), guard_of(request).closed
+        again = sending.again(route, command, data.values, names, url=url, closed=closed)
+    return page(
+        request,
+        "commands_one.html",
+        told=told,
+        row=told.row,
+        command=command,
+        trail=command.trail(),
+        related=await story.related(service, command, told.row.outcome, principal=_only(request)),
+        data=data,
+        shows=shows,
+        may_reveal=may(request, role),
+        revealer=role,
+        again=again,
+        retried=data.values.get("command_id") if data and command.type == RetryCommand.__name__ else None,
+    )
+
+
+@router.get("/console/commands/{command_id}/live", role=OWN, title="Command")
+async def follow_command(request: Request, command_id: str) -> Response:
+    """What happens to it."""
+    service = service_of(request)
+    command = await find(request, command_id)
+
+    async def look() -> Parts:
+        told = await story.tell(service, command)
+        return {"story": fragment(request, "commands_story.html", told=told, row=told.row, command=command)}
+
+    return live(request, look)
+
+
+@router.post("/console/commands/{command_id}/reveal", role=OWN, title="Command")
+async def reveal_command(request: Request, command_id: str) -> Response:
+    """Show what is personal in it."""
+    command = await find(request, command_id)
+    return await reveal(request, _revealer(request, command), f"/console/commands/{command.command_id}")
+
+
+@router.post("/console/commands/{command_id}/retry", role="operator", title="Command")
+async def retry_command(request: Request, command_id: str) -> Response:
+    """Have it handled again."""
+    command = await find(request, command_id)
+    path = f"/console/commands/{command.command_id}"
+    return await do_and_go_back(request, RetryCommand, {"command_id": command.command_id}, path)
+
+
+def _wanted(request: Request, given: dict[str, str]) -> Wanted:
+    """What is looked for, as far as the principal may see it."""
+    wanted = Wanted(given["stream"], given["type"], given["principal"], given["correlation_id"])
+    return wanted._replace(principal=_only(request) or wanted.principal)
+
+
+def _only(request: Request) -> str:
+    """The principal whose commands alone may be seen; "" for whoever may see all."""
+    return "" if may(request, "auditor") else principal_of(request).name
+
+
+def _may_see(request: Request, command: Accepted) -> bool:
+    return _only(request) in {"", command.principal}
+
+
+def _revealer(request: Request, command: Accepted) -> Role:
+    """The role that is shown what is personal in a command: of one's own one is shown it as reader or writer."""
+    if may(request, "auditor") or command.principal != principal_of(request).name:
+        return "auditor"
+    return "reader" if may(request, "reader") else "writer"
+
+
+async def _lead_to(request: Request, id: str) -> Response:
+    command = await find(request, id)
+    return back(f"/console/commands/{command.command_id}")
+
+
+async def _bounds(request: Request, begin: str, end: str, before: int) -> tuple[int, int]:
+    """The seqs between which commands were accepted in these times."""
+    read = service_of(request).inbox.read
+    after = await read(searching.seq_at, _time("from", begin)) - 1 if begin else 0
+    return after, min(before, await read(searching.seq_at, _time("to", end))) if end else before
+
+
+async def _time_of(request: Request, found: Found) -> str | None:
+    """When the last command that was looked at was accepted, if the look was cut."""
+    if not found.is_cut:
+        return None
+    return await service_of(request).inbox.read(searching.accepted_at, found.before or 1)
+
+
+def _time(name: str, text: str) -> str:
+    """The stored form of a time. Raises Problem."""
+    match = TIME.fullmatch(text)
+    if not match:
+        raise invalid([{"loc": ("query", name), "msg": "must be a time such as 2026-01-31 12:00, in UTC"}])
+    day, minute, second, zone = match.groups()
+    try:
+        return written(parsed(f"{day}T{minute}{second or ':00'}{zone or 'Z'}"))
+    except ValueError as error:
+        raise invalid([{"loc": ("query", name), "msg": str(error)}]) from None
