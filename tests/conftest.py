@@ -1,5 +1,6 @@
 """Stores and services of their own for the tests that need them: real files, real processes, real Valkey."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             callspec and callspec.params.get("engine") == "postgresql"
         ):
             item.add_marker(pytest.mark.postgresql)
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: it is neither collected again and again nor copied by processes that are forked."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

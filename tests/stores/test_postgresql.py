@@ -27,6 +27,7 @@ from tests.support.postgresql import Postgres
 from tests.support.service import eventually
 from tests.support.stores import Stores, accept, create
 from workers.handling import handler
+from workers.poison import watch
 
 pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
@@ -190,6 +191,7 @@ def test_p8_a_connection_that_ends_while_commands_are_decided_on_is_no_command_s
         return decider.decide(command, user)
 
     monkeypatch.setattr(handler, "AGGREGATES", {"user": replace(decider.users, decide=decide)})
+    monkeypatch.setattr(watch, "LIMIT_SECONDS", 60)  # a probe that has to wait for the machine doesn't hang
     accept(stores, create("a@example.com"), create("b@example.com"))
     with stores.events.begin() as connection:
         note_of(stores.settings.event_store).write(connection, SOMEBODY)
