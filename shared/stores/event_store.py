@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     null,
     select,
     text,
@@ -217,15 +218,49 @@ def read_by_stream(connection: Connection) -> Iterator[RecordedEvent]:
 
 
 def read_latest(
-    connection: Connection, *, types: Collection[str] | None = None, stream: str | None = None, limit: int
+    connection: Connection,
+    *,
+    types: Collection[str] | None = None,
+    stream: str | None = None,
+    before: int = sys.maxsize,
+    limit: int,
 ) -> list[RecordedEvent]:
-    """The last `limit` events, oldest first; if given, of these types and this stream only."""
-    query = select(*_recorded_columns).order_by(events.c.position.desc()).limit(limit)
+    """The last `limit` events with `position < before`, oldest first; if given, of these types and this stream only."""
+    query = select(*_recorded_columns).where(events.c.position < before).limit(limit)
+    if stream is not None:
+        its = events.c.stream == stream
+        end = select(events.c.version).where(its, events.c.position == before).scalar_subquery()
+        query = query.where(its, events.c.version < func.coalesce(end, sys.maxsize)).order_by(events.c.version.desc())
+        if types is not None:
+            query = query.where(events.c.type.in_(types))
+        return _recorded(connection, connection.execute(query))[::-1]
+    query = query.order_by(events.c.position.desc())
+    # A page of each type, merged, needs the index only: for a rare type a planner may read through the whole log.
+    each_its = [query.where(events.c.type == each) for each in dict.fromkeys(types)] if types is not None else [query]
+    rows = sorted(row for its in each_its for row in map(tuple, connection.execute(its)))
+    return _recorded(connection, rows[-limit:])
+
+
+def correlated(connection: Connection, id: str, *, after: int, upto: int, limit: int) -> list[RecordedEvent]:
+    """Up to `limit` events with `after < position <= upto` and this correlation id, in order. Goes through all."""
+    has_id = events.c.metadata.contains(f'"correlation_id":{_json(id)}', autoescape=True)
+    within = events.c.position > after, events.c.position <= upto
+    query = select(*_recorded_columns).where(*within, has_id).order_by(events.c.position).limit(limit)
+    found = _recorded(connection, connection.execute(query))
+    return [each for each in found if each.metadata.get("correlation_id") == id]
+
+
+def count(
+    connection: Connection, *, types: Collection[str] | None = None, stream: str | None = None, after: int, most: int
+) -> int:
+    """How many events have `position > after`, but no more than `most`; if given, of these types and this stream."""
+    query = select(literal(1)).select_from(events).where(events.c.position > after).limit(most)
     if types is not None:
         query = query.where(events.c.type.in_(types))
     if stream is not None:
-        query = query.where(events.c.stream == stream).order_by(None).order_by(events.c.version.desc())
-    return _recorded(connection, connection.execute(query))[::-1]
+        begin = select(events.c.version).where(events.c.stream == stream, events.c.position == after).scalar_subquery()
+        query = query.where(events.c.stream == stream, events.c.version > func.coalesce(begin, 0))
+    return connection.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
 def load(connection: Connection, recorded: Sequence[RecordedEvent]) -> None:
@@ -246,12 +281,12 @@ def hashes(connection: Connection, *, after: int, upto: int) -> dict[int, bytes 
     return dict(fetch(connection, _hashes, after=after, upto=upto))
 
 
-def read_stored(connection: Connection, *, after: int) -> list[tuple[Any, ...]]:
+def read_stored(connection: Connection, *, after: int, limit: int = PAGE_SIZE) -> list[tuple[Any, ...]]:
     """The rows of a page of events past a position: the columns in order, texts in bytes; the last is the hash.
 
     On SQLite a column may hold anything, also what is no text.
     """
-    return fetch(connection, _stored, after=after, limit=PAGE_SIZE)
+    return fetch(connection, _stored, after=after, limit=limit)
 
 
 def seal(connection: Connection, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bytes:

@@ -225,6 +225,14 @@ def read_after(connection: Connection, seq: int, *, limit: int) -> list[Accepted
     return _revealed(connection, fetch(connection, _read_after, after=seq, limit=limit))
 
 
+def correlated(connection: Connection, id: str, *, after: int, upto: int, limit: int) -> list[Accepted]:
+    """Up to `limit` commands with `after < seq <= upto` and this correlation id, in order of seq. Goes through all."""
+    has_id = commands.c.metadata.contains(f'"correlation_id":{to_json(id).decode()}', autoescape=True)
+    query = _select.where(commands.c.seq > after, commands.c.seq <= upto, has_id).order_by(commands.c.seq).limit(limit)
+    found = _revealed(connection, connection.execute(query))
+    return [each for each in found if from_json(each.metadata).get("correlation_id") == id]
+
+
 def last_seq(connection: Connection) -> int:
     """The highest seq ever given, 0 if none was."""
     return connection.scalar(select(sequences.c.value).where(sequences.c.name == SEQ)) or 0

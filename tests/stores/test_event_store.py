@@ -48,6 +48,42 @@ def test_events_get_versions_in_their_stream_and_positions_in_the_log(log: Conne
     assert places == [(1, "a-1", 1, "A"), (2, "a-1", 2, "B"), (3, "a-2", 1, "C"), (4, "a-1", 3, "D")]
 
 
+def test_the_latest_events_before_a_position_are_read_by_types_and_stream(log: Connection) -> None:
+    event_store.append(log, *(Append(f"a-{n % 2}", happened("A" if n % 3 else "B")) for n in range(1, 9)))
+
+    def latest(**which: Any) -> list[int]:
+        return [each.position for each in event_store.read_latest(log, limit=2, **which)]
+
+    assert (latest(), latest(before=4), latest(before=1)) == ([7, 8], [2, 3], [])
+    assert (latest(types=["B"]), latest(types=["A", "B"], before=6), latest(types=[])) == ([3, 6], [4, 5], [])
+    assert (latest(stream="a-1", before=5), latest(stream="a-1", before=6)) == ([1, 3], [3, 5])
+    assert latest(stream="a-1", types=["A"], before=7) == [1, 5]
+
+
+def test_events_past_a_position_are_counted_up_to_a_limit(log: Connection) -> None:
+    event_store.append(log, *(Append(f"a-{n % 2}", happened("A" if n % 3 else "B")) for n in range(1, 9)))
+    counts = [
+        event_store.count(log, after=3, most=9),
+        event_store.count(log, after=3, most=2),
+        event_store.count(log, types=["B"], after=3, most=9),
+        event_store.count(log, stream="a-1", after=3, most=9),
+        event_store.count(log, stream="a-1", after=4, types=["A"], most=9),
+    ]
+    assert counts == [5, 2, 1, 2, 2]
+
+
+def test_events_of_one_correlation_id_are_found_within_bounds(log: Connection) -> None:
+    ids = ["a_1", "aX1", "a_12", 'a_1"', "a_1", "a_1"]
+    new = [NewEvent("A", {}, {"correlation_id": id, "other": "a_1"}) for id in ids]
+    event_store.append(log, Append("a-1", new))
+
+    def found(**bounds: int) -> list[int]:
+        return [each.position for each in event_store.correlated(log, "a_1", **bounds)]
+
+    assert found(after=0, upto=9, limit=9) == [1, 5, 6]
+    assert (found(after=1, upto=5, limit=9), found(after=0, upto=9, limit=2)) == ([5], [1, 5])
+
+
 def test_an_event_comes_back_as_it_was_given(log: Connection) -> None:
     data = {"text": "žluťoučký 馬 \U0001f40e", "number": 1.5, "nested": {"list": [1, None, True]}}
     event_store.append(log, Append("a-1", [NewEvent("A", data, {"command_id": "c"})], 0))

@@ -113,6 +113,17 @@ def test_commands_are_read_in_order_by_seq_and_after_one(stores: Stores) -> None
         assert inbox.read_after(connection, 5, limit=2) == []
 
 
+def test_commands_of_one_correlation_id_are_found_within_bounds(stores: Stores) -> None:
+    ids = "a_1", "aX1", "a_1", "a_1"
+    accept(stores, *(create(f"{n}@example.com", metadata={"correlation_id": id}) for n, id in enumerate(ids)))
+    with stores.inbox.connect() as connection:
+        found = [
+            [each.seq for each in inbox.correlated(connection, "a_1", after=after, upto=upto, limit=limit)]
+            for after, upto, limit in ((0, 9, 9), (1, 3, 9), (0, 9, 2))
+        ]
+    assert found == [[1, 3, 4], [3], [1, 3]]
+
+
 def test_a_command_is_found_by_its_id(stores: Stores) -> None:
     [command] = accept(stores, create())
     with stores.inbox.begin() as connection:
