@@ -32,7 +32,7 @@ from shared.domain.users.read_models import users as read_model
 
 router = Router(tags=["users"])
 
-USER = Resource("user", read_model.users, read_model.user)
+USER = Resource("user", read_model.users, read_model.user, history.fold)
 
 UserId = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The user's number")]
 
@@ -158,7 +158,7 @@ async def show_user(
     request: Request, user_id: UserId, version: Version = None, at: At = None, min_position: MinPosition = None
 ) -> Response:
     """One user, as it is or as it was."""
-    return await show(request, USER, user_id, min_position, fold=history.fold, version=version, at=at)
+    return await show(request, USER, user_id, min_position, version=version, at=at)
 
 
 @router.get(

@@ -50,6 +50,8 @@ class Resource(NamedTuple, Generic[R]):
     """`user`: what stands in streams (`user-1`), paths (`/users/1`) and problems (`user-not-found`)."""
     projection: Projection
     find: Callable[[Connection, int], R | None]
+    fold: Fold[R] | None = None
+    """Makes the row from the aggregate's events, for who asks how it was; None: nobody may ask."""
 
 
 IdempotencyKey = Annotated[
@@ -105,19 +107,18 @@ async def show(
     number: int,
     min_position: int | None,
     *,
-    fold: Fold[R] | None = None,
     version: int | None = None,
     at: datetime | None = None,
 ) -> Response:
-    """An aggregate's row as it is or, made by `fold` from its events, as it was at a version or at a time.
+    """An aggregate's row as it is or, by the resource's `fold`, as it was at a version or at a time.
 
     `If-Match` and `If-None-Match` are heeded. Raises Problem, or a store's error.
     """
     service: Service = request.app.state.service
-    if fold and (version or at):
+    if resource.fold and (version or at):
         await service.require_logged(min_position)
         async with service.turn(request, service.log):
-            row, marks = await history.as_of(service, resource.category, number, fold, version=version, at=at)
+            row, marks = await history.as_of(service, resource.category, number, resource.fold, version=version, at=at)
         if marks:  # without a tag: it isn't what it was at this version
             return Response(to_json({**row._asdict(), **marks}), 200, media_type="application/json")
     else:
