@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Scope
 
 from api.console import signing_in
 from api.console.screens import commands as console_commands
-from api.console.screens import failures, overview
+from api.console.screens import failures, overview, search, streams
+from api.console.screens import log as console_log
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
@@ -21,6 +22,7 @@ from api.http.documentation import SCHEMES
 from api.http.routing import Route, Router
 from api.reading.store import newer_event, store_unavailable
 from api.routes import audit, commands, events, health, home, keys, metrics, projections
+from api.routes.submit import Resource
 from api.service import Service
 from api.serving.door import Door
 from api.serving.envelope import Envelope
@@ -54,8 +56,16 @@ ROUTERS: list[Router] = [
     overview.router,
     failures.router,
     console_commands.router,
+    console_log.router,
+    streams.router,
     users_console.router,
     user_console.router,
+    search.router,
+]
+
+RESOURCES: list[Resource[Any]] = [
+    # whose states the console shows beside events
+    users.USER
 ]
 
 ROLE = f"api@{gethostname()}"
@@ -121,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes=[route for router in ROUTERS for route in router.routes],
     )
     app.state.access = Access(settings)
+    app.state.folds = {each.category: each.fold for each in RESOURCES}
     app.add_middleware(Door, settings=settings)
     problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
     return app

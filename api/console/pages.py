@@ -38,6 +38,9 @@ HEADERS = {
 
 SIGN_IN = "/console/sign-in"
 
+Finds = Callable[[str], str | None]
+"""Makes of what somebody searches for the address of a page that may show it; None if it is nothing for this page."""
+
 FORM = "application/x-www-form-urlencoded"
 
 TOKEN = "token"  # noqa: S105 a field's name
@@ -63,12 +66,19 @@ class Page(Route):
         role: Roles,
         title: str,
         menu: bool = False,
+        finds: Finds | None = None,
         **options: Any,
     ) -> None:
-        """`title`: what the page is called; `menu`: whether it is in the menu."""
+        """`title`: what the page is called; `menu`: whether it is in the menu; `finds`: what the search leads to it."""
         super().__init__(path, endpoint, role=role, **options)
         self.title = title
         self.in_menu = menu
+        self.finds = finds
+
+    def is_open(self, roles: frozenset[Role]) -> bool:
+        """Whether it is shown to who has these roles."""
+        needed = self.role
+        return needed in {"any", "public"} or not roles.isdisjoint(needed if isinstance(needed, tuple) else {needed})
 
     async def respond(self, request: Request, guard: Access) -> Response:
         """The page, or a page with what is wrong."""
@@ -232,11 +242,7 @@ def _id(text: str | None) -> str | None:
 def _menu(routes: Iterable[Any], roles: frozenset[Role]) -> list[tuple[str, str, bool]]:
     """The path, the title, and whether it is open to these roles, of each page in the menu."""
     pages = [each for each in routes if isinstance(each, Page) and each.in_menu]
-    return [(each.path, each.title, _is_open(each.role, roles)) for each in pages]
-
-
-def _is_open(needed: Roles, roles: frozenset[Role]) -> bool:
-    return needed in {"any", "public"} or not roles.isdisjoint(needed if isinstance(needed, tuple) else {needed})
+    return [(each.path, each.title, each.is_open(roles)) for each in pages]
 
 
 @cache

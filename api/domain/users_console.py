@@ -28,6 +28,8 @@ PIECES = 10
 
 NUMBER = re.compile("[0-9]{1,19}", re.ASCII)
 
+STREAM = re.compile("(?:user-)?([1-9][0-9]{0,17})", re.ASCII)
+
 Wanted = Annotated[str, Query(max_length=300, description="A number, an address, or a name's beginning")]
 State = Annotated[Literal["", "active", "deactivated"], Query(description="Only users in this state")]
 Number = Annotated[int | None, Query(ge=1, le=MAX_INTEGER, description="Start at this number, which is left out")]
@@ -43,7 +45,15 @@ class Found(NamedTuple):
     """The number above which there are more."""
 
 
-@router.get(PATH, role="reader", title="Users", menu=True)
+def finds(text: str) -> str | None:
+    """The address of the page that shows whom the search may mean: by number, stream, address or name."""
+    if match := STREAM.fullmatch(text):
+        return f"{PATH}/{match[1]}"
+    is_name = not any(each.isdigit() for each in text)
+    return f"{PATH}?{urlencode({'q': text})}" if is_name or "@" in text else None
+
+
+@router.get(PATH, role="reader", title="Users", menu=True, finds=finds)
 async def list_users(
     request: Request, q: Wanted = "", state: State = "", before: Number = None, after: Number = None
 ) -> Response:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from api.reading.log_pages import PAGE_EVENTS, Pages, Reader, Wanted
 from api.reading.poll import Poll
+from api.reading.sharing import Shared
 from api.reading.store import Store, persist
 from shared.messages import RecordedEvent
 from shared.stores import event_store
@@ -16,6 +17,9 @@ LOOK_EVERY = 0.02
 
 LOOK_FOR_ERASURES_EVERY = 1.0
 """Seconds between two looks whether anybody was erased, beside those at each read."""
+
+LATELY = 0.9
+"""Seconds that a look at the log's last position serves those who look once a second."""
 
 TAIL_EVENTS = 1000
 """Events of the tail that are kept, if they are short."""
@@ -43,6 +47,11 @@ class Feed:
         """The events behind `_start`. Positions are dense, so that its length tells where it ends."""
         self._moved = Poll[int, bool](self._look, every=LOOK_EVERY)
         self._reader.tell(self._forget)
+        self._lately = Shared[int](self.last, lasts=LATELY)
+
+    async def lately(self) -> int:
+        """The log's last position, at most LATELY old: one look serves all who ask."""
+        return await self._lately.get()
 
     async def last(self) -> int:
         """The log's last position."""

@@ -67,8 +67,13 @@ class Asker:
             "name": "start.js",
             "key_id": key,
             "projection": "users",
+            "position": "1",
+            "stream": "operations-1",
         }
-        self.not_there = {each: value[::-1] for each, value in self.there.items()} | {"user_id": "4711"}
+        self.not_there = {each: value[::-1] for each, value in self.there.items()} | {
+            "user_id": "4711",
+            "position": "4711",
+        }
 
     def ask(self, method: str, path: str, headers: Headers | dict[str, str], there: bool = True) -> Answer:
         if path.startswith("/console/static"):
