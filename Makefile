@@ -1,4 +1,4 @@
-.PHONY: help reference up test test-fast test-faults test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
+.PHONY: help reference up test test-fast test-faults test-console test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -25,6 +25,9 @@ test-fast: .venv/dev ## Run those that start no process and no server, in half a
 
 test-faults: .venv/dev ## Run those under faults, and those marked long, with all the time that they may take, in 10 minutes
 	@LONG=1 .venv/bin/python $(PYTEST) -m "faults or long" tests/faults tests/operations tests/api tests/stores
+
+test-console: .venv/dev .venv/npm ## Run those of the console in a browser, as far as Chromium and npm are here, in 5 minutes
+	@.venv/bin/python -m pytest tests/console
 
 test-containers: .venv/dev ## Run those of the containers and of HAProxy, as far as these are here
 	@.venv/bin/python $(PYTEST) tests/containers
@@ -69,6 +72,10 @@ migration: .venv/up ## Make a revision of a store's schema: STORE=event_store ME
 lock: ## Pin every dependency anew, with hashes; needs uv
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra oidc -o requirements.txt pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra build --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+
+.venv/npm: tests/console/package-lock.json
+	@mkdir -p $@ && cp tests/console/package.json $< $@ && touch $@
+	@! command -v npm >/dev/null || npm --prefix $@ ci --ignore-scripts --no-audit --no-fund --loglevel error
 
 clean: ## Remove the virtual environments and the caches, never the data
 	rm -rf .venv .venv-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
