@@ -26,7 +26,7 @@ def latest(
 ) -> list[Accepted]:
     """The last of the wanted commands with `after < seq < before`, the latest first; only `among` these seqs, if given.
 
-    What is personal stays sealed unless the connection reveals it.
+    What is personal stays sealed.
     """
     query = _between(select(*_its), wanted, after, before).order_by(commands.c.seq.desc()).limit(limit)
     if among is not None:
