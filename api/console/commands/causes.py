@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
+import sys
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from api.service import Service
 from shared.operations.record import CommandRetried
 from shared.stores import event_store, outcomes
 
-PIECE = 5_000
+PIECE = 1_000
 """Failures that are read at once; between two pieces others have their turn."""
 
 FARTHEST = 100_000
@@ -30,19 +30,29 @@ RETRIES = 1_000
 
 
 class Cause(NamedTuple):
-    """A problem's type, and its detail without what may differ; `digest` names it in addresses."""
+    """A problem's type, and its detail without what may differ."""
 
-    digest: str
     type: str
     detail: str
 
+    @property
+    def digest(self) -> str:
+        """Names the cause in addresses."""
+        return sha256(f"{self.type} {self.detail}".encode()).hexdigest()[:16]
+
 
 class Group(NamedTuple):
-    """Commands that failed by one cause, by their seqs, the latest first. `detail`: of all of them, or the cause's."""
+    """Commands that failed by one cause: their seqs, the latest first, and the problem of the latest, in JSON."""
 
     cause: Cause
-    detail: str
     seqs: list[int]
+    latest: str
+
+    @property
+    def example(self) -> str:
+        """What the latest one's problem says."""
+        detail: str = from_json(self.latest)["detail"]
+        return detail
 
 
 class Groups(NamedTuple):
@@ -57,44 +67,28 @@ class Groups(NamedTuple):
 def cause_of(problem: str) -> Cause:
     """The cause of a failure, by its problem in JSON."""
     its = from_json(problem)
-    type, detail = its["type"], DIFFERS.sub("…", its["detail"])
-    return Cause(sha256(f"{type} {detail}".encode()).hexdigest()[:16], type, detail)
+    return Cause(its["type"], DIFFERS.sub("…", its["detail"]))
 
 
 async def groups(service: Service, *, before: int | None) -> Groups:
     """The failures below a seq by their causes. Hold a turn of the log meanwhile."""
-    seqs: dict[str, list[int]] = {}
-    end, looked_at, more = before, 0, True
+    found: dict[Cause, Group] = {}
+    end, looked_at, more = before or sys.maxsize, 0, True
     while more and looked_at < FARTHEST:
-        bound = {} if end is None else {"before": end}
-        found = await service.log.read(outcomes.problems, limit=PIECE, **bound)
-        for seq, problem in found:
-            seqs.setdefault(problem, []).append(seq)
-        looked_at, more = looked_at + len(found), len(found) == PIECE
-        end = found[-1][0] if found else end
+        piece = await service.log.read(outcomes.problems, before=end, limit=PIECE)
+        for seq, problem in piece:
+            cause = cause_of(problem)
+            if cause not in found:
+                found[cause] = Group(cause, [], problem)
+            found[cause].seqs.append(seq)
+        looked_at, more = looked_at + len(piece), len(piece) == PIECE
+        end = piece[-1][0] if piece else end
         await asyncio.sleep(0)
-    return Groups(_grouped(seqs), looked_at, end if more else None)
+    largest = sorted(found.values(), key=lambda each: len(each.seqs), reverse=True)
+    return Groups({each.cause.digest: each for each in largest}, looked_at, end if more else None)
 
 
 async def retried(service: Service) -> set[str]:
     """The ids of the commands that were retried last."""
     events = await service.log.read(event_store.read_latest, types=[CommandRetried.__name__], limit=RETRIES)
     return {each.data["command_id"] for each in events}
-
-
-def _grouped(seqs: dict[str, list[int]]) -> dict[str, Group]:
-    problems: dict[Cause, list[str]] = {}
-    for problem in seqs:
-        problems.setdefault(cause_of(problem), []).append(problem)
-    made = (Group(cause, _detail(cause, its), _sorted(seqs[each] for each in its)) for cause, its in problems.items())
-    return {each.cause.digest: each for each in sorted(made, key=lambda each: len(each.seqs), reverse=True)}
-
-
-def _detail(cause: Cause, problems: list[str]) -> str:
-    """What all problems say, if they say the same."""
-    detail: str = from_json(problems[0])["detail"]
-    return detail if len(problems) == 1 else cause.detail
-
-
-def _sorted(seqs: Iterable[list[int]]) -> list[int]:
-    return sorted((seq for each in seqs for seq in each), reverse=True)

@@ -17,8 +17,14 @@ PAGE = 50
 PIECE = 5_000
 """Commands looked at in one query; between two of them others have their turn."""
 
+SPARSE = 1_000
+"""The same, where an index finds them: they stand far apart."""
+
 FARTHEST = 50_000
 """Commands looked at for one page."""
+
+INDEXED = {"failed", "set aside"}
+"""Statuses whose commands are found without a look at others."""
 
 STATUSES = ("waiting", "set aside", "succeeded", "rejected", "failed")
 
@@ -80,7 +86,7 @@ async def look(service: Service, asked: Asked) -> Found:
     looked_at = 0
     while end > after + 1 and looked_at < FARTHEST and len(found) <= PAGE:
         among, begin = await _piece(service, status, after, end)
-        looked_at += end - begin - 1 if among is None else len(among)
+        looked_at += len(among or ()) if status in INDEXED else end - begin - 1
         limit = PAGE + 1 - len(found)
         if among is None or among:
             found += await service.inbox.read(
@@ -100,12 +106,12 @@ async def _piece(service: Service, status: str, after: int, before: int) -> tupl
         case "succeeded" | "rejected":
             return await service.log.read(outcomes.with_status, status, after=begin, before=before), begin
         case "failed":
-            seqs = await service.log.read(outcomes.failed, before=before, limit=PIECE)
+            seqs = await service.log.read(outcomes.failed, before=before, limit=SPARSE)
         case "set aside":
-            seqs = [each.seq for each in await service.log.read(set_aside.before, before, limit=PIECE)]
+            seqs = [each.seq for each in await service.log.read(set_aside.before, before, limit=SPARSE)]
         case _:
             return None, begin
-    return [seq for seq in seqs if seq > after], max(after, seqs[-1] - 1) if len(seqs) == PIECE else after
+    return [seq for seq in seqs if seq > after], max(after, seqs[-1] - 1) if len(seqs) == SPARSE else after
 
 
 async def by_events(service: Service, wanted: Wanted, *, before: int) -> list[Accepted]:
