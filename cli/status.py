@@ -25,6 +25,7 @@ from shared.database.probes import Probes
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
+from shared.operations import unkeyed
 from shared.schemas import check
 from shared.schemas.check import locks
 from shared.settings import Settings
@@ -66,7 +67,7 @@ def status(settings: Settings, api: Api | None = None) -> dict[str, Any]:
     api = api or _api(settings)
     before, started = _handled(settings), time.monotonic()
     dependencies = _dependencies(settings)
-    answering, unasked = _workers(settings)
+    answering, unasked = bus.workers(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT + 1), within=ANSWER_TIMEOUT)
     if unasked and dependencies["redis"] == "ok":
         dependencies["redis"] = unasked
     roles = {"api": [api.url] if _answers(api) else [], **answering}
@@ -207,21 +208,6 @@ def _dependencies(settings: Settings) -> dict[str, str]:
     return {name: states.get(name, "ok") for name in locks(settings)} | {"redis": redis or "ok"}
 
 
-def _workers(settings: Settings) -> tuple[dict[str, list[str]], str]:
-    """The workers that answer, by role, and why none can be asked, if so.
-
-    A worker answers from the loop that runs its tasks: a frozen one doesn't.
-    """
-    alive: dict[str, list[str]] = {}
-    unasked = ""
-    try:
-        alive = bus.alive(bus.celery(settings, socket_timeout=ANSWER_TIMEOUT + 1), within=ANSWER_TIMEOUT)
-    except bus.BrokerDown as error:
-        unasked = bus.in_words(error)
-    queues = {"command-worker": bus.COMMANDS, "projection-worker": bus.PROJECTIONS}
-    return {role: alive.get(queue, []) for role, queue in queues.items()}, unasked
-
-
 def _queues(settings: Settings) -> dict[str, int]:
     """Messages by queue; empty if the broker doesn't answer."""
     with suppress(*bus.BrokerDown):
@@ -244,7 +230,7 @@ def _backlog(settings: Settings) -> tuple[Handled, Backlog]:
 def unrecorded_erasures(settings: Settings) -> list[str]:
     """A line for each stream whose key is destroyed and whose log doesn't say so: its command failed in between."""
     with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
-        streams = people.unfinished_in(log, keys)
+        streams = unkeyed.unfinished_in(log, keys)
     return [f"{stream} is erased, and no event says so: erase it once more" for stream in streams]
 
 
@@ -252,7 +238,7 @@ def unrecorded_erasures(settings: Settings) -> list[str]:
 def _people(settings: Settings, _: int) -> dict[str, Any]:
     """How many people can't be read, since their keys are lost, and the streams of the first."""
     with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
-        lost = list(people.unreadable_in(log, keys))
+        lost = list(unkeyed.unreadable_in(log, keys))
     return {"unreadable": len(lost), "first": lost[: people.NAMED]}
 
 

@@ -15,11 +15,12 @@ from cli.events import cloud_events
 from cli.projections.rebuild import alone
 from cli.stores.init import init
 from cli.stores.key_file import brought_in
-from cli.stores.people import MISSING, finish, in_words, unreadable_in
+from cli.stores.people import MISSING, finish, in_words
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
+from shared.operations import unkeyed
 from shared.operations.record import LogImported, record
 from shared.personal.ciphers import Blind
 from shared.projection import Projection
@@ -86,7 +87,7 @@ def _load(log: Connection, events: Iterable[RecordedEvent]) -> int:
 def _check_keys(settings: Settings, log: Connection, erased: Collection[str]) -> None:
     """Raises Refused if the keys of people in the log aren't here, but for those who are erased."""
     with engines.reading(settings.subjects) as keys:
-        if lost := [stream for stream in unreadable_in(log, keys) if stream not in erased]:
+        if lost := [stream for stream in unkeyed.unreadable_in(log, keys) if stream not in erased]:
             raise Refused(MISSING.format(in_words(lost)))
 
 

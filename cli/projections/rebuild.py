@@ -18,6 +18,7 @@ from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.errors import Taken, is_busy, is_full
 from shared.database.scrubbing import Scrubbing
+from shared.operations import unkeyed
 from shared.operations.record import Operation, ProjectionPaused, RebuildStarted, record
 from shared.projection import Projection
 from shared.schemas import check as schema
@@ -100,7 +101,7 @@ def alone(shadow: Shadow, which: Projection) -> Iterator[None]:
 def _check_that_people_can_be_read(settings: Settings) -> None:
     """Raises Refused if there are people whom the new tables wouldn't have, since their keys are lost."""
     with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
-        if lost := list(people.unreadable_in(log, keys)):
+        if lost := list(unkeyed.unreadable_in(log, keys)):
             raise Refused(f"{people.Lost(lost)}, and a rebuild would drop them: bring the keys back, or erase them")
 
 

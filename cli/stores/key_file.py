@@ -12,6 +12,7 @@ from cli.errors import Refused
 from cli.stores import people, schemas
 from shared.database import engines
 from shared.database.statements import entries, fetch, insert_rows
+from shared.operations import unkeyed
 from shared.personal.ciphers import Master, WrongMasterKey
 from shared.schemas import migrations
 from shared.settings import Settings
@@ -25,7 +26,7 @@ Keys = Sequence[tuple[str, bytes]]
 
 def check(settings: Settings, file: Path, keys: Connection, log: Connection) -> None:
     """Raises Refused if the file has a key of somebody who was erased, or one that the master key doesn't unwrap."""
-    erased = people.erased_in(log) | people.erasures(keys)
+    erased = unkeyed.erased_in(log) | people.erasures(keys)
     if found := people.keyed(keys, erased):
         raise Refused(f"{file} is stale: it has the keys of {people.in_words(found)}, erased since")
     for _ in _unwrapped(file, keys, subjects.master_of(settings)):

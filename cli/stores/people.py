@@ -3,7 +3,7 @@
 An erasure stands in both. An older log that takes the place of the log lacks some; another store of keys may, too.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from itertools import islice
 
@@ -12,17 +12,13 @@ from sqlalchemy import Connection, bindparam, select
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.statements import entries, fetch
-from shared.domain.projections import ERASING
+from shared.operations.unkeyed import PAGE, erased_in
 from shared.schemas.folding import Wrong
 from shared.schemas.known import AGGREGATES
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects
-from shared.stores.event_store import events
 from shared.stores.inbox import Submission
 from shared.stores.subjects import Subjects, as_object
-
-PAGE = 5000
-"""Streams that are looked at together."""
 
 NAMED = 5
 """People whose streams an error names."""
@@ -56,28 +52,6 @@ def in_words(streams: Collection[str]) -> str:
     return f"{people} ({first}{', …' if count > NAMED else ''})"
 
 
-def unreadable(log: Connection, without_key: Callable[[Iterable[str]], Collection[str]]) -> Iterator[str]:
-    """The streams that hold sealed data and have no key, though they aren't erased.
-
-    `without_key` says which of some streams have none.
-    """
-    after, erased = "", erased_in(log)
-    while page := [stream for (stream,) in fetch(log, _streams, after=after)]:
-        if candidates := [stream for stream in without_key(page) if stream not in erased]:
-            yield from sorted(stream for (stream,) in fetch(log, _sealed, streams=as_object(candidates)))
-        after = page[-1]
-
-
-def unreadable_in(log: Connection, people: Connection) -> Iterator[str]:
-    """The streams that hold sealed data, and have no key in this store of keys, though they aren't erased."""
-    return unreadable(log, lambda streams: subjects.without_key(people, streams))
-
-
-def erased_in(log: Connection) -> dict[str, None]:
-    """The streams whose subjects the log says are erased."""
-    return dict.fromkeys(stream for (stream,) in fetch(log, _erased, types=as_object(ERASING)))
-
-
 def erasures(people: Connection) -> dict[str, None]:
     """The streams whose keys were destroyed, in that order."""
     return dict.fromkeys(subjects.erased_streams(people))
@@ -86,12 +60,6 @@ def erasures(people: Connection) -> dict[str, None]:
 def keyed(people: Connection, streams: Iterable[str]) -> list[str]:
     """Those of the streams that have a key."""
     return [stream for (stream,) in fetch(people, _keyed, streams=as_object(streams))]
-
-
-def unfinished_in(log: Connection, people: Connection) -> list[str]:
-    """The streams whose keys are destroyed, and whose log goes on as if they weren't erased."""
-    listed = subjects.erased_streams(people)
-    return [each for page in event_store.pages(listed) for each in event_store.without(log, page, ERASING)]
 
 
 def finish(settings: Settings) -> list[str]:
@@ -148,14 +116,4 @@ def _versions(log: Connection, streams: Collection[str]) -> dict[str, int]:
 
 
 _asked = entries(bindparam("streams"))
-_types = entries(bindparam("types"))
-_streams = (
-    select(events.c.stream).distinct().where(events.c.stream > bindparam("after")).order_by(events.c.stream).limit(PAGE)
-)
-_sealed = (
-    select(events.c.stream)
-    .distinct()
-    .where(events.c.stream.in_(select(_asked.c.key)), events.c.data.like('%"~%":"_%"}'))
-)
-_erased = select(events.c.stream).distinct().where(events.c.type.in_(select(_types.c.key)))
 _keyed = select(subjects.keys.c.stream).where(subjects.keys.c.stream.in_(select(_asked.c.key)))

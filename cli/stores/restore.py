@@ -21,6 +21,7 @@ from cli.stores.verification import PEOPLE, Contested, name_of, verify
 from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
+from shared.operations import unkeyed
 from shared.operations.record import BackupRestored, record
 from shared.schemas import check
 from shared.settings import Settings
@@ -109,13 +110,13 @@ def _check_that_keys_are_here(new: Settings) -> None:
     if sqlite.path_of(new.subjects).exists():
         return
     with engines.reading(new.event_store) as log:
-        _refuse_without_keys(list(people.unreadable(log, list)))
+        _refuse_without_keys(list(unkeyed.unreadable(log, list)))
 
 
 def _check_keys(settings: Settings, new: Settings, keys: Path | None) -> None:
     """Raises Refused if people in the new log would be lost, or if the key file doesn't know who was erased."""
     with engines.reading(new.event_store) as log, engines.reading(new.subjects) as theirs:
-        lost = list(people.unreadable_in(log, theirs))
+        lost = list(unkeyed.unreadable_in(log, theirs))
         if not keys:
             _refuse_without_keys(lost)
             return

@@ -17,7 +17,7 @@ from cli.stores.snapshots import Snapshots, snapshots
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
-from shared.operations import record
+from shared.operations import record, unkeyed
 from shared.projection import Projection
 from shared.schemas import chain, clear
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded, hashed
@@ -196,7 +196,7 @@ def _streams(stores: Snapshots, aggregates: Aggregates) -> Iterator[int]:
         yield sum(each.version for each in page)
     if (kept := unique_keys.count(log)) == held:
         return
-    hidden = {*people.unreadable_in(log, stores.people), *people.unfinished_in(log, stores.people)}
+    hidden = {*unkeyed.unreadable_in(log, stores.people), *unkeyed.unfinished_in(log, stores.people)}
     if kept - unique_keys.count_of(log, hidden) != held:
         raise Wrong(f"{kept} unique keys are kept, and {held} held")
 
@@ -204,17 +204,17 @@ def _streams(stores: Snapshots, aggregates: Aggregates) -> Iterator[int]:
 def _people(stores: Snapshots) -> Iterator[int]:
     """Whoever isn't erased has a key, whoever is has none; and the log says of whom keys were destroyed."""
     log, keys = stores.log, stores.people
-    erased = people.erased_in(log)
+    erased = unkeyed.erased_in(log)
     if found := people.keyed(keys, erased | people.erasures(keys)):
         raise Wrong(f"{people.in_words(found)} was erased, and has a key")
-    if lost := list(people.unreadable_in(log, keys)):
+    if lost := list(unkeyed.unreadable_in(log, keys)):
         raise people.Lost(lost)
-    if found := people.unfinished_in(log, keys):
+    if found := unkeyed.unfinished_in(log, keys):
         until = time.monotonic() + IN_FLIGHT_SECONDS
         with log.engine.connect() as later:
             while found and time.monotonic() < until:
                 time.sleep(LOOK_EVERY)
-                found = people.unfinished_in(later, keys)
+                found = unkeyed.unfinished_in(later, keys)
         if found:
             raise people.Unfinished(found)
     yield len(erased)

@@ -32,6 +32,9 @@ CATCH_UP = "catch_up"
 STALE_SECONDS = 3.0
 """How long an answer of Redis may be overdue before a consumer connects anew: Redis' host may be gone."""
 
+WORKERS = {"command-worker": COMMANDS, "projection-worker": PROJECTIONS}
+"""The roles that take from the queues."""
+
 QUEUES = {HANDLE_COMMANDS: COMMANDS, CATCH_UP: PROJECTIONS}
 """The queue of each task."""
 
@@ -175,6 +178,20 @@ def trouble(app: Celery) -> str:
 def in_words(error: BaseException) -> str:
     """What is wrong with Redis, by an error; "down" if Redis didn't answer."""
     return reason_of(error) if isinstance(origin(error), _ANSWERS) else "down"
+
+
+def workers(app: Celery, *, within: float) -> tuple[dict[str, list[str]], str]:
+    """The workers that answer within so many seconds, by role, and why none can be asked, if so.
+
+    A worker answers from the loop that runs its tasks: a frozen one doesn't. `within` is less than the app's timeout.
+    """
+    found: dict[str, list[str]] = {}
+    unasked = ""
+    try:
+        found = alive(app, within=within)
+    except BrokerDown as error:
+        unasked = in_words(error)
+    return {role: found.get(queue, []) for role, queue in WORKERS.items()}, unasked
 
 
 def alive(app: Celery, *, within: float) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, null, select, update
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindparam, cast, null, select, update
 
 from shared.clock import now
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
@@ -252,6 +252,11 @@ def ages(connection: Connection, *, after: int, by: str, limit: int) -> list[Age
     return list(map(Age._make, fetch(connection, _ages, after=after, by=by, limit=limit)))
 
 
+def accepted_at(connection: Connection, seqs: Iterable[int]) -> dict[int, str]:
+    """When commands were accepted, by their seqs; a seq that was not given has no entry."""
+    return dict(fetch(connection, _accepted_at, seqs=to_json(dict.fromkeys(seqs)).decode()))
+
+
 def empty(connection: Connection, *, after: int, upto: int) -> int:
     """Take away data and idempotency keys of the commands with `after < seq <= upto`; returns how many had data."""
     return connection.execute(_empty, {"after": after, "upto": upto}).rowcount
@@ -374,6 +379,10 @@ _ages = (
     .where(commands.c.seq > bindparam("after"), commands.c.accepted_at <= bindparam("by"))
     .order_by(commands.c.seq)
     .limit(bindparam("limit"))
+)
+_seqs = entries(bindparam("seqs"))
+_accepted_at = select(commands.c.seq, commands.c.accepted_at).where(
+    commands.c.seq.in_(select(cast(_seqs.c.key, BigInt)))
 )
 _empty = (
     update(commands)

@@ -58,6 +58,15 @@ class Outcome(NamedTuple):
     problem: dict[str, Any] | None = None
 
 
+class Ending(NamedTuple):
+    """How and when a command ended, and the position at which read models show it, without what a rejection says."""
+
+    seq: int
+    status: Status
+    handled_at: str
+    position: int | None
+
+
 class Reached(NamedTuple):
     """The highest seq with an outcome, and the highest seq set aside; 0 where there is none."""
 
@@ -74,6 +83,11 @@ def find(connection: Connection, seqs: Iterable[int]) -> dict[int, Outcome]:
     """Outcomes by the seqs of their commands; a command that has no outcome yet has no entry."""
     rows = fetch(connection, _find, seqs=_json(dict.fromkeys(seqs)))
     return {seq: Outcome._make((seq, *rest, problem and from_json(problem))) for seq, *rest, problem in rows}
+
+
+def endings(connection: Connection, seqs: Iterable[int]) -> list[Ending]:
+    """How and when commands ended; without those that have no outcome yet."""
+    return list(map(Ending._make, fetch(connection, _endings, seqs=_json(dict.fromkeys(seqs)))))
 
 
 def reached(connection: Connection) -> Reached:
@@ -129,6 +143,9 @@ def _json(value: Any) -> str:
 _columns = [outcomes.c[name] for name in Outcome._fields]
 _seqs = entries(bindparam("seqs"))
 _find = select(*_columns).where(outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt))))
+_endings = select(*(outcomes.c[name] for name in Ending._fields)).where(
+    outcomes.c.seq.in_(select(cast(_seqs.c.key, BigInt)))
+)
 _failed = select(outcomes.c.seq).where(outcomes.c.status == "failed").order_by(outcomes.c.seq.desc())
 _with_status = (
     select(outcomes.c.seq)
