@@ -5,9 +5,23 @@ What a rebuild or a restore replays was visible before: it has no rows.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Column, Connection, String, Table, bindparam, cast, delete, exists, func, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    ScalarSelect,
+    String,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+)
 
 from shared.clock import written
 from shared.database.statements import BigInt, entries, fetch
@@ -49,7 +63,8 @@ def add(connection: Connection, projection: str, *, after: int, position: int, r
 def visible_at(connection: Connection, projection: str, positions: Iterable[int]) -> dict[int, str]:
     """When the projection showed each of these positions; one of which that isn't known has no entry."""
     asked = to_json(dict.fromkeys(positions)).decode()
-    return dict(fetch(connection, _visible_at, projection=projection, positions=asked))
+    rows = fetch(connection, _visible_at, projection=projection, positions=asked)
+    return {position: at for position, after, at in rows if after is not None and after < position}
 
 
 def forget(connection: Connection, projection: str) -> bool:
@@ -64,15 +79,22 @@ _given = [bindparam(column.name, type_=column.type) for column in table.columns]
 _add = insert(table).from_select(table.columns.keys(), select(*_given).where(~exists(_row)))  # the first time stays
 _asked = entries(bindparam("positions"))
 _position = cast(_asked.c.key, BigInt)
-_ends = table.alias()
-_end = select(func.min(_ends.c.position)).where(
-    _ends.c.projection == bindparam("projection", type_=String), _ends.c.position >= _position
-)
-_visible_at = (
-    select(_position, table.c.at)
-    .select_from(_asked)
-    .join(table, _its & (table.c.position == _end.scalar_subquery()) & (table.c.after < _position))
-)
+_end = table.c.position >= _position
+
+
+def _first(column: str) -> ScalarSelect[Any]:
+    """A column of the row in which the position is, if it is in one."""
+    return (
+        select(table.c[column])
+        .where(_its, _end)
+        .order_by(table.c.position)
+        .limit(1)
+        .correlate(_asked)
+        .scalar_subquery()
+    )
+
+
+_visible_at = select(_position, _first("after"), _first("at"))
 _oldest = (
     select(table.c.position, table.c.at).where(_its).order_by(table.c.position).limit(FORGOTTEN_AT_ONCE).subquery()
 )
