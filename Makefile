@@ -1,4 +1,4 @@
-.PHONY: help reference up test test-fast test-faults test-console test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale demo migration clean lock
+.PHONY: help reference up test test-fast test-faults test-console test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale timeline demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -62,6 +62,9 @@ bench-growth: .venv/dev ## Measure how cost grows with streams, log, commands an
 
 bench-scale: .venv/dev ## Measure what more processes give, on SQLite and PostgreSQL, 12 minutes
 	@.venv/bin/python -m benchmarks.bench scaling
+
+timeline: .venv/dev ## Draw where the time of a lone command goes, step by step
+	@.venv/bin/python -m benchmarks.timeline
 
 reference: .venv/dev ## Renew the pages of the command and of roles in docs/reference/
 	@.venv/bin/python -m tests.support.reference

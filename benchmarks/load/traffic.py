@@ -22,6 +22,9 @@ WARM = 200
 POLL = 0.001
 """Seconds between two looks for a user."""
 
+PAUSE = 0.02
+"""Seconds before each command that is looked for: people make pauses."""
+
 SAMPLE = 10
 """At a steady rate, one request in so many waits until it is visible."""
 
@@ -65,8 +68,22 @@ class Traffic:
         return [await _timed(self._send(request, WAIT)) for request in itertools.islice(self._creates, count)]
 
     async def polling(self, count: int) -> list[float]:
-        """The same, but each is answered at once and then looked for."""
-        return [await _timed(self._until_shown(request)) for request in itertools.islice(self._creates, count)]
+        """The same, but each is answered at once and then looked for, and after each there is a pause."""
+        took = []
+        for _ in range(count):
+            await asyncio.sleep(PAUSE)
+            took.append(await _timed(self._post_until_shown()))
+        return took
+
+    async def post(self) -> str:
+        """Create a user; returns its path."""
+        return f"/users/{_user_id(await self._send(next(self._creates)))}"
+
+    async def until_shown(self, path: str) -> None:
+        """Look for the user again and again until it is shown."""
+        async with asyncio.timeout(VISIBLE_WITHIN):
+            while (await self.service.connections.request("GET", path)).status != 200:
+                await asyncio.sleep(POLL)
 
     async def steady(self, rate: float, seconds: float) -> list[float]:
         """So many commands a second, whatever the answers. Returns the seconds from when each was due until visible."""
@@ -120,11 +137,8 @@ class Traffic:
         self.sent += 1
         return reply
 
-    async def _until_shown(self, request: Request) -> None:
-        path = f"/users/{_user_id(await self._send(request))}"
-        async with asyncio.timeout(VISIBLE_WITHIN):
-            while (await self.service.connections.request("GET", path)).status != 200:
-                await asyncio.sleep(POLL)
+    async def _post_until_shown(self) -> None:
+        await self.until_shown(await self.post())
 
 
 async def _timed(what: Awaitable[object]) -> float:

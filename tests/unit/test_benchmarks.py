@@ -20,6 +20,7 @@ from benchmarks.measures import beside, growth, scaling
 from benchmarks.measures.bounds import Bound, Figures, Measure, Say, broken, verdicts
 from benchmarks.shown import chart, report
 from benchmarks.shown import scaling as scaling_shown
+from benchmarks.timeline import __main__ as timeline
 from cli.stores.init import init
 from shared.database import sqlite
 from shared.decider import UniqueKey
@@ -170,3 +171,13 @@ def _some(asked: Sequence[Measure]) -> Figures:
     """Of every measure, of everybody it is compared with."""
     others = {measure.key: [bound.over for bound in measure.bounds if bound.over] for measure in asked}
     return {key: {name: [1.0, 2.0, 3.0] for name in ("ours", *names)} for key, names in others.items()}
+
+
+def test_each_step_of_a_lone_command_is_the_first_of_its_kind_after_the_one_before() -> None:
+    ms = 1_000_000
+    stamps = {step: [0, (100 + number) * ms, 900 * ms] for number, step in enumerate(timeline.WAY)}
+    found = timeline.times(stamps, 90 * ms, 110 * ms, 200 * ms)
+    assert found
+    assert [found[step] for step in timeline.WAY] == [10 + number for number in range(len(timeline.WAY))]
+    assert (found[timeline.ANSWERED], found[timeline.SEEN]) == (20, 110)
+    assert timeline.times(stamps, 90 * ms, 110 * ms, 105 * ms) is None, "it was seen before its rows were committed"
