@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
@@ -114,12 +114,12 @@ def handle(wake: Callable[[str], None]) -> bool:
     """Handle a chunk of commands, and wake the workers for what follows; returns whether more commands wait."""
     # A worker that had the log looks again after its turn, so another that finds the log taken need not wait: workers
     # in a queue for it would handle smaller chunks, each of which costs the same, and all would be slower.
+    catch_up = partial(wake, bus.CATCH_UP)
     with going_on("commands wait for the next look"):
         try:
-            if handler().handle():
-                wake(bus.CATCH_UP)
-            if retrying.due() and handler().retry():
-                wake(bus.CATCH_UP)
+            handler().handle(catch_up)
+            if retrying.due():
+                handler().retry(catch_up)
             if handler().is_behind():
                 wake(bus.HANDLE_COMMANDS)
                 return True

@@ -36,7 +36,7 @@ class Acceptor:
     """Group commit: while one transaction runs, what arrives gathers for the next. No timer, no wait for company."""
 
     def __init__(self, engine: Engine, limit: Limit, announce: Callable[[], None]) -> None:
-        """`engine` writes the inbox; `announce` is called when a batch is committed."""
+        """`engine` writes the inbox; `announce` is called when a batch is committed, from the thread that did it."""
         self._engine = engine
         self._limit = limit
         self._announce = announce
@@ -84,8 +84,8 @@ class Acceptor:
 
     async def _commit_batch(self, batch: list[Waiting]) -> None:
         submissions = [submission for submission, _ in batch]
+        loop = asyncio.get_running_loop()
         try:
-            loop = asyncio.get_running_loop()
             deadline = time.monotonic() + COMMIT_TIMEOUT
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 answers = await loop.run_in_executor(self._thread, self._commit, submissions, deadline)
@@ -102,8 +102,9 @@ class Acceptor:
         for (_, answer), its in zip(batch, answers, strict=True):
             if not answer.cancelled():
                 answer.set_result(its)
-        self._announce()
-        _report([its.command for its in answers if isinstance(its, Acceptance) and not its.replayed])
+        # The requests go on first: they were scheduled before.
+        new = [its.command for its in answers if isinstance(its, Acceptance) and not its.replayed]
+        loop.call_soon(_report, new)
 
     def _commit(self, submissions: list[Submission], deadline: float) -> list[Answer]:
         """Commit a batch, unless the deadline is over by then: nobody waits for the answers any more."""
@@ -113,6 +114,7 @@ class Acceptor:
             answers = inbox.accept(connection, submissions, numbers, highest=highest)
             if time.monotonic() > deadline:
                 raise TimeoutError
+        self._announce()
         return answers
 
 

@@ -18,6 +18,7 @@ from shared.stores import event_store, outcomes, set_aside, unique_keys
 from shared.stores.outcomes import Outcome
 from tests.support.processes import in_process
 from tests.support.stores import Stores, accept, create, hashed, new_handler, refusing, update
+from workers import reporting
 from workers.handling import handler as commands
 
 pytestmark = pytest.mark.both_engines
@@ -71,6 +72,17 @@ def test_a_command_leaves_its_events_and_its_outcome(stores: Stores) -> None:
     found = outcome(stores, command.seq)
     assert found
     assert (found.status, found.version, found.position, found.problem) == ("succeeded", 1, 1, None)
+
+
+def test_workers_are_woken_once_commands_are_committed_and_before_they_are_reported(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str | None] = []
+    monkeypatch.setattr(reporting, "handled", lambda *_, **__: said.append("reported"))
+    accept(stores, create())
+    for _ in range(2):
+        stores.handler.handle(lambda: said.extend(ends(stores, 1)))
+    assert said == ["succeeded", "reported"], "nor is anybody woken for nothing"
 
 
 def test_p2_one_message_delivered_five_times_appends_once(stores: Stores) -> None:

@@ -65,6 +65,28 @@ def test_commands_that_come_together_are_committed_together_and_announced_once(
     assert len(announced) == len(batches) <= 2
 
 
+def test_workers_are_woken_once_a_command_is_committed_however_busy_the_event_loop_is(stores: Stores) -> None:
+    committed, woken = threading.Event(), threading.Event()
+
+    def announce() -> None:
+        with stores.inbox.connect() as connection:
+            if inbox.last_seq(connection) == 1:
+                committed.set()
+        woken.set()
+
+    async def story() -> None:
+        acceptor = Acceptor(stores.inbox, limit(stores), announce)
+        accepting = asyncio.create_task(acceptor.accept(create()))
+        for _ in range(2):  # until the commit is handed to its thread
+            await asyncio.sleep(0)
+        assert woken.wait(20)
+        await accepting
+        await acceptor.close()
+
+    asyncio.run(story())
+    assert committed.is_set()
+
+
 def test_one_command_alone_waits_for_no_other(stores: Stores, batches: list[int]) -> None:
     async def story() -> None:
         acceptor = Acceptor(stores.inbox, limit(stores), no_announcement)

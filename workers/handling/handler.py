@@ -87,15 +87,16 @@ class CommandHandler:
         self._seen = 0
         self._is_protected = False
 
-    def handle(self) -> int:
+    def handle(self, committed: Callable[[], object] = lambda: None) -> int:
         """Handle the next commands in the inbox; returns how many it took up, 0 if none was waiting.
 
-        Raises Taken if its store's writer doesn't wait for another worker's turn to end.
+        `committed` is called as soon as they are, before anything is reported of them. Raises Taken if its store's
+        writer doesn't wait for another worker's turn to end.
         """
-        turn, _ = self._take(self._next)
+        turn, _ = self._take(self._next, committed)
         if turn.suspect and turn.commands:
             with suppress(Taken):
-                return len(turn.commands) + self.handle()
+                return len(turn.commands) + self.handle(committed)
         return len(turn.commands)
 
     def is_behind(self) -> bool:
@@ -103,7 +104,7 @@ class CommandHandler:
         with self._inbox.connect() as reading:
             return bool(inbox.read_after(reading, self._seen, limit=1))
 
-    def retry(self) -> int:
+    def retry(self, committed: Callable[[], object] = lambda: None) -> int:
         """Handle each command that was set aside and doesn't rest, as `handle` does.
 
         Returns how many have an outcome now.
@@ -111,12 +112,14 @@ class CommandHandler:
         count = after = 0
         stuck: set[str] = set()
         while True:
-            turn, ended = self._take(partial(self._next_set_aside, after, stuck))
+            turn, ended = self._take(partial(self._next_set_aside, after, stuck), committed)
             if not turn.commands:
                 return count
             count, after = count + ended, max(turn.tries)
 
-    def _take(self, next_turn: Callable[[Connection, Connection], Turn]) -> tuple[Turn, int]:
+    def _take(
+        self, next_turn: Callable[[Connection, Connection], Turn], committed: Callable[[], object]
+    ) -> tuple[Turn, int]:
         """Take a turn in a transaction of its own; returns the turn, and how many commands have an outcome now."""
         began = time.time_ns()
         with self._store.begin() as connection, self._inbox.connect() as reading:
@@ -128,6 +131,7 @@ class CommandHandler:
             batches = self._handle(connection, turn)
             if erased := [stream for batch in batches for stream in batch.erased()]:
                 people.erase(erased)  # if the commit then fails, the next try goes on from here
+        committed()
         for batch in batches:
             folds.keep(batch.folds())
         ended = [outcome for batch in batches for outcome in batch.outcomes]
