@@ -30,6 +30,9 @@ SWITCH_SECONDS = 0.0005
 FORGET_EVERY = 60.0
 """Seconds from one look for old rows of advances to the next."""
 
+BEGIN_SECONDS = 0.0001
+"""How long whoever wakes the threads stands back: else they wait for Python's lock until it has nothing to do."""
+
 log = logs.logger()
 
 
@@ -137,6 +140,7 @@ class ProjectionThreads:
             self._running = [ProjectionThread(self._settings, each, people) for each in PROJECTIONS.values()]
         for each in self._running:
             each.wake()
+        time.sleep(BEGIN_SECONDS)
 
     def stop(self) -> None:
         """Returns when the chunks under way have ended, after `STOP_SECONDS` at most."""
