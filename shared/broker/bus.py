@@ -1,5 +1,6 @@
 """The bus: wakes workers by Celery over Redis. A message only says that there is work; the work stands in a store."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +13,7 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import redis
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis import RedisError
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
@@ -45,7 +46,7 @@ _ANSWERS = (ResponseError, AuthenticationError, BusyLoadingError)
 """The errors that are Redis' own answers."""
 
 _ID = str(UUID(int=0))
-"""Stands in the kept message where each message sent has an id of its own."""
+"""Stands in the kept message where each message that a worker gets has an id of its own."""
 
 _SEND = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 
@@ -59,7 +60,7 @@ class _Transport(Transport):
     def expected(self, queue: str) -> dict[str, Any] | None:
         """The wake-up that a worker gets for any message of the queue: so no message can bring a task, time or code."""
         task = next((task for task, its in QUEUES.items() if its == queue), None)
-        return loads(_message(task)) if task else None
+        return json.loads(_kept(task).replace(_ID, str(uuid4()))) if task else None
 
 
 class _Connection(Connection):
@@ -135,10 +136,10 @@ def wake(app: Celery, task: str) -> None:
 
     Raises BrokerDown; blocks for the app's socket timeout at most.
     """
-    with app.producer_pool.acquire(block=True) as producer:
-        producer.channel.client.eval(_SEND, 1, key(app, QUEUES[task]), _message(task))
+    _client(app).eval(_SEND, 1, key(app, QUEUES[task]), _kept(task))
 
 
+@cache
 def key(app: Celery, name: str) -> str:
     """The key as it stands in Redis: Celery puts its prefix before the keys of some commands, but not of scripts."""
     prefix: str = app.conf.broker_transport_options["global_keyprefix"]
@@ -167,9 +168,8 @@ class Waker:
 def trouble(app: Celery) -> str:
     """Why no worker can be woken; "" if all is well, and then it wakes them. Blocks for the socket timeout at most."""
     try:
-        with app.producer_pool.acquire(block=True) as producer:
-            for task, queue in QUEUES.items():
-                producer.channel.client.eval(_TRY, 1, key(app, queue), _message(task))
+        for task, queue in QUEUES.items():
+            _client(app).eval(_TRY, 1, key(app, queue), _kept(task))
     except BrokerDown as error:
         return in_words(error)
     return ""
@@ -207,13 +207,16 @@ def alive(app: Celery, *, within: float) -> dict[str, list[str]]:
 
 def waiting(app: Celery) -> dict[str, int]:
     """How many messages each queue has. Raises BrokerDown."""
-    with app.producer_pool.acquire(block=True) as producer:
-        return {queue: producer.channel.client.llen(queue) for queue in QUEUES.values()}
+    return {queue: _client(app).llen(queue) for queue in QUEUES.values()}
 
 
-def _message(task: str) -> str:
-    """The message that wakes for the task, with an id of its own."""
-    return _kept(task).replace(_ID, str(uuid4()))
+@cache
+def _client(app: Celery) -> Any:
+    """Celery's client of Redis, which connects anew by itself. To take it from Celery's pool costs as much as to send.
+
+    Raises BrokerDown as long as there was no connection.
+    """
+    return app.connection_for_write().default_channel.client
 
 
 @cache

@@ -43,7 +43,7 @@ def client(app: Celery) -> Any:
 
 
 def message(**headers: Any) -> dict[str, Any]:
-    sent: dict[str, Any] = json.loads(bus._message(bus.HANDLE_COMMANDS))
+    sent: dict[str, Any] = json.loads(bus._kept(bus.HANDLE_COMMANDS))
     return sent | {"headers": sent["headers"] | headers}
 
 
