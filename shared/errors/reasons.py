@@ -39,6 +39,19 @@ def words_of(error: BaseException) -> str:
     return ""
 
 
+def place(function: str, file: str, line: int) -> str:
+    """A place in code: the file as it is called within this project, or with its folder's name alone."""
+    path = Path(file)
+    shown = path.relative_to(ROOT) if is_ours(file) else Path(*path.parts[-2:])
+    return f"{function}, {shown}:{line}"
+
+
+def is_ours(file: str) -> bool:
+    """Whether a file of code is this project's, and no library's."""
+    path = Path(file)
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
+
+
 def origin(error: BaseException) -> BaseException:
     """The driver's error if SQLAlchemy or Kombu wrapped it in one of theirs, else the error itself."""
     orig = getattr(error, "orig", None)
@@ -70,7 +83,4 @@ def _where(traceback: TracebackType | None) -> str:
     if not frames:
         return ""
     code, line = frames[-1]
-    path = Path(code.co_filename)
-    ours = path.is_relative_to(ROOT) and "site-packages" not in path.parts
-    shown = path.relative_to(ROOT) if ours else Path(*path.parts[-2:])
-    return f" in {code.co_name}, {shown}:{line}"
+    return f" in {place(code.co_name, code.co_filename, line)}"

@@ -17,7 +17,7 @@ KINDS = {
     "raises": "ZeroDivisionError: a bug",
     "panics": "Panic: a bug",
     "exits": "Died: it ended",
-    "hangs": "Hung: deciding took longer than 5 s",
+    "hangs": "Hung: deciding took longer than 5 s in decide, tests/support/poison/sitecustomize.py:",
 }
 
 HANGING = 5

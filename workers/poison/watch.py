@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,16 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from shared.database.keepalive import Life
+from shared.errors.reasons import is_ours, place
 from shared.plain import Plain
 from shared.stores.deciding import NOBODY, SOMEBODY, Note
 
 LIMIT_SECONDS = 5.0
 """How long deciding one command may take; then the process ends itself."""
+
+
+FRAME = re.compile(r'^ +File "(.*)", line (\d+) in (\S+)$', re.MULTILINE)
+"""A frame in faulthandler's trace, which begins with the innermost: its file, line and function."""
 
 
 class Died(Plain):
@@ -26,12 +32,12 @@ class Died(Plain):
 
 
 class Hung(Plain):
-    """Deciding the command took too long. The exception's note, if it has one, says where."""
+    """Deciding the command took too long. `trace`: what faulthandler wrote, "" if it isn't known where it hung."""
 
-    def __init__(self, where: str = "") -> None:
-        super().__init__(f"deciding took longer than {LIMIT_SECONDS:g} s")
-        if where:
-            self.add_note(where)
+    def __init__(self, trace: str = "") -> None:
+        super().__init__(f"deciding took longer than {LIMIT_SECONDS:g} s{_where(trace)}")
+        if trace:
+            self.add_note(trace)
 
 
 class Suspect(NamedTuple):
@@ -85,6 +91,13 @@ class Watch:
         """Keep a database server from ending the transaction, if the note is on one."""
         if not self._note.cheap:
             self._life.show(connection)
+
+
+def _where(trace: str) -> str:
+    """Where it hung, in the innermost code that is no library's."""
+    frames = FRAME.findall(trace.partition("Current thread")[2])
+    ours = [frame for frame in frames if is_ours(frame[0])] or frames
+    return next((f" in {place(function, file, int(line))}" for file, line, function in ours), "")
 
 
 @cache
