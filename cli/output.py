@@ -117,4 +117,4 @@ class Rate(ProgressColumn):
     """The speed, in steps a second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f}/s")
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")

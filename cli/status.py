@@ -18,7 +18,7 @@ from cli.access import remote
 from cli.access.remote import Api
 from cli.errors import Refused
 from cli.output import console, show_line, state, table
-from cli.stores import people, protect
+from cli.stores import protect
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
@@ -239,7 +239,7 @@ def _people(settings: Settings, _: int) -> dict[str, Any]:
     """How many people can't be read, since their keys are lost, and the streams of the first."""
     with engines.reading(settings.event_store) as log, engines.reading(settings.subjects) as keys:
         lost = list(unkeyed.unreadable_in(log, keys))
-    return {"unreadable": len(lost), "first": lost[: people.NAMED]}
+    return {"unreadable": len(lost), "first": lost[: unkeyed.NAMED]}
 
 
 def projection_lags(settings: Settings) -> Lags:

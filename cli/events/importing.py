@@ -12,10 +12,9 @@ from sqlalchemy import Connection
 
 from cli.errors import Refused
 from cli.events import cloud_events
-from cli.projections.rebuild import alone
 from cli.stores.init import init
 from cli.stores.key_file import brought_in
-from cli.stores.people import MISSING, finish, in_words
+from cli.stores.people import MISSING, finish
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
@@ -31,6 +30,7 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, subjects, unique_keys
 from shared.stores.event_store import pages
 from shared.stores.subjects import Subjects
+from workers.projecting.rebuild import alone
 from workers.projecting.shadow import shadow_of
 
 
@@ -88,7 +88,7 @@ def _check_keys(settings: Settings, log: Connection, erased: Collection[str]) ->
     """Raises Refused if the keys of people in the log aren't here, but for those who are erased."""
     with engines.reading(settings.subjects) as keys:
         if lost := [stream for stream in unkeyed.unreadable_in(log, keys) if stream not in erased]:
-            raise Refused(MISSING.format(in_words(lost)))
+            raise Refused(MISSING.format(unkeyed.in_words(lost)))
 
 
 def _keep_keys(log: Connection) -> dict[str, int]:

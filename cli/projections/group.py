@@ -1,4 +1,4 @@
-"""`cqrs projections`: shows how far projections are, and rebuilds, pauses and resumes one."""
+"""`cqrs projections`: shows how far projections are, and rebuilds, orders and resumes one."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from cli.status import projection_lags
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.operations.commands import PauseProjection, ResumeProjection
-from shared.operations.pauses import obey, recorded
+from shared.operations.orders import obey, recorded
 from shared.projection import Projection
 
 app = typer.Typer(no_args_is_help=True, help="Show how far projections are; rebuild, pause and resume one.")

@@ -28,7 +28,7 @@ def check(settings: Settings, file: Path, keys: Connection, log: Connection) -> 
     """Raises Refused if the file has a key of somebody who was erased, or one that the master key doesn't unwrap."""
     erased = unkeyed.erased_in(log) | people.erasures(keys)
     if found := people.keyed(keys, erased):
-        raise Refused(f"{file} is stale: it has the keys of {people.in_words(found)}, erased since")
+        raise Refused(f"{file} is stale: it has the keys of {unkeyed.in_words(found)}, erased since")
     for _ in _unwrapped(file, keys, subjects.master_of(settings)):
         pass
 

@@ -5,23 +5,19 @@ An erasure stands in both. An older log that takes the place of the log lacks so
 
 from collections.abc import Collection, Iterable
 from contextlib import closing
-from itertools import islice
 
 from sqlalchemy import Connection, bindparam, select
 
 from shared.access.principals import operator_here
 from shared.database import engines
 from shared.database.statements import entries, fetch
-from shared.operations.unkeyed import PAGE, erased_in
+from shared.operations.unkeyed import PAGE, erased_in, in_words
 from shared.schemas.folding import Wrong
 from shared.schemas.known import AGGREGATES
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects
 from shared.stores.inbox import Submission
 from shared.stores.subjects import Subjects, as_object
-
-NAMED = 5
-"""People whose streams an error names."""
 
 REASON = "erased before the log was restored"
 """In the metadata of an event that does an erasure again."""
@@ -42,14 +38,6 @@ class Unfinished(Wrong):
 
     def __init__(self, streams: Collection[str]) -> None:
         super().__init__(f"the erasure of {in_words(streams)} isn't finished: `cqrs init` and the next worker do that")
-
-
-def in_words(streams: Collection[str]) -> str:
-    """How many people these are, and the streams of the first."""
-    count = len(streams)
-    first = ", ".join(islice(streams, NAMED))
-    people = "1 person" if count == 1 else f"{count:,} people"
-    return f"{people} ({first}{', …' if count > NAMED else ''})"
 
 
 def erasures(people: Connection) -> dict[str, None]:

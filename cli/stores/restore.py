@@ -131,14 +131,14 @@ def _check_keys(settings: Settings, new: Settings, keys: Path | None) -> None:
 def _check_not_stale(keys: Path, theirs: Connection, ours: Connection, lost: list[str]) -> None:
     """Raises Refused if the store that is here knows of erasures, or has keys of these people, and the file doesn't."""
     if since := people.erasures(ours).keys() - people.erasures(theirs).keys():
-        raise Refused(f"{keys} is stale: it doesn't know that {people.in_words(sorted(since))} was erased")
+        raise Refused(f"{keys} is stale: it doesn't know that {unkeyed.in_words(sorted(since))} was erased")
     if here := people.keyed(ours, lost):
-        raise Refused(f"{keys} lacks the keys of {people.in_words(here)}, which are here: restore without --keys")
+        raise Refused(f"{keys} lacks the keys of {unkeyed.in_words(here)}, which are here: restore without --keys")
 
 
 def _refuse_without_keys(lost: list[str]) -> None:
     if lost:
-        raise Refused(people.MISSING.format(people.in_words(lost)))
+        raise Refused(people.MISSING.format(unkeyed.in_words(lost)))
 
 
 def _record(new: Settings, taken: dict[str, Any]) -> None:

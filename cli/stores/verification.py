@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 
 from cli.output import complain, progress, say
-from cli.projections.comparison import differences
 from cli.stores import people, schemas
 from cli.stores.protect import IN_THE_CLEAR
 from cli.stores.snapshots import Snapshots, snapshots
@@ -28,6 +27,7 @@ from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, 
 from shared.stores.event_store import PAGE_SIZE, pages
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
+from workers.projecting.comparison import differences
 
 CLEAR = "events in the clear"
 PEOPLE = "people and keys"
@@ -206,7 +206,7 @@ def _people(stores: Snapshots) -> Iterator[int]:
     log, keys = stores.log, stores.people
     erased = unkeyed.erased_in(log)
     if found := people.keyed(keys, erased | people.erasures(keys)):
-        raise Wrong(f"{people.in_words(found)} was erased, and has a key")
+        raise Wrong(f"{unkeyed.in_words(found)} was erased, and has a key")
     if lost := list(unkeyed.unreadable_in(log, keys)):
         raise people.Lost(lost)
     if found := unkeyed.unfinished_in(log, keys):

@@ -45,6 +45,11 @@ def is_busy(error: DBAPIError) -> bool:
     return code_of(error.orig) in {sqlite3.SQLITE_BUSY, "55P03"}
 
 
+def is_forbidden(error: DBAPIError) -> bool:
+    """Whether the user in PostgreSQL lacks a right."""
+    return code_of(error.orig) == FORBIDDEN_SQLSTATE
+
+
 def code_of(error: BaseException | None) -> int | str | None:
     """SQLite's primary result code, or PostgreSQL's SQLSTATE, of a driver's error."""
     if (code := getattr(error, "sqlite_errorcode", None)) is not None:

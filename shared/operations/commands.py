@@ -59,6 +59,12 @@ class ResumeProjection(Deed):
     projection: str
 
 
+class RebuildProjection(Deed):
+    """Have a projection's tables made anew from the log, beside the live ones, and swapped in."""
+
+    projection: str
+
+
 class ShowPersonal(Deed):
     """Show what is personal on a page of the console, `page` its path."""
 

@@ -15,6 +15,7 @@ from shared.operations.commands import (
     AddKey,
     Deed,
     PauseProjection,
+    RebuildProjection,
     ResumeProjection,
     RetryCommand,
     RevokeKey,
@@ -75,6 +76,7 @@ _DONE: Mapping[type[Command], type[Operation]] = {
     RevokeKey: record.KeyRevoked,
     PauseProjection: record.ProjectionPaused,
     ResumeProjection: record.ProjectionResumed,
+    RebuildProjection: record.RebuildRequested,
     ShowPersonal: record.PersonalShown,
 }
 """What is recorded of each deed: the event has those of the command's fields that it knows, so no digest."""

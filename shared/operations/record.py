@@ -64,8 +64,14 @@ class ProjectionResumed(Operation):
     projection: str
 
 
+class RebuildRequested(Operation):
+    """A projection's worker was told to rebuild its tables."""
+
+    projection: str
+
+
 class RebuildStarted(Operation):
-    """A rebuild of a projection's tables began."""
+    """A rebuild of a projection's tables began on the machine, by the command."""
 
     projection: str
 

@@ -1,6 +1,7 @@
 """People whom log and keys tell differently: whose keys are lost, or whose erasure no event tells."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -12,6 +13,17 @@ from shared.stores.subjects import as_object
 
 PAGE = 5000
 """Streams that are looked at together."""
+
+NAMED = 5
+"""People whose streams an error names."""
+
+
+def in_words(streams: Collection[str]) -> str:
+    """How many people these are, and the streams of the first."""
+    count = len(streams)
+    first = ", ".join(islice(streams, NAMED))
+    people = "1 person" if count == 1 else f"{count:,} people"
+    return f"{people} ({first}{', …' if count > NAMED else ''})"
 
 
 def unreadable(log: Connection, without_key: Callable[[Iterable[str]], Collection[str]]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from shared.schemas import event_shapes, projection_tables
 from shared.settings import Settings
 from shared.stores import event_store, inbox, subjects
 
-REVISIONS = {"inbox": "0005", "event_store": "0007", "read_model": "0004", "subjects": "0001"}
+REVISIONS = {"inbox": "0005", "event_store": "0007", "read_model": "0005", "subjects": "0001"}
 """The last revision in each folder of shared/schemas/migrations: written down here, since roles don't load Alembic."""
 
 RECHECK_EVERY = 1.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
-from shared.operations import key_table
+from shared.operations import key_table, rebuilds
 from shared.stores import (
     advances,
     checkpoints,
@@ -62,6 +62,7 @@ STORES: dict[str, Rights] = {
         checkpoints.table.name: {API: READ, COMMANDS: READ, PROJECTIONS: SET},
         checkpoints.stops_table.name: {API: READ, PROJECTIONS: QUEUE},
         advances.table.name: {API: READ, PROJECTIONS: QUEUE},
+        rebuilds.table.name: {API: READ, PROJECTIONS: SET},
     },
 }
 """The rights by store. `of_store` adds those on the table of the revision, which all read, and projections' tables."""

@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy import JSON, Column, Connection, Engine, Enum, Index, MetaData, String, Table, insert, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from cli.errors import Refused
-from cli.projections import rebuild
+from cli.projections.rebuild import rebuild as by_command
 from shared.database import engines
 from shared.database.statements import execute_rows, insert_rows
 from shared.domain.projections import PROJECTIONS
@@ -31,7 +30,7 @@ from tests.support.rebuilding import STAGES, rebuild_until
 from tests.support.service import Service, api, eventually, stores_of
 from tests.support.stores import JOHN, Stores, accept, create, inbox_of, update
 from tests.support.trouble import new_email
-from workers.projecting import chunk, runner
+from workers.projecting import chunk, rebuild, runner
 from workers.projecting.shadow import has_tables, shadow_of
 
 pytestmark = pytest.mark.both_engines
@@ -227,7 +226,7 @@ def test_what_is_recorded_while_it_is_built_and_compared_is_in_it(
 
     for stage, caught_up in (("_come_near", True), ("difference", True), ("_switch", False)):
         monkeypatch.setattr(rebuild, stage, then(getattr(rebuild, stage), caught_up=caught_up))
-    done = rebuild.rebuild(used.settings, users, check=False, resume=False, pause=False)
+    done = by_command(used.settings, users, check=False, resume=False, pause=False)
     assert (done["differ"], done["switched"]["position"]) == (False, EVENTS + 7)
     assert told(used.settings, "verify")["well"]
 
@@ -277,15 +276,15 @@ def test_an_event_of_the_last_moment_that_can_not_be_applied_undoes_the_switch(
 ) -> None:
     switch = rebuild._switch
 
-    def meanwhile(work: rebuild.Work, **pause: bool) -> Any:
+    def meanwhile(work: rebuild.Work, compared: dict[str, Any]) -> Any:
         accept(used, create("later@example.com"))
         handle(used)
         catch_up(used)
-        return switch(work, **pause)
+        return switch(work, compared)
 
     monkeypatch.setattr(rebuild, "_switch", meanwhile)
-    with pytest.raises(Refused, match="users can't apply event 8: ZeroDivisionError: a bug"):
-        rebuild.rebuild(used.settings, bug(at=8), check=False, resume=False, pause=False)
+    with pytest.raises(rebuild.NotRebuilt, match="users can't apply event 8: ZeroDivisionError: a bug"):
+        by_command(used.settings, bug(at=8), check=False, resume=False, pause=False)
     assert (progress(used), len(rows(used))) == (Progress(8, False, None), 6)
 
 

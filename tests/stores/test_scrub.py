@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, select, text
 
-from cli.projections import rebuild as rebuild_
 from cli.projections.rebuild import rebuild
 from shared.database import engines, scrubbing, sqlite
 from shared.database.scrubbing import Scrubbing
@@ -21,6 +20,7 @@ from shared.domain.users.read_models.emails import emails
 from shared.stores.subjects import Subjects, keys
 from tests.support.service import eventually
 from tests.support.stores import JOHN, Stores, accept, create, erase
+from workers.projecting import rebuild as rebuild_
 from workers.projecting import runner
 from workers.projecting.forgetting import Forgetting
 from workers.projecting.shadow import Shadow, shadow_of
@@ -216,11 +216,11 @@ def test_a_user_who_is_erased_during_a_rebuild_is_not_in_what_it_swaps_in(
     catch_up(stores, "emails")
     switch = rebuild_._switch
 
-    def meanwhile(work: rebuild_.Work, **pause: bool) -> Any:
+    def meanwhile(work: rebuild_.Work, compared: dict[str, Any]) -> Any:
         assert addresses(work.shadow) == [EMAIL, "other@example.com"]
         accept(stores, erase(1))
         handle(stores)
-        return switch(work, **pause)
+        return switch(work, compared)
 
     monkeypatch.setattr(rebuild_, "_switch", meanwhile)
     rebuild(stores.settings, emails, check=False, resume=False, pause=False)

@@ -217,6 +217,7 @@ def test_a_file_has_the_tables_of_its_projection_only(settings: Settings) -> Non
         assert found == {
             "advances",
             "checkpoints",
+            "rebuilds",
             "stops",
             "read_model_schema",
             *(table.name for table in which.tables),

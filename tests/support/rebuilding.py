@@ -4,12 +4,12 @@ import os
 import signal
 from typing import Any, NoReturn
 
-from cli.projections import rebuild
+from cli.projections.rebuild import rebuild as by_command
 from shared import projection
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
 from shared.stores import checkpoints
-from workers.projecting import chunk
+from workers.projecting import chunk, rebuild
 
 
 def die(*_: Any, **__: Any) -> NoReturn:
@@ -41,4 +41,4 @@ def rebuild_until(settings: Settings, stage: str) -> None:
     where, name, instead = STAGES[stage]
     assert hasattr(where, name)
     setattr(where, name, instead)
-    rebuild.rebuild(settings, PROJECTIONS["users"], check=False, resume=False, pause=False)
+    by_command(settings, PROJECTIONS["users"], check=False, resume=False, pause=False)

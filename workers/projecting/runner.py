@@ -11,15 +11,17 @@ from sqlalchemy import Engine
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.errors.reasons import reason_of
-from shared.operations.pauses import obey, recorded
+from shared.operations import rebuilds
+from shared.operations.orders import obey, recorded
 from shared.projection import Projection
 from shared.settings import Settings
-from shared.stores import advances
+from shared.stores import advances, event_store
 from shared.stores.subjects import Subjects, heed
 from shared.telemetry import logs
 from workers import reporting
 from workers.projecting.chunk import advance
 from workers.projecting.forgetting import Forgetting
+from workers.projecting.rebuilding import Rebuilding
 
 STOP_SECONDS = 5.0
 """How long chunks under way may take to end when the worker is told to stop."""
@@ -49,13 +51,15 @@ def catch_up(store: Engine, read_model: Engine, which: Projection) -> bool:
     """Project the next chunk past the checkpoint, in one transaction; returns whether there may be more.
 
     Each event is projected once and in order, also by several workers: they take turns. After the chunk the projection
-    is paused or resumed, if an operator asked for it.
+    heeds what operators asked for.
     """
     began = time.time_ns()
     with read_model.begin() as connection, store.connect() as reading:
         done = advance(connection, reading, which)
         # The chunk that reaches the end has all that was recorded past the checkpoint.
         after, at_end = done.reached - len(done.events), done.events and not done.more
+        if done.events and not after:
+            rebuilds.built(connection, which.name, upto=event_store.last_position(reading))
         goes_on = obey(connection, which.name, done.events if at_end else recorded(reading, after=after))
         if done.events:
             since = done.events[0].recorded_at
@@ -107,7 +111,7 @@ class ProjectionThread:
         name, settings = self._which.name, self._settings
         store = engines.reader(settings.event_store)
         read_model = engines.writer(url := settings.read_model_of(name), lock=name, durable=False)
-        forgetting = None
+        forgetting, rebuilding = None, Rebuilding(settings, self._which, read_model)
         if self._which.is_personal:
             heed(store, people := self._people())
             forgetting = Forgetting(url, self._which, people, store, read_model)
@@ -123,6 +127,8 @@ class ProjectionThread:
             if time.monotonic() >= forgets_at:
                 forgets_at = time.monotonic() + FORGET_EVERY
                 try_to_forget(read_model, name)
+            rebuilding.look()
+        rebuilding.stop()
 
 
 class ProjectionThreads:

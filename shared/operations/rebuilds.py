@@ -1,0 +1,123 @@
+"""Rebuilds: the last one of each projection, from the request to its end; kept beside the projection's checkpoint."""
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Boolean, Column, Connection, String, Table, Text, bindparam, select, update
+
+from shared.clock import now
+from shared.database.statements import BigInt, fetch, upsert_rows
+from shared.messages import RecordedEvent
+from shared.projection import metadata
+from shared.stores import checkpoints
+
+Stage = Literal["none", "requested", "filling", "comparing", "switching", "done", "failed"]
+
+table = Table(
+    "rebuilds",
+    metadata,
+    Column("projection", String, primary_key=True),
+    Column("seen", BigInt, nullable=False),
+    Column("is_due", Boolean, nullable=False),
+    Column("stage", String, nullable=False),
+    Column("by", Text),
+    Column("began_at", String),
+    Column("told_at", String),
+    Column("first", BigInt),
+    Column("reached", BigInt),
+    Column("upto", BigInt),
+    Column("problem", Text),
+    Column("differences", Text),
+)
+
+
+class Rebuild(NamedTuple):
+    """The last rebuild of a projection."""
+
+    seen: int
+    """The position up to which requests in the log have been seen."""
+    is_due: bool
+    """Whether a worker is to do it, or is at it."""
+    stage: Stage
+    by: str | None
+    """The principal who asked for it."""
+    began_at: str | None
+    """When it was requested, or begun."""
+    told_at: str | None
+    """When it was heard of last."""
+    first: int | None
+    """The event from which on the shadow tables are filled."""
+    reached: int | None
+    upto: int | None
+    """The event that is reached, of how many."""
+    problem: str | None
+    """Why it failed, or had to begin again."""
+    differences: str | None
+    """JSON: how the live tables differed from the log, by table."""
+
+    def shown(self) -> dict[str, Any]:
+        """The rebuild as the API shows it."""
+        hidden = {"seen", "is_due"}
+        shown = {name: value for name, value in self._asdict().items() if name not in hidden}
+        return shown | {"differences": self.differences and from_json(self.differences)}
+
+
+NEVER = Rebuild(0, False, "none", *[None] * 8)
+
+
+def find(connection: Connection, projection: str) -> Rebuild:
+    """The last rebuild of a projection; `NEVER` if there was none."""
+    for seen, is_due, *more in fetch(connection, _row, projection=projection):
+        return Rebuild(seen, bool(is_due), *more)
+    return NEVER
+
+
+def built(connection: Connection, projection: str, *, upto: int) -> None:
+    """Record that the projection begins with the first event now: what was requested up to a position is done so."""
+    _write(connection, projection, find(connection, projection)._replace(seen=upto))
+
+
+def request(connection: Connection, projection: str, event: RecordedEvent) -> None:
+    """Have a worker rebuild a projection, unless this request was seen before, or one is at it already."""
+    last = find(connection, projection)
+    if event.position <= last.seen or not checkpoints.position_of(connection, projection):
+        return
+    if last.is_due:
+        _write(connection, projection, last._replace(seen=event.position))
+        return
+    by, at = event.metadata.get("principal"), event.recorded_at
+    new = Rebuild(event.position, True, "requested", by, at, at, *[None] * 5)
+    _write(connection, projection, new)
+
+
+def begin(connection: Connection, projection: str, *, by: str, first: int) -> None:
+    """Record that a rebuild begins: at its first event, or at a later one where it goes on."""
+    last, at = find(connection, projection), now()
+    _write(connection, projection, Rebuild(last.seen, last.is_due, "filling", by, at, at, first, first, *[None] * 3))
+
+
+def tell(connection: Connection, projection: str, stage: Stage, *, reached: int, upto: int) -> None:
+    """Record how far a rebuild is."""
+    _set(connection, projection, stage=stage, reached=reached, upto=upto)
+
+
+def end(connection: Connection, projection: str, differences: dict[str, Any]) -> None:
+    """Record that a rebuild is done, in the transaction that swaps its tables in."""
+    _set(connection, projection, stage="done", is_due=False, differences=to_json(differences).decode())
+
+
+def fail(connection: Connection, projection: str, problem: str, *, for_good: bool) -> None:
+    """Record why a rebuild failed; unless that is `for_good`, a worker that was asked for it begins again."""
+    again = not for_good and find(connection, projection).is_due
+    _set(connection, projection, stage="requested" if again else "failed", is_due=again, problem=problem)
+
+
+def _write(connection: Connection, projection: str, row: Rebuild) -> None:
+    upsert_rows(connection, table, [(projection, *row)])
+
+
+def _set(connection: Connection, projection: str, **values: Any) -> None:
+    connection.execute(update(table).where(table.c.projection == projection).values(told_at=now(), **values))
+
+
+_row = select(*list(table.columns)[1:]).where(table.c.projection == bindparam("projection"))
