@@ -24,5 +24,6 @@ def rebuild(settings: Settings, which: Projection, *, check: bool, resume: bool,
         with engines.writing(settings.event_store, lock=event_store.LOCK) as connection:
             record(connection, done, by=operator_here())
 
-    how = How(operator_here(), lambda title: bar(title, Rate()), check, resume, pause, to_log)
+    by, bars = operator_here(), lambda title: bar(title, Rate())
+    how = How(by, bars, check=check, resume=resume, keeps=True, pause=pause, record=to_log)
     return worker.rebuild(settings, which, how)

@@ -11,7 +11,8 @@ MEANINGS: dict[Role, str] = {
     "reader": "sees users as they are and as they were, statistics, and its own commands",
     "writer": "sends commands, and sees its own",
     "auditor": "sees the log, histories, any command, and what operators did",
-    "operator": "sees metrics and full readiness, retries commands, pauses projections, makes keys with any role",
+    "operator": "sees metrics and full readiness, retries commands, pauses and rebuilds projections, "
+    "makes keys with any role",
     "eraser": "erases users, and sees its own commands",
 }
 """What each role may do, in words, for docs/reference/roles.md."""

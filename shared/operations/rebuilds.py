@@ -1,17 +1,24 @@
 """Rebuilds: the last one of each projection, from the request to its end; kept beside the projection's checkpoint."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import Boolean, Column, Connection, String, Table, Text, bindparam, select, update
 
-from shared.clock import now
+from shared.clock import moment, now
 from shared.database.statements import BigInt, fetch, upsert_rows
 from shared.messages import RecordedEvent
 from shared.projection import metadata
 from shared.stores import checkpoints
 
 Stage = Literal["none", "requested", "filling", "comparing", "switching", "done", "failed"]
+
+WORKING = {"filling", "comparing", "switching"}
+"""Stages in which a process is at it."""
+
+SILENT_AFTER = timedelta(minutes=2)
+"""How long a rebuild may say nothing while large tables are compared or swapped."""
 
 table = Table(
     "rebuilds",
@@ -55,6 +62,16 @@ class Rebuild(NamedTuple):
     differences: str | None
     """JSON: how the live tables differed from the log, by table."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it waits for a worker, or something was heard of it not long ago."""
+        return self.is_due or (self.stage in WORKING and not self.is_silent)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of it for so long that whoever was at it may be gone."""
+        return datetime.now(UTC) - moment(self.told_at or "") > SILENT_AFTER
+
     def shown(self) -> dict[str, Any]:
         """The rebuild as the API shows it."""
         hidden = {"seen", "is_due"}
@@ -72,6 +89,12 @@ def find(connection: Connection, projection: str) -> Rebuild:
     return NEVER
 
 
+def requested_by(event: RecordedEvent) -> Rebuild:
+    """The rebuild that an event asks for."""
+    at = event.recorded_at
+    return Rebuild(event.position, True, "requested", event.metadata.get("principal"), at, at, *[None] * 5)
+
+
 def built(connection: Connection, projection: str, *, upto: int) -> None:
     """Record that the projection begins with the first event now: what was requested up to a position is done so."""
     _write(connection, projection, find(connection, projection)._replace(seen=upto))
@@ -85,9 +108,7 @@ def request(connection: Connection, projection: str, event: RecordedEvent) -> No
     if last.is_due:
         _write(connection, projection, last._replace(seen=event.position))
         return
-    by, at = event.metadata.get("principal"), event.recorded_at
-    new = Rebuild(event.position, True, "requested", by, at, at, *[None] * 5)
-    _write(connection, projection, new)
+    _write(connection, projection, requested_by(event))
 
 
 def begin(connection: Connection, projection: str, *, by: str, first: int) -> None:

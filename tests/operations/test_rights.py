@@ -135,6 +135,11 @@ def test_a_service_of_three_users_does_all_that_one_of_the_owner_does(
 
 
 @pytest.mark.long
+def rebuilt(http: httpx.Client) -> Any:
+    """The last rebuild of the users: the worker's user may make no tables."""
+    return http.get("/projections/users/rebuild").json()
+
+
 def test_operators_deeds_are_done_by_the_users_of_the_roles(installed: Installation, http: httpx.Client) -> None:
     """Retries need what `test_roles_may_do_what_a_rule_or_a_projection_with_a_bug_asks_for` has."""
 
@@ -152,6 +157,9 @@ def test_operators_deeds_are_done_by_the_users_of_the_roles(installed: Installat
     eventually(lambda: http.get("/projections/").json()["users"]["paused"])
     asked("DELETE", "/projections/users/pause")
     eventually(lambda: not http.get("/projections/").json()["users"]["paused"])
+    asked("POST", "/projections/users/rebuild")
+    ended = eventually(lambda: last if (last := rebuilt(http))["stage"] == "failed" else None)
+    assert "run `cqrs projections rebuild users` as the owner of the tables" in ended["problem"]
     assert {each["by"] for each in http.get("/audit").json() if each["type"].startswith("Key")} == {"local"}
 
 

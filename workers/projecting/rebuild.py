@@ -51,14 +51,15 @@ class How(NamedTuple):
     """How a rebuild is done.
 
     `by`: the principal who wants it. `check`: nothing is swapped, and no shadow stays. `resume`: go on with what an
-    interrupted one left. `pause`: the projection is paused from the swap on. `record` writes to the log what is done on
-    the machine, None for whoever may not; `bar` shows how far it is.
+    interrupted one left; `keeps`: leave something for that. `pause`: the projection is paused from the swap on.
+    `record` writes to the log what is done on the machine, None for whoever may not; `bar` shows how far it is.
     """
 
     by: str
     bar: Bar
     check: bool = False
     resume: bool = False
+    keeps: bool = False
     pause: bool = False
     record: Callable[[Operation], None] | None = None
 
@@ -107,7 +108,7 @@ class Work(NamedTuple):
 def rebuild(settings: Settings, which: Projection, how: How) -> dict[str, Any]:
     """Rebuild a projection; returns what was found and done. Raises NotRebuilt, Wrong or a store's error.
 
-    Whatever ends it, the live tables go on, and the shadow stays for `resume`.
+    Whatever ends it, the live tables go on.
     """
     shadow = shadow_of(settings.read_model_of(which.name), which.name)
     with alone(shadow, which):
@@ -152,7 +153,7 @@ def _rebuild(settings: Settings, which: Projection, shadow: Shadow, how: How) ->
         _check_that_people_can_be_read(settings, which)
         if how.record:
             how.record(RebuildStarted(projection=which.name))
-    stays = not how.check
+    stays = how.keeps and not how.check
     try:
         with _begin(settings, which, shadow, how) as work:
             first = _progress(work.anew, which).position

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from shared.errors.reasons import reason_of
 from shared.operations import rebuilds
@@ -52,7 +51,7 @@ class Rebuilding:
         try:
             with self._live.connect() as connection:
                 found = rebuilds.find(connection, self._which.name)
-        except DBAPIError as error:
+        except Exception as error:
             log.warning("a rebuild waits for the next look", projection=self._which.name, error=reason_of(error))
             return
         if found.is_due:
