@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 
 from api.console import signing_in
 from api.console.screens import commands as console_commands
-from api.console.screens import failures, overview, search, streams
+from api.console.screens import failures, overview, search, streams, system
 from api.console.screens import log as console_log
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
@@ -60,6 +60,7 @@ ROUTERS: list[Router] = [
     streams.router,
     users_console.router,
     user_console.router,
+    *system.ROUTERS,
     search.router,
 ]
 

@@ -48,7 +48,7 @@ class Service:
         self.inbox = store(settings.inbox)
         self.log = store(settings.event_store)
         self.read_models = {name: store(settings.read_model_of(name)) for name in PROJECTIONS}
-        people = store(settings.subjects)
+        self.people = people = store(settings.subjects)
         self._stores = {self.inbox, self.log, people, *self.read_models.values()}
         broker = bus.celery(settings, socket_timeout=BROKER_TIMEOUT)
         self._announcer = Announcer(broker)

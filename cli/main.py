@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from cli import commands
-from cli import config as config_
 from cli import status as status_
 from cli.access import audit as audit_
 from cli.access import keys
@@ -23,6 +22,7 @@ from cli.stores import restore as restore_
 from cli.stores import verification
 from cli.up import roles as up_
 from shared.errors.tracebacks import traceback_of
+from shared.operations.configuration import configuration
 from shared.settings import Settings
 
 
@@ -116,11 +116,11 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: As
 @app.command(epilog=example("cqrs config --json"))
 def config(as_json: AsJson = False) -> None:
     """Show every setting, its value, and where it comes from: environment, .env, a secret file, or the default."""
-    shown = config_.config(Settings())
+    shown = configuration(Settings())
     if as_json:
-        show_json(shown)
+        show_json({name: {"value": each.value, "from": each.source} for name, each in shown.items()})
         return
-    rows = [(name, "" if each["value"] is None else str(each["value"]), each["from"]) for name, each in shown.items()]
+    rows = [(name, "" if each.value is None else str(each.value), each.source) for name, each in shown.items()]
     console().print(table("setting", "value", "from", rows=rows))
 
 

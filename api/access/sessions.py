@@ -46,6 +46,10 @@ class Sessions:
         """End a session of the principal, or all of them."""
         await self._write(sessions.end, principal.name, digest)
 
+    async def of(self, principal: Principal) -> list[Session]:
+        """The sessions of the principal, the latest first."""
+        return await self._store.read(sessions.of_principal, principal.name)
+
     async def principal(self, token: str) -> Principal:
         """The principal whose session this is. Raises Problem: 401 if it is nobody's, 503 if it can't be checked."""
         session = await self._store.read(sessions.find, sessions.digest_of(token))

@@ -8,7 +8,6 @@ from fastapi import Request
 from api.console.doing import PREFER
 from api.console.pages import service_of
 from api.routes import history
-from api.routes.history import Fold
 from api.routes.submit import Resource, Row, accept, result
 from shared.domain.projections import ERASING
 from shared.messages import Command, RecordedEvent
@@ -58,9 +57,10 @@ async def look(request: Request, resource: Resource[R], number: int) -> Aggregat
     return Aggregate(None if erased else row, latest[0].version, erased)
 
 
-async def as_it_was(request: Request, resource: Resource[R], number: int, fold: Fold[R], version: int) -> Past[R]:
-    """The aggregate at a version. Raises Problem, or a store's error."""
-    service = service_of(request)
+async def as_it_was(request: Request, resource: Resource[R], number: int, version: int) -> Past[R]:
+    """The aggregate at a version, if its resource has a `fold`. Raises Problem, or a store's error."""
+    service, fold = service_of(request), resource.fold
+    assert fold, "nobody may ask for its past"
     async with service.turn(request, service.log):
         row, marks = await history.as_of(service, resource.category, number, fold, version=version, at=None)
         stream = _stream(resource, number)

@@ -35,7 +35,7 @@ async def show_user(request: Request, user_id: UserId, version: Version = None, 
     user = await aggregates.look(request, USER, user_id)
     then: Past[User] | None = None
     if not user.erased:
-        then = await aggregates.as_it_was(request, USER, user_id, history.fold, version or user.version)
+        then = await aggregates.as_it_was(request, USER, user_id, version or user.version)
     changes = await _changes(request, user, user_id, before) if may(request, "auditor") else []
     return page(
         request,

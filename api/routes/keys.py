@@ -1,5 +1,6 @@
 """Keys: operators see, add, rotate and revoke them. A key's text is made here, shown once, and stored nowhere."""
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from fastapi import Path, Request, Response
@@ -12,7 +13,7 @@ from api.http.problems import Problem
 from api.http.routing import Router
 from api.routes.deeds import operate, operates
 from api.routes.submit import IdempotencyKey
-from shared.access.keys import NAME, digest_of, new_key
+from shared.access.keys import NAME, Key, digest_of, new_key
 from shared.access.roles import ROLES, Role
 from shared.clock import now, parsed, written
 from shared.decider import Rejected
@@ -48,7 +49,7 @@ class Rotation(BaseModel):
     )
 
 
-class Key(BaseModel):
+class KeyShown(BaseModel):
     """A key without its secret. Times are None for never, or not yet."""
 
     id: str = Field(examples=["5f0c9a1e"])
@@ -68,7 +69,7 @@ class Shown(Command):
     key: str | None = Field(None, examples=["cqrs_…"])
 
 
-@router.get("/keys/", role="operator", response_model=list[Key], responses=errors({503: "store-unavailable"}))
+@router.get("/keys/", role="operator", response_model=list[KeyShown], responses=errors({503: "store-unavailable"}))
 async def list_keys(request: Request) -> Response:
     """All keys that were ever made, expired and revoked ones too."""
     service = request.app.state.service
@@ -81,11 +82,7 @@ async def add_key(
     request: Request, body: NewKey, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:
     """Accept a new key, and show it, only this once. It works once the command has succeeded."""
-    key = new_key()
-    given: dict[str, Any] = {"name": body.name, "roles": [each for each in ROLES if each in body.roles]}
-    if body.expires_at:
-        given["expires_at"] = body.expires_at
-    made = {"key_id": key.id, "digest": digest_of(key.text)}
+    key, given, made = added(body.name, body.roles, body.expires_at)
     return await operate(
         request, AddKey, given, made=made, key=key.text, idempotency_key=idempotency_key, prefer=prefer
     )
@@ -105,14 +102,7 @@ async def rotate_key(
     prefer: Prefer = None,
 ) -> Response:
     """Accept that a key gets a new secret, and show it, only this once."""
-    known = await _known(request, key_id)
-    key = new_key(known.id)
-    given = {"key_id": known.id, "name": known.name}
-    made = {"digest": digest_of(key.text)}
-    if body and body.old_until:
-        given["old_until"] = body.old_until
-    else:
-        made["old_until"] = now()
+    key, given, made = rotated(await known_key(request, key_id), body.old_until if body else None)
     return await operate(
         request, RotateKey, given, made=made, key=key.text, idempotency_key=idempotency_key, prefer=prefer
     )
@@ -125,12 +115,35 @@ async def revoke_key(
     request: Request, key_id: KeyId, idempotency_key: IdempotencyKey = None, prefer: Prefer = None
 ) -> Response:
     """Accept that a key is refused for good, within a second."""
-    known = await _known(request, key_id)
+    known = await known_key(request, key_id)
     given = {"key_id": known.id, "name": known.name}
     return await operate(request, RevokeKey, given, idempotency_key=idempotency_key, prefer=prefer)
 
 
-async def _known(request: Request, key_id: str) -> KnownKey:
+Making = tuple[Key, dict[str, Any], dict[str, str]]
+"""A key with its text, and the fields of the deed by which it counts: those that were given, and those that weren't."""
+
+
+def added(name: str, roles: Collection[Role], expires_at: str | None) -> Making:
+    """A new key, and the fields of AddKey."""
+    key = new_key()
+    given: dict[str, Any] = {"name": name, "roles": [each for each in ROLES if each in roles]}
+    if expires_at:
+        given["expires_at"] = expires_at
+    return key, given, {"key_id": key.id, "digest": digest_of(key.text)}
+
+
+def rotated(known: KnownKey, old_until: str | None) -> Making:
+    """A key with another text, and the fields of RotateKey. `old_until` None: the one before counts no more."""
+    key = new_key(known.id)
+    given, made = {"key_id": known.id, "name": known.name}, {"digest": digest_of(key.text)}
+    if old_until:
+        return key, {**given, "old_until": old_until}, made
+    return key, given, {**made, "old_until": now()}
+
+
+async def known_key(request: Request, key_id: str) -> KnownKey:
+    """The key with this id. Raises Problem if there is none, or a store's error."""
     service = request.app.state.service
     try:
         known: KnownKey = await service.log.read(key_table.find, key_id)

@@ -20,6 +20,7 @@ from cli.output import bar
 from cli.stores.snapshots import snapshots
 from shared.clock import now
 from shared.database import engines, sqlite
+from shared.operations import backups
 from shared.schemas import check
 from shared.settings import Settings
 from shared.stores import event_store, inbox
@@ -42,7 +43,7 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
             raise Refused(f"{path} exists already")
     with _part_of(folder) as part:
         with snapshots(settings) as stores:
-            taken = {
+            taken: dict[str, Any] = {
                 "taken_at": now(),
                 "last_command": inbox.last_seq(stores.inbox),
                 "last_event": event_store.last_position(stores.log),
@@ -60,6 +61,7 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
         (part / keys.name).rename(keys)
         sync(part)
         sync(keys.parent)
+    backups.note(settings, backups.Taken(taken["taken_at"], taken["last_event"]))
     return taken
 
 

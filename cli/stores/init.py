@@ -8,7 +8,6 @@ from tempfile import TemporaryFile
 
 from sqlalchemy import text
 
-from cli.config import masked
 from cli.errors import Refused
 from cli.output import bar
 from cli.stores import people
@@ -19,6 +18,7 @@ from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.domain.projections import PROJECTIONS
 from shared.operations import key_table
+from shared.operations.configuration import masked
 from shared.personal.ciphers import Blind
 from shared.projection import Projection
 from shared.schemas import check as schema

@@ -25,7 +25,7 @@ from shared.operations import unkeyed
 from shared.operations.record import BackupRestored, record
 from shared.schemas import check
 from shared.settings import Settings
-from shared.stores import event_store
+from shared.stores import event_store, inbox, sessions
 from shared.stores.deciding import FileNote
 from workers.projecting.shadow import shadow_of
 
@@ -74,6 +74,7 @@ def restore(settings: Settings, folder: Path, keys: Path | None = None) -> dict[
             prepare(new)
             _verify(new)
             _check_keys(settings, new, keys)
+            _end_sessions(new)
             _record(new, taken)
             erased_again = people.finish(new)
             _check_unused(paths_of(settings, *replaced))
@@ -139,6 +140,12 @@ def _check_not_stale(keys: Path, theirs: Connection, ours: Connection, lost: lis
 def _refuse_without_keys(lost: list[str]) -> None:
     if lost:
         raise Refused(people.MISSING.format(unkeyed.in_words(lost)))
+
+
+def _end_sessions(new: Settings) -> None:
+    """Have everybody sign in to the console again: some of the backup's sessions were ended since."""
+    with engines.writing(new.inbox, lock=inbox.LOCK) as connection:
+        sessions.end_all(connection)
 
 
 def _record(new: Settings, taken: dict[str, Any]) -> None:

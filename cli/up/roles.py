@@ -29,6 +29,7 @@ from shared.database import engines
 from shared.errors.reasons import reason_of
 from shared.errors.visible import visible
 from shared.operations import key_table
+from shared.operations.configuration import sources_of, told
 from shared.settings import Settings, is_loopback
 from shared.telemetry import metric_files
 
@@ -83,6 +84,7 @@ def _stages(
     nowhere = counts / "nowhere"
     nowhere.mkdir(mode=0o500)
     environment = settings.variables() | dict.fromkeys(NOT_FOR_ROLES, "") | {metric_files.FOLDER: str(counts)}
+    environment |= told(sources_of())
     in_json = settings.log_format == "json"
     role = partial(Role, folder=nowhere, environment=environment, screen=screen, in_json=in_json)
     python = [sys.executable, "-P", "-m"]

@@ -57,6 +57,12 @@ def snapshot(url: str) -> Iterator[Connection]:
         yield connection
 
 
+def size(connection: Connection, url: str) -> int:
+    """The bytes that the store takes: its file with the log beside it, or its whole database."""
+    found: int = _module(url).size(connection, url)
+    return found
+
+
 def is_local(url: str) -> bool:
     """Whether the store is a file, and not on a server that may be far away."""
     return url.startswith("sqlite:")

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 
 from shared.database.errors import Taken
 
@@ -76,6 +76,11 @@ def copy(cursor: Any, statement: str, rows: Iterable[tuple[object, ...]]) -> Non
     with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def size(connection: Connection, _: str) -> int:
+    """The bytes of the database, which may have several stores."""
+    return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar() or 0)
 
 
 def number_of(lock: str) -> int:

@@ -89,6 +89,13 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
+def size(_: Connection, url: str) -> int:
+    """The bytes of the file and of those beside it."""
+    path = path_of(url)
+    files = [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+    return sum(each.stat().st_size for each in files if each.exists())
+
+
 def engine_of(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
     """An engine whose connections have these pragmas; `mode` as in SQLite's URIs, `timeout` (s) for a lock.
 

@@ -15,9 +15,14 @@ BEFORE_ALL = -(2**63)
 """Less than any position, also one that no log has."""
 
 
-def checked(log: Connection) -> Iterator[dict[int, bytes]]:
-    """The hashes of all events by position, a page at a time. Raises Wrong at the first event that doesn't fit."""
+def checked(log: Connection, *, past: int = 0) -> Iterator[dict[int, bytes]]:
+    """The hashes of all events by position, a page at a time. Raises Wrong at the first event that doesn't fit.
+
+    `past`: a position whose hash is taken as it is; only those behind it are looked at.
+    """
     after, position, last = BEFORE_ALL, 0, chain.START
+    if past:
+        after, position, last = past, past, _known(log, past)
     while rows := event_store.read_stored(log, after=after):
         page: dict[int, bytes] = {}
         for row in rows:
@@ -27,6 +32,13 @@ def checked(log: Connection) -> Iterator[dict[int, bytes]]:
             page[position] = last = _checked(row, last)
         yield page
         after = position
+
+
+def _known(log: Connection, position: int) -> bytes:
+    hash = event_store.hashes(log, after=position - 1, upto=position).get(position)
+    if hash is None:
+        raise Wrong(f"event {position} has no hash")
+    return hash
 
 
 def _checked(row: Sequence[Any], previous: bytes) -> bytes:

@@ -66,11 +66,16 @@ def projections(settings: Settings, store: str, url: str) -> list[Projection]:
 
 def compare(connection: Connection, store: str) -> WrongSchema | None:
     """What is wrong with a store's revision; None if it is the one that this version needs."""
+    found, needed = revision(connection, store), REVISIONS[store]
+    return None if found == needed else WrongSchema(store, found, needed)
+
+
+def revision(connection: Connection, store: str) -> str | None:
+    """The revision that a store is at; None if it has no schema yet."""
     found: str | None = None
     if inspect(connection).has_table(name := f"{store}_schema"):
         found = connection.execute(select(column("version_num")).select_from(table(name))).scalar()
-    needed = REVISIONS[store]
-    return None if found == needed else WrongSchema(store, found, needed)
+    return found
 
 
 def look(settings: Settings, store: str, url: str, known: Types[Any] | None = None) -> Exception | None:

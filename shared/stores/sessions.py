@@ -57,6 +57,11 @@ def end(connection: Connection, principal: str, digest: str | None = None) -> No
     connection.execute(gone.where(table.c.digest == digest) if digest else gone)
 
 
+def end_all(connection: Connection) -> None:
+    """End everybody's sessions."""
+    connection.execute(delete(table))
+
+
 _find = select(table).where(table.c.digest == bindparam("digest"), table.c.ends_at > bindparam("now"))
 _of_principal = (
     select(table)

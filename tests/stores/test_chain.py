@@ -138,6 +138,20 @@ def test_a_log_as_it_was_recorded_is_well(log: Connection) -> None:
     assert event_store.head(log) == (6, page[6])
 
 
+def test_the_end_of_a_log_is_checked_by_itself(log: Connection) -> None:
+    [whole], [end] = chain.checked(log), chain.checked(log, past=4)
+    assert end == {position: whole[position] for position in (5, 6)}
+    assert [*chain.checked(log, past=6)] == []
+    change(log, "UPDATE events SET type = 'Other' WHERE position = 4")
+    assert len([*chain.checked(log, past=4)]) == 1
+    change(log, "UPDATE events SET type = 'Other' WHERE position = 6")
+    with pytest.raises(Wrong, match="event 6 isn't as it was recorded"):
+        list(chain.checked(log, past=4))
+    change(log, "UPDATE events SET hash = NULL WHERE position = 4")
+    with pytest.raises(Wrong, match="event 4 has no hash"):
+        list(chain.checked(log, past=4))
+
+
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize("value", ["'x'", "1.5", "x'31'", "-1"])
 def test_a_number_that_is_none_is_named(log: Connection, value: str) -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from shared.clock import now
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
-from shared.stores import checkpoints
+from shared.operations import backups
+from shared.stores import checkpoints, sessions
+from shared.stores.sessions import Session
 from tests.support.command_line import cqrs, told
 from tests.support.stores import Stores, accept, create, elsewhere
 from workers.projecting import runner
@@ -44,6 +47,31 @@ def test_what_came_after_the_backup_is_gone_when_it_is_restored(used: Stores, tm
     checked = told(used.settings, "verify")["checked"]
     assert checked["positions and hashes"] == 4, "with one that records the restore"
     assert not list(used.settings.data_dir.glob("*.new*"))
+
+
+def test_p10_a_restore_ends_every_session_of_the_console(used: Stores, tmp_path: Path) -> None:
+    """One that was ended after the backup would be back."""
+    with used.inbox.begin() as connection:
+        sessions.begin(connection, Session("digest", "key:0a1b2c3d", "credential", now(), "2999-01-01T00:00:00Z"))
+    cqrs(used.settings, "backup", str(tmp_path / "backup"))
+    for each in (used.inbox, used.events, used.read_model):
+        each.dispose()
+    used.handler._inbox.dispose()
+    cqrs(used.settings, "restore", str(tmp_path / "backup"))
+    with engines.reading(used.settings.inbox) as connection:
+        assert sessions.of_principal(connection, "key:0a1b2c3d") == []
+
+
+def test_when_the_last_backup_was_taken_is_known(used: Stores, tmp_path: Path) -> None:
+    assert backups.last(used.settings) is None
+    for name in ("first", "second"):
+        taken = told(used.settings, "backup", str(tmp_path / name))
+        assert backups.last(used.settings) == (taken["taken_at"], 3)
+    (used.settings.data_dir / backups.NOTE).write_text("{")
+    assert backups.last(used.settings) is None
+    (used.settings.data_dir / backups.NOTE).unlink()
+    (used.settings.data_dir / "last-backup.new").mkdir()  # so that nothing can be noted
+    assert told(used.settings, "backup", str(tmp_path / "third"))["last_event"] == 3
 
 
 @pytest.mark.parametrize("name", ["inbox.db", "events.db", "read-stats.db"])

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from cli.config import masked
+from shared.operations.configuration import HIDDEN, Setting, configuration, masked, told
 from shared.settings import Settings
 from tests.support.service import clean_environment
 
@@ -50,3 +51,20 @@ def test_each_setting_tells_where_it_came_from_and_the_first_source_wins(tmp_pat
 )
 def test_passwords_in_urls_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+def test_a_secret_is_never_part_of_what_is_shown() -> None:
+    shown = configuration(Settings(master_key=SecretStr("ab" * 32), _env_file=None))
+    assert shown["CQRS_MASTER_KEY"] == Setting(HIDDEN, "default", is_secret=True)
+    assert "abab" not in str(shown)
+    assert shown["CQRS_OPERATOR_KEY"] == (None, "default", False)
+
+
+def test_a_role_is_told_where_its_settings_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `cqrs up` passes on is all in the role's environment."""
+    monkeypatch.setenv("CQRS_API_PORT", "8001")
+    monkeypatch.setenv("CQRS_MAX_WAIT", "30")
+    for name, value in told({"api_port": ".env"}).items():
+        monkeypatch.setenv(name, value)
+    shown = configuration(Settings(_env_file=None))
+    assert (shown["CQRS_API_PORT"], shown["CQRS_MAX_WAIT"].source) == (Setting(8001, ".env"), "default")

@@ -1,0 +1,155 @@
+"""The console's pages of the system: stores, settings, keys, sessions and the audit trail, each for whom it is."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from shared.access.keys import Key, key_of
+from shared.database import engines
+from shared.schemas.check import REVISIONS
+from shared.stores import event_store
+from tests.api.conftest import Closed
+from tests.support import keys
+from tests.support.console import Visitor
+from tests.support.service import eventually
+
+Visit = Callable[[Key], Visitor]
+
+KEYS = "/console/system/keys"
+
+
+@pytest.fixture
+def visit(closed: Closed) -> Iterator[Visit]:
+    with ExitStack() as until_the_end:
+        yield lambda key: until_the_end.enter_context(Visitor(closed.service.url, key))
+
+
+@pytest.fixture
+def visitor(closed: Closed, visit: Visit) -> Visitor:
+    return visit(closed.all)
+
+
+def works(closed: Closed, text: str) -> bool:
+    return closed.get("/", text).status_code == 200
+
+
+def made(answer: httpx.Response) -> Key:
+    """The key that a page shows, which must be good."""
+    assert answer.status_code == 200, answer.text
+    found = re.search(r"cqrs_[0-9a-f]{8}_[0-9a-f]{72}", answer.text)
+    assert found, answer.text
+    key = key_of(found[0])
+    assert key
+    return key
+
+
+def row(page: str, name: str) -> str:
+    """The table's row of this name."""
+    return next(each for each in page.split("<tr>") if f">{name}<" in each)
+
+
+def test_stores_are_shown_with_their_revisions_and_sizes_and_the_end_of_the_log_is_checked(
+    closed: Closed, visitor: Visitor
+) -> None:
+    page = visitor.text("/console/system")
+    for store, where in {"inbox": "inbox.db", "event store": "events.db", "read model: users": "read-users.db"}.items():
+        its = row(page, store)
+        assert f"{closed.settings.data_dir / where}" in its
+        assert re.search(r"[0-9.]+ (kB|MB)<", its)
+        assert REVISIONS[store.partition(":")[0].replace(" ", "_")] in its
+    with engines.reading(closed.settings.event_store) as log:
+        position, hash = event_store.head(log)
+    assert f"<dd>{position:,}</dd>" in page
+    assert hash
+    assert hash.hex() in page
+    assert f"The hashes of the last {min(position, 1000):,} events were made anew" in page
+    assert "cqrs verify" in page
+    assert "No backup was taken here that is known" in page
+
+
+def test_settings_tell_where_they_come_from_though_roles_get_them_all_from_cqrs_up(visitor: Visitor) -> None:
+    page = visitor.text("/console/system/settings")
+    sources = {
+        name: re.findall(r'<td class="nowrap">(.*?)<', row(page, name)) for name in ("CQRS_AUTH", "CQRS_MAX_BODY")
+    }
+    assert sources == {"CQRS_AUTH": ["environment"], "CQRS_MAX_BODY": ["default"]}
+    assert "65536" in row(page, "CQRS_MAX_BODY")
+
+
+def test_p10_a_key_is_made_rotated_and_revoked_and_its_text_is_shown_once(closed: Closed, visitor: Visitor) -> None:
+    fields = {"name": "far@away", "role-reader": "yes", "role-writer": "yes", "days": "90"}
+    key = made(visitor.submit(KEYS, f"{KEYS}/add", **fields))
+    eventually(lambda: works(closed, key.text))
+    path = f"{KEYS}/{key.id}"
+    listed = row(visitor.text(KEYS).replace("<a", "><a"), key.id)
+    assert [each in listed for each in ("far@away", "reader, writer", "active")] == [True] * 3
+    assert key.text not in visitor.text(KEYS) + visitor.text(path)
+
+    rotated = made(visitor.submit(path, f"{path}/rotate"))
+    assert rotated.id == key.id
+    eventually(lambda: works(closed, rotated.text) and not works(closed, key.text))
+
+    assert visitor.submit(path, f"{path}/revoke", id="far@away").status_code == 422
+    assert visitor.submit(path, f"{path}/revoke", id=key.id).headers["location"].startswith(f"{path}?done=")
+    eventually(lambda: not works(closed, rotated.text))
+    assert "revoked" in visitor.text(path)
+    assert visitor.submit(KEYS, f"{path}/rotate").status_code == 409
+
+    audit = [
+        each for each in closed.get("/audit?limit=1000", closed.all).json() if each["data"].get("key_id") == key.id
+    ]
+    assert [each["type"] for each in audit] == ["KeyAdded", "KeyRotated", "KeyRevoked"]
+    assert {each["by"] for each in audit} == {keys.principal(closed.all)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"name": "a b"}, {"role-reader": ""}, {"days": "x"}, {"days": "-1"}, {"days": "99999999"}]
+)
+def test_p10_no_key_is_made_of_what_is_none(closed: Closed, visitor: Visitor, wrong: dict[str, str]) -> None:
+    before = closed.get("/keys/", closed.all).json()
+    answer = visitor.submit(KEYS, f"{KEYS}/add", **{"name": "wrong", "role-reader": "yes", **wrong})
+    assert answer.status_code == 422
+    assert closed.get("/keys/", closed.all).json() == before
+
+
+def test_the_audit_trail_is_shown_the_newest_first_and_paged(closed: Closed, visitor: Visitor) -> None:
+    for _ in range(51):
+        keys.add(closed.settings, "reader", name="many")
+    path = "/console/system/audit"
+    page = visitor.text(path)
+    newest = list(map(int, re.findall(r'href="/console/log/(\d+)"', page)))
+    assert newest == sorted(newest, reverse=True)
+    assert len(newest) == 50
+    assert keys.BY in page
+    [older] = re.findall(rf'href="({path}\?before=\d+)"', page)
+    rest = list(map(int, re.findall(r'href="/console/log/(\d+)"', visitor.text(older))))
+    audited = [each["id"] for each in closed.get("/audit?limit=1000", closed.all).json()]
+    assert newest + rest == audited[::-1][: len(newest + rest)]
+
+
+def test_p10_one_sees_one_s_own_sessions_and_ends_them_all(closed: Closed, visit: Visit) -> None:
+    key = closed.new_key("reader")
+    one, other, stranger = visit(key), visit(key), visit(closed.all)
+    page = one.text("/console/sessions")
+    assert (page.count("this one"), page.count(">another<")) == (1, 1)
+    assert one.submit("/console/sessions", "/console/sign-out", all="yes").status_code == 303
+    assert [each.http.get("/console/sessions").status_code for each in (one, other)] == [303, 303]
+    assert stranger.http.get("/console/sessions").status_code == 200
+
+
+def test_p10_the_system_is_for_operators_and_the_audit_trail_for_auditors(closed: Closed, visit: Visit) -> None:
+    pages = ["/console/system", "/console/system/settings", KEYS, "/console/system/audit", "/console/sessions"]
+    seen = {role: [visit(key).http.get(path).status_code for path in pages] for role, key in closed.keys.items()}
+    assert seen == {
+        "reader": [403, 403, 403, 403, 200],
+        "writer": [403, 403, 403, 403, 200],
+        "auditor": [200, 403, 403, 200, 200],
+        "operator": [200, 200, 200, 403, 200],
+        "eraser": [403, 403, 403, 403, 200],
+    }
+    auditor = visit(closed.keys["auditor"]).text("/console/system")
+    assert "events.db" not in auditor
+    assert "needs the role operator" in auditor
