@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from shared.database import scrubbing
 from shared.database.errors import is_trouble
 from shared.database.keepalive import Life
+from shared.database.statements import attempt
 from shared.domain.projections import ERASING
 from shared.errors.reasons import reason_of
 from shared.messages import Event, RecordedEvent
@@ -80,7 +81,7 @@ def _project(connection: Connection, which: Projection, events: Sequence[Recorde
     if not events:
         return None
     try:
-        with connection.begin_nested():
+        with attempt(connection):
             which.project(connection, _models(connection, which, events))
     except BaseException as error:
         if is_trouble(error):
