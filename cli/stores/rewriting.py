@@ -43,11 +43,12 @@ def seal_commands(connection: Connection, people: Subjects, show: Show) -> int:
             cipher, fingerprint = ciphers[each.stream], fingerprints[each.seq]
             if fingerprint and not Sealed.found(each.data):
                 fingerprint = cipher.fingerprint(fingerprint) if cipher else None
-            json, expected[each.seq] = _seal(each.data, names, cipher, inbox.place_of(each))
+            json, expected[each.seq] = _seal(each.data, names, cipher, inbox.place_of(each.stream, each.command_id))
             rows.append((json, fingerprint, each.seq))
         execute_rows(connection, _set_command, rows)
         for each in inbox.read(connection, expected):
-            if _read(each.data, ciphers[each.stream], inbox.place_of(each)) != expected[each.seq]:
+            place = inbox.place_of(each.stream, each.command_id)
+            if _read(each.data, ciphers[each.stream], place) != expected[each.seq]:
                 raise Wrong(f"command {each.seq} of {each.stream} isn't read as before")
         count, after = count + len(rows), page[-1].seq
         show(after, end)

@@ -310,7 +310,7 @@ def seal(connection: Connection, bar: Bar = lambda _: nullcontext(lambda _done, 
 
 def _ciphers(connection: Connection, appends: Iterable[Append]) -> Ciphers:
     """The ciphers of those streams whose new events have personal fields."""
-    personal = {stream: None for stream, new, _ in appends if any(getattr(each.data, "personal", ()) for each in new)}
+    personal = {stream for stream, new, _ in appends for each in new if getattr(each.data, "personal", ())}
     return subjects.of(connection).sealing(personal) if personal else {}
 
 
@@ -328,9 +328,8 @@ def _json(value: Any) -> str:
 
 def _recorded(connection: Connection, rows: Iterable[Any]) -> list[RecordedEvent]:
     """The events of rows; what is personal is revealed if the connection does so (`subjects.heed`)."""
-    found = list(map(RecordedEvent._make, rows))
     its = subjects.known_to(connection)
-    return its.reveal(found) if its else found
+    return its.reveal(rows) if its else list(map(RecordedEvent._make, rows))
 
 
 _hash = events.c.hash

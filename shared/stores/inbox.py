@@ -130,6 +130,9 @@ class Accepted(NamedTuple):
         return {"command_id": self.command_id, "type": self.type, "stream": self.stream, **metadata}
 
 
+STREAM, DATA = map(Accepted._fields.index, ("stream", "data"))
+
+
 class Age(NamedTuple):
     """When the command with this seq was accepted."""
 
@@ -267,23 +270,23 @@ def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     upsert_rows(connection, sequences, numbers.items())
 
 
-def reveal(these: list[Accepted], people: Subjects) -> list[Accepted]:
-    """The commands with what is personal; null stands for it if the person is erased, or the key is lost."""
-    found = [Sealed.found(each.data) for each in these]
-    streams = {each.stream: None for each, its in zip(these, found, strict=True) if its}
-    if not streams:
-        return these
-    ciphers = people.ciphers(streams)
-    return [
-        each._replace(data=its.shown(ciphers.get(each.stream), place_of(each))) if its else each
-        for each, its in zip(these, found, strict=True)
-    ]
+def reveal(rows: Iterable[Any], people: Subjects) -> list[Accepted]:
+    """The commands of rows, with what is personal; null if the person is erased, or the key is lost."""
+    found = [(row, Sealed.found(row[DATA])) for row in rows]
+    streams = {row[STREAM]: None for row, its in found if its}
+    ciphers = people.ciphers(streams) if streams else {}
+    return [Accepted._make(_shown(row, its, ciphers) if its else row) for row, its in found]
+
+
+def _shown(row: Any, its: Sealed, ciphers: Ciphers) -> tuple[object, ...]:
+    seq, command_id, stream, type, _, *others = row
+    return (seq, command_id, stream, type, its.shown(ciphers.get(stream), place_of(stream, command_id)), *others)
 
 
 def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
     """The commands of rows. What is personal is revealed if the connection does so (`subjects.heed`)."""
-    these, people = list(map(Accepted._make, rows)), subjects.known_to(connection)
-    return reveal(these, people) if people else these
+    people = subjects.known_to(connection)
+    return reveal(rows, people) if people else list(map(Accepted._make, rows))
 
 
 def _known(
@@ -317,29 +320,27 @@ def _with_hashed_key(submission: Submission, blind: Blind) -> Submission:
     return submission._replace(idempotency_key=blind("idempotency", submission.idempotency_key or ""))
 
 
-def place_of(command: Accepted) -> str:
+def place_of(stream: str, command_id: str) -> str:
     """The place of a command, to which its sealed fields belong."""
-    return f"{command.stream} {command.command_id}"
+    return f"{stream} {command_id}"
 
 
 def _row(submission: Submission, command: Accepted, ciphers: Ciphers) -> tuple[object, ...]:
     """The row of a command: its personal fields are sealed, and its fingerprint is none that a guess would give."""
     key, fingerprint = submission.idempotency_key, submission.fingerprint if submission.idempotency_key else None
+    seq, command_id, stream, type, data, *others, metadata_json, precondition = command
     if submission.personal:
-        cipher = ciphers[command.stream]
-        command = command._replace(data=_sealed(submission, command, cipher))
+        cipher = ciphers[stream]
+        data = _sealed(submission, stream, cipher, place_of(stream, command_id))
         fingerprint = cipher.fingerprint(fingerprint) if fingerprint and cipher else None
-    *its, metadata_json, precondition = command
-    return (*its, key, fingerprint, metadata_json, precondition)
+    return (seq, command_id, stream, type, data, *others, key, fingerprint, metadata_json, precondition)
 
 
-def _sealed(submission: Submission, command: Accepted, cipher: Cipher | None) -> str:
-    names = submission.personal
-    category, _, number = command.stream.rpartition("-")
-    others = {name: value for name, value in submission.data.items() if name not in names}
-    personal = {name: submission.data[name] for name in names}
-    others_json = to_json({f"{category}_id": int(number), **others})
-    return sealed(others_json, to_json(personal), ",".join(names), cipher, place_of(command)).decode()
+def _sealed(submission: Submission, stream: str, cipher: Cipher | None, place: str) -> str:
+    number = int(stream[len(submission.category) + 1 :])
+    fields = {f"{submission.category}_id": number, **submission.data, **submission.made}
+    personal = {name: fields.pop(name) for name in submission.personal}
+    return sealed(to_json(fields), to_json(personal), ",".join(personal), cipher, place).decode()
 
 
 def _number(submission: Submission, numbers: dict[str, int], accepted_at: str) -> Accepted:

@@ -4,8 +4,10 @@ They stand in a store of their own. Without a person's key, what is personal of 
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, Self
 
@@ -29,7 +31,7 @@ from sqlalchemy import (
 from shared.clock import now
 from shared.database import engines, scrubbing
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
-from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent
+from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent, place_of
 from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
 from shared.plain import Plain
 from shared.settings import Settings
@@ -68,9 +70,12 @@ LOCK = "subjects"
 """The lock at which writers of this store take turns."""
 
 AHEAD = 500
-"""Keys made at once for the next numbers of a category: they cost one commit together."""
+"""Keys made at once for the next numbers of a category, and read at once: they cost one commit, one query together."""
 
-DATA = RecordedEvent._fields.index("data_json")
+Row = tuple[Any, ...]
+"""An event's columns, in the order of RecordedEvent's fields."""
+
+STREAM, DATA = map(RecordedEvent._fields.index, ("stream", "data_json"))
 
 KEPT = 20_000
 """Ciphers that a process keeps: the latest to be used."""
@@ -178,6 +183,7 @@ class Subjects:
         self._scrubbing = scrubbing.Scrubbing(self._writer, [keys])
         self._lock = Lock()
         self._known: dict[str, Cipher | None] = {}
+        self._highest: dict[str, int] = defaultdict(int)
         self._erased = 0
         self._blind: Blind | None = None
 
@@ -214,14 +220,15 @@ class Subjects:
         return self._ciphers(streams, look=self._looks)
 
     def _ciphers(self, streams: Collection[str], *, look: bool) -> dict[str, Cipher | None]:
+        known = self._known
         with self._lock:
-            missing = [stream for stream in streams if stream not in self._known]
-            if look or missing:
+            found = {stream: known[stream] for stream in streams if stream in known}
+            if look or len(found) < len(streams):
                 with self._reader.connect() as connection:
                     self._see_erasures(connection)
-                    self._look_up(connection, missing)
-            found = {stream: self._known[stream] for stream in streams if stream in self._known}
-            self._forget_surplus()
+                    self._look_up(connection, [stream for stream in streams if stream not in known])
+                found = {stream: known[stream] for stream in streams if stream in known}
+                self._forget_surplus()
         return found
 
     def sealing(self, streams: Collection[str], *, last: Mapping[str, int] | None = None) -> Ciphers:
@@ -231,8 +238,7 @@ class Subjects:
         """
         found = self._ciphers(streams, look=False)  # what is sealed under a key that was destroyed opens nowhere
         if missing := [stream for stream in streams if stream not in found]:
-            following = [f"{each}-{number + n}" for each, number in (last or {}).items() for n in range(1, AHEAD)]
-            self.make([*missing, *following])
+            self.make([*missing, *chain.from_iterable(_following(*its) for its in (last or {}).items())])
             found |= self._ciphers(missing, look=False)
         return found
 
@@ -246,7 +252,8 @@ class Subjects:
             secret = secret_in(connection, secret_table) or b""
             self._unwrap(secret, SECRET)
             new = {stream: secrets.token_bytes(KEY_BYTES) for stream in without_key(connection, streams)}
-            rows = [(stream, self._master.wrap(key, stream, like=secret)) for stream, key in new.items()]
+            # A bytearray, as in the event store.
+            rows = [(stream, bytearray(self._master.wrap(key, stream, like=secret))) for stream, key in new.items()]
             insert_rows(connection, keys, rows)
         return {stream: Cipher(key) for stream, key in new.items()}
 
@@ -269,18 +276,16 @@ class Subjects:
         """
         return self._scrubbing.look()
 
-    def reveal(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
-        """The events with their personal fields as they were before they were sealed.
+    def reveal(self, rows: Iterable[Row]) -> list[RecordedEvent]:
+        """The events of rows, with their personal fields as they were before they were sealed.
 
         An event of a person who is erased is an ErasedEvent; one that can't be opened, since the key is lost or
         another one, is an UnreadableEvent. Their personal fields are null.
         """
-        found = [Sealed.found(each.data_json) for each in events]
-        streams = {each.stream: None for each, its in zip(events, found, strict=True) if its}
-        if not streams:
-            return events
-        ciphers = self.ciphers(streams)
-        return [_revealed(each, its, ciphers) if its else each for each, its in zip(events, found, strict=True)]
+        found = [(row, Sealed.found(row[DATA])) for row in rows]
+        streams = {row[STREAM]: None for row, its in found if its}
+        ciphers = self.ciphers(streams) if streams else {}
+        return [_revealed(row, its, ciphers) if its else RecordedEvent._make(row) for row, its in found]
 
     def _see_erasures(self, connection: Connection) -> None:
         for number, stream in fetch(connection, _erasures, after=self._erased):
@@ -288,12 +293,22 @@ class Subjects:
             if stream in self._known:
                 self._known[stream] = None
 
-    def _look_up(self, connection: Connection, streams: Collection[str]) -> None:
-        found = fetch(connection, _keys, streams=as_object(streams)) if streams else []
-        for stream, wrapped in found:
+    def _look_up(self, connection: Connection, streams: Sequence[str]) -> None:
+        """Read the keys of streams; with that of a person who is newer than all before, those of the next ones."""
+        if not streams:
+            return
+        newest = max(streams, key=lambda stream: (len(stream), stream))
+        for stream, wrapped in fetch(connection, _keys, streams=as_object((*streams, *self._next_to(newest)))):
             self._known[stream] = Cipher(self._unwrap(wrapped, stream))
-        if len(found) < len(streams):
-            self._known |= {stream: None for (stream,) in fetch(connection, _erased, streams=as_object(streams))}
+        if without := [stream for stream in streams if stream not in self._known]:
+            self._known |= {stream: None for (stream,) in fetch(connection, _erased, streams=as_object(without))}
+
+    def _next_to(self, stream: str) -> list[str]:
+        category, _, number = stream.rpartition("-")
+        if not number.isdecimal() or int(number) <= self._highest[category]:
+            return []
+        self._highest[category] = int(number)
+        return _following(category, int(number))
 
     def _unwrap(self, wrapped: bytes, name: str) -> bytes:
         """Unwrap a key. If no known master key wrapped it, there may be a new one: they are read again."""
@@ -305,20 +320,26 @@ class Subjects:
 
     def _forget_surplus(self) -> None:
         if (surplus := len(self._known) - KEPT) > 0:
-            for stream in list(self._known)[:surplus]:
+            for stream in list(islice(self._known, surplus)):
                 del self._known[stream]
 
 
-def _revealed(event: RecordedEvent, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
-    cipher, kind, json = ciphers.get(event.stream), RecordedEvent, ""
+def _following(category: str, number: int) -> list[str]:
+    return [f"{category}-{number + n}" for n in range(1, AHEAD)]
+
+
+def _revealed(row: Row, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
+    position, stream, version, type, _, metadata, recorded_at, schema_version = row
+    cipher, kind, json = ciphers.get(stream), RecordedEvent, ""
     if cipher and sealed.token:
         try:
-            json = sealed.opened(cipher, event.place)
+            json = sealed.opened(cipher, place_of(stream, version, type))
         except (InvalidTag, ValueError):
             kind = UnreadableEvent
     else:
-        kind = UnreadableEvent if sealed.token and event.stream not in ciphers else ErasedEvent
-    return kind._make((*event[:DATA], json or sealed.hidden(), *event[DATA + 1 :]))
+        kind = UnreadableEvent if sealed.token and stream not in ciphers else ErasedEvent
+    json = json or sealed.hidden()
+    return kind._make((position, stream, version, type, json, metadata, recorded_at, schema_version))
 
 
 _asked = entries(bindparam("streams"))

@@ -11,7 +11,7 @@ from shared.clock import now
 from shared.database.errors import is_trouble
 from shared.decider import Decider, Rejected, UniqueKey, UniqueKeys
 from shared.errors.reasons import reason_of
-from shared.messages import Command, Event, NewEvent, RecordedEvent, UnknownShape, UnreadableEvent
+from shared.messages import Command, NewEvent, RecordedEvent, UnknownShape, UnreadableEvent
 from shared.operations.deeds import EFFECTS
 from shared.preconditions import Precondition
 from shared.stores.event_store import Append, Heads
@@ -30,9 +30,9 @@ log = logs.logger()
 
 
 class Batch:
-    """The result of a chunk of commands: appends, outcomes, moved unique keys, commands set aside, and deeds.
+    """The result of a chunk of commands: appends, outcomes, moved unique keys, commands set aside, deeds, and erasures.
 
-    A deed is a command that has an effect beside its events.
+    A deed is a command that has an effect beside its events. `erased` are the streams whose subjects are erased.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Batch:
         self.assumed: dict[UniqueKey, Holders] = {}
         self.set_aside: list[SetAside] = []
         self.deeds: list[tuple[Accepted, Command]] = []
+        self.erased: list[str] = []
         self._aggregates = aggregates
         self.heads = heads
         self._versions = dict(heads.versions)
@@ -111,14 +112,10 @@ class Batch:
             detail = f"Gave up after {tries} tries. {reason_of(error)}"
             self._end(command, "failed", {"type": "command-failed", "status": 500, "detail": detail})
 
-    def erased(self) -> list[str]:
-        """The streams whose subjects are erased."""
-        return [stream for stream, events, _ in self.appends if any(_erases(each) for each in events)]
-
     def hidden(self) -> list[str]:
-        """Those of them whose keys were lost before, so that it is not known which unique keys they held."""
+        """Those of the erased whose keys were lost before, so that it is not known which unique keys they held."""
         return [
-            stream for stream in self.erased() if any(isinstance(it, UnreadableEvent) for it in self._history[stream])
+            stream for stream in self.erased if any(isinstance(it, UnreadableEvent) for it in self._history[stream])
         ]
 
     def contested(self) -> list[UniqueKey]:
@@ -181,6 +178,8 @@ class Batch:
         self._versions[command.stream] += len(events)
         self._position += len(events)
         self.appends.append(Append(command.stream, events))
+        if any(each.data.erases_subject for each in events):
+            self.erased.append(command.stream)
         version = self._versions[command.stream]
         self.outcomes.append(Outcome(command.seq, "succeeded", self._now, version, self._position))
 
@@ -200,7 +199,3 @@ def _wrong_version(command: Accepted, version: int) -> str | None:
     elif command.expected_version not in (None, version):
         return f"{command.stream} is at version {version}, not at {command.expected_version}."
     return None
-
-
-def _erases(new: NewEvent) -> bool:
-    return isinstance(new.data, Event) and new.data.erases_subject

@@ -1,6 +1,7 @@
 """Folded states that a worker keeps, so that a long stream isn't folded anew for each message."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection
@@ -51,7 +52,7 @@ class Folds:
             self._folds.pop(stream, None)
             self._folds[stream] = fold
         if (surplus := len(self._folds) - KEPT) > 0:
-            for stream in list(self._folds)[:surplus]:
+            for stream in list(islice(self._folds, surplus)):
                 del self._folds[stream]
 
     def _known(self, stream: str, version: int) -> Fold:

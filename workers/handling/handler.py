@@ -129,7 +129,7 @@ class CommandHandler:
             if not turn.commands:
                 return turn, 0
             batches = self._handle(connection, turn)
-            if erased := [stream for batch in batches for stream in batch.erased()]:
+            if erased := [stream for batch in batches for stream in batch.erased]:
                 people.erase(erased)  # if the commit then fails, the next try goes on from here
         committed()
         for batch in batches:
