@@ -84,6 +84,17 @@ def fill(http: httpx.Client) -> None:
     for method in ("POST", "DELETE"):
         http.request(method, "/projections/stats/pause", headers=wait)
     eventually(lambda: http.get("/readyz").json()["status"] == "ready")
+    with Visitor(str(http.base_url)) as visitor:
+        retry_failures(visitor)
+
+
+def retry_failures(visitor: Visitor) -> None:
+    """Have a group of failed commands handled again, in vain."""
+    causes = "/console/commands/failures"
+    group = eventually(lambda: re.findall(rf'href="({causes}/[0-9a-f]+)"', visitor.text(causes)), within=60)[0]
+    fields = dict(re.findall(r'name="(job|these)" value="([^"]+)"', visitor.text(group)))
+    job = visitor.submit(group, "/console/commands/jobs", **fields).headers["location"]
+    eventually(lambda: "failed again" in visitor.text(job), within=60)
 
 
 @pytest.fixture(scope="session")
