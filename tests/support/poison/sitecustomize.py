@@ -21,7 +21,7 @@ class Panic(BaseException):
 
 
 def decide(command: Any, user: Any) -> Sequence[Any]:
-    match not (DATA / "mended").exists() and command.email.partition("@")[0]:
+    match not (DATA / "mended").exists() and getattr(command, "email", "").partition("@")[0]:
         case "raises":
             raise ZeroDivisionError("a bug")
         case "tells":
