@@ -10,10 +10,13 @@ from sqlalchemy.exc import DBAPIError
 from api.console.log.shown import HIDDEN, Value, gone_from, personal_in
 from api.console.shapes import NOTHING
 from api.reading.store import Store
-from api.routes.history import EVENTS_AT_ONCE, Fold
+from api.routes.history import Fold
 from shared.errors.reasons import reason_of
 from shared.messages import RecordedEvent
 from shared.stores import event_store
+
+FOLDED_AT_ONCE = 100
+"""Events folded between two turns of others: a few milliseconds."""
 
 FOLDED_MOST = 20_000
 """Events before a page that are folded for it: a second's work, of which others notice little."""
@@ -98,7 +101,7 @@ async def _begin(log: Store, state: _State, first: RecordedEvent) -> None:
     """Fold what stands before the first event, a page at a time."""
     version, last = 0, first.version - 1
     while version < last and (
-        page := await log.read(event_store.read_stream, first.stream, after=version, upto=last, limit=EVENTS_AT_ONCE)
+        page := await log.read(event_store.read_stream, first.stream, after=version, upto=last, limit=FOLDED_AT_ONCE)
     ):
         state.apply(page)
         version = page[-1].version
