@@ -239,9 +239,13 @@ def test_the_search_leads_to_what_can_only_be_one_page(shared_service: Service, 
 
 
 def test_a_key_is_found_by_its_id(closed: Closed) -> None:
-    key = closed.keys["writer"]
-    with Visitor(closed.service.url, closed.keys["auditor"]) as auditor:
-        assert f"/console/commands?principal=key:{key.id}" in auditor.text(f"/console/search?q={key.id}")
+    id = closed.keys["writer"].id
+    for role, there in (
+        ("operator", f"/console/system/keys/{id}"),
+        ("auditor", f"/console/commands?principal=key:{id}"),
+    ):
+        with Visitor(closed.service.url, closed.keys[role]) as visitor:
+            assert visitor.http.get(f"/console/search?q=key:{id}").headers["location"] == there
 
 
 def test_p10_the_search_tells_a_reader_nothing_of_others(closed: Closed) -> None:

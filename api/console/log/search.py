@@ -13,7 +13,7 @@ from api.http.access import may
 from api.http.paging import MAX_INTEGER
 from api.service import Service
 from shared.operations import key_table
-from shared.operations.record import CATEGORY, STREAM
+from shared.operations.record import CATEGORY
 from shared.stores import event_store, inbox
 
 NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -89,15 +89,14 @@ async def _streams(service: Service, text: str) -> list[Hit]:
 
 
 async def _key(request: Request, service: Service, text: str) -> list[Hit]:
-    """A key by its id: what its holder sent, and what was done with it, for auditors."""
+    """A key by its id: the key itself for operators, and what its holder sent for auditors."""
     match = KEY.fullmatch(text.lower())
-    if not match or not may(request, "auditor"):
+    if not match or not (may(request, "operator") or may(request, "auditor")):
         return []
-    keys = await service.log.read(key_table.all_keys)
-    name = next((each.name for each in keys if each.id == match[1]), None)
+    id = match[1]
+    name = next((each.name for each in await service.log.read(key_table.all_keys) if each.id == id), None)
     if name is None:
         return []
-    return [
-        Hit("Key", f"{name} ({match[1]}): commands of its holder", f"/console/commands?principal=key:{match[1]}"),
-        Hit("Key", f"{name} ({match[1]}): what operators did with keys", address_of(STREAM)),
-    ]
+    key = Hit("Key", f"{name} ({id})", f"/console/system/keys/{id}")
+    sent = Hit("Commands", f"of the holder of the key {name} ({id})", f"/console/commands?principal=key:{id}")
+    return [*([key] if may(request, "operator") else []), *([sent] if may(request, "auditor") else [])]
