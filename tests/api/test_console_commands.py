@@ -227,6 +227,43 @@ def test_only_a_failed_command_is_retried_and_only_by_an_operator(closed: Closed
 # Many at once
 
 
+def test_a_group_of_failures_is_one_line_and_is_retried_once_however_often_its_form_is_sent(
+    closed: Closed, people: People
+) -> None:
+    headers = keys.bearer(closed.all) | {"Prefer": "wait=10"}
+    paths = [closed.http.delete(f"/users/{n}/deactivation", headers=headers).json()["instance"] for n in (901, 90, 9)]
+    failed = [path.removeprefix("/commands/") for path in paths]
+    for id in failed:
+        fail(closed.settings, id)
+    [group] = re.findall(
+        rf'<td class="num">3</td>\s*<td><a href="({LIST}/failures/[0-9a-f]+)"><span class="value">There is no user …',
+        people.auditor.text(f"{LIST}/failures"),
+    )
+    assert ids(people.auditor.text(group)) == failed[::-1]
+    assert "role operator" in people.auditor.text(group)
+    fields = asked(people.everything, group)
+    assert people.auditor.submit(LIST, f"{LIST}/jobs", **fields).status_code == 403
+    first, second = (people.everything.submit(group, f"{LIST}/jobs", **fields).headers["location"] for _ in range(2))
+    assert first == second
+    eventually(lambda: "3 rejected</a>" in people.auditor.text(first))
+    assert "No command has failed by this cause" in people.auditor.text(group)
+    assert first in people.auditor.text(f"{LIST}/failures")
+    audit = closed.get("/audit?limit=1000", closed.all).json()
+    retried = [each["data"]["command_id"] for each in audit if each["type"] == "CommandRetried"]
+    assert sorted(each for each in retried if each in failed) == sorted(failed)
+
+
+@pytest.mark.parametrize("these", ["", "1.x", "1..2", "99999999"])
+def test_a_form_that_names_no_commands_begins_nothing(people: People, these: str) -> None:
+    answer = people.everything.submit(LIST, f"{LIST}/jobs", job="0" * 16, these=these)
+    assert answer.status_code in {400, 404}
+
+
+def asked(visitor: Visitor, group: str) -> dict[str, str]:
+    """The fields of the form that retries a group."""
+    return dict(re.findall(r'name="(job|these)" value="([^"]+)"', visitor.text(group)))
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose rules have bugs, until they are mended."""
@@ -235,6 +272,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+@pytest.mark.long
 def test_a_group_of_failures_is_retried_with_a_result_for_each_that_outlives_every_process(running: Service) -> None:
     def create(email: str) -> str:
         id: str = running.http.post("/users/", json={**JOHN, "email": email}).json()["command_id"]
@@ -249,7 +287,7 @@ def test_a_group_of_failures_is_retried_with_a_result_for_each_that_outlives_eve
         group = re.findall(rf'href="({failures}/[0-9a-f]+)"', visitor.text(failures))[0]
         page = visitor.text(group)
         assert ids(page) == [*alike[::-1], first]
-        fields = dict(re.findall(r'name="(job|these)" value="([^"]+)"', page))
+        fields = asked(visitor, group)
         job = visitor.submit(group, f"{LIST}/jobs", **fields).headers["location"]
         assert visitor.submit(group, f"{LIST}/jobs", **fields).headers["location"] == job  # sent twice: once
         eventually(lambda: "4 failed again" in visitor.text(job), within=60)
@@ -261,7 +299,7 @@ def test_a_group_of_failures_is_retried_with_a_result_for_each_that_outlives_eve
         with httpx.Client(base_url=running.url) as http:
             taken = http.post("/users/", json={**JOHN, "email": "raises@2.example.com"}, headers={"Prefer": "wait=10"})
         assert taken.status_code == 201  # so one of the group will be rejected
-        fields = dict(re.findall(r'name="(job|these)" value="([^"]+)"', visitor.text(group)))
+        fields = asked(visitor, group)
         assert fields["these"].split(".") == seqs
         job = visitor.submit(group, f"{LIST}/jobs", **fields).headers["location"]
         eventually(lambda: "All handled" in visitor.text(job), within=60)
