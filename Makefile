@@ -1,4 +1,4 @@
-.PHONY: help reference up test test-fast test-faults test-console test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale timeline demo migration clean lock
+.PHONY: help reference up test test-fast test-faults test-console screenshots test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale timeline demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -28,6 +28,9 @@ test-faults: .venv/dev ## Run those under faults, and those marked long, with al
 
 test-console: .venv/dev .venv/npm ## Run those of the console in a browser, as far as Chromium and npm are here, in 5 minutes
 	@.venv/bin/python -m pytest tests/console
+
+screenshots: .venv/dev ## Make the README's pictures of the console anew; needs Chromium
+	@.venv/bin/python -m tests.console.screenshots
 
 test-containers: .venv/dev ## Run those of the containers and of HAProxy, as far as these are here
 	@.venv/bin/python $(PYTEST) tests/containers
