@@ -38,6 +38,8 @@ WITHOUT_BROKER_SECONDS = 1.0
 SOCKET_TIMEOUT = 3.0
 """Seconds that Redis has to answer."""
 
+AT_ONCE = "workers.bootsteps:at_once"
+
 settings = refusal.settings()
 app = bus.celery(settings, socket_timeout=SOCKET_TIMEOUT)
 app.conf.role = "celery"  # a worker takes its own name
@@ -136,16 +138,17 @@ def keep_up() -> None:
         subjects().scrub()
 
 
-@app.task(name=bus.HANDLE_COMMANDS)  # type: ignore[untyped-decorator]
+@app.task(name=bus.HANDLE_COMMANDS, Strategy=AT_ONCE)  # type: ignore[untyped-decorator]
 def handle_commands() -> None:
     """Handle a chunk of commands."""
     handle(waker.wake)
 
 
-@app.task(name=bus.CATCH_UP)  # type: ignore[untyped-decorator]
+@app.task(name=bus.CATCH_UP, Strategy=AT_ONCE)  # type: ignore[untyped-decorator]
 def catch_up() -> None:
     """Have every projection look for new events."""
-    projections.wake()
+    with going_on("projections wait for the next look"):
+        projections.wake()
 
 
 def wake_if_possible(task: str) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery, Task, bootsteps
+from celery.worker import state, strategy
+from celery.worker.strategy import logger
 from kombu.common import ignore_errors
 
 from shared.broker import bus
@@ -67,6 +69,25 @@ def add_to(
                 self.dispatcher = consumer.event_dispatcher = None
 
     app.steps["consumer"].update({Look, EventsOnDemand})
+
+
+def at_once(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., None]:
+    """Celery's strategy for a task whose message names no work: run it, and keep nothing of the message.
+
+    Where somebody watches tasks, as Flower does, it is Celery's own.
+    """
+    usual = strategy.default(task, app, consumer, **options)
+
+    def receive(message: Any, body: Any, ack: Callable[..., object], *more: Any) -> None:
+        events = consumer.event_dispatcher
+        if events and (not events.groups or "task" in events.groups):
+            usual(message, body, ack, *more)
+            return
+        ack(logger, consumer.connection_errors)
+        state.total_count.update({task.name: 1})
+        task.run()
+
+    return receive
 
 
 def show_alive(file: Path | None, queues: Iterable[str]) -> None:

@@ -39,5 +39,7 @@ def heard(app: Celery, running: Service) -> set[tuple[str, str]]:
 @pytest.mark.long
 def test_workers_tell_of_their_tasks_once_they_are_asked_to(app: Celery, shared_service: Service) -> None:
     assert heard(app, shared_service) == set()
+    counted = app.control.inspect(timeout=5).stats().values()
+    assert {name for each in counted for name in each["total"]} == {"handle_commands", "catch_up"}
     app.control.enable_events()
     assert heard(app, shared_service) == {("command-worker-1", "handle_commands"), ("projection-worker-1", "catch_up")}

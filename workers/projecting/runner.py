@@ -32,8 +32,8 @@ SWITCH_SECONDS = 0.0005
 FORGET_EVERY = 60.0
 """Seconds from one look for old rows of advances to the next."""
 
-BEGIN_SECONDS = 0.0001
-"""How long whoever wakes the threads stands back: else they wait for Python's lock until it has nothing to do."""
+HEAD_START_SECONDS = 0.0015
+"""How long projections that clients wait for have Python's lock for themselves: about as long as one event takes."""
 
 log = logs.logger()
 
@@ -84,6 +84,7 @@ class ProjectionThread:
     """Catches up whenever it is woken. It shares nothing with the others, not even a connection to the log."""
 
     def __init__(self, settings: Settings, which: Projection, people: Callable[[], Subjects]) -> None:
+        self.gathers = which.gathers
         self._settings = settings
         self._which = which
         self._people = people
@@ -118,7 +119,7 @@ class ProjectionThread:
         forgets_at = 0.0
         while not self._over.is_set():
             self._due.wait()
-            self._over.wait(self._which.gathers)
+            self._over.wait(self.gathers)
             self._due.clear()  # before it looks: what comes from here on may be too late for it
             while not self._over.is_set() and try_to_catch_up(store, read_model, self._which):
                 pass
@@ -145,8 +146,12 @@ class ProjectionThreads:
             people = cache(partial(Subjects.of, self._settings, looks=False))  # of all threads
             self._running = [ProjectionThread(self._settings, each, people) for each in PROJECTIONS.values()]
         for each in self._running:
-            each.wake()
-        time.sleep(BEGIN_SECONDS)
+            if not each.gathers:
+                each.wake()
+        time.sleep(HEAD_START_SECONDS)
+        for each in self._running:
+            if each.gathers:
+                each.wake()
 
     def stop(self) -> None:
         """Returns when the chunks under way have ended, after `STOP_SECONDS` at most."""
