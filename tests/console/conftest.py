@@ -147,7 +147,7 @@ def screens(url: str) -> dict[str, str]:
     routes = [route for route in app.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
     by_route: dict[str, str] = {}
     with Visitor(url) as visitor:
-        due, seen = ["/console", "/console/sign-in", "/console/search?q=nothing"], set[str]()
+        due, seen = ["/console", "/console/sign-in", "/console/search?q=n0thing"], set[str]()
         while due:
             path = due.pop(0)
             its = next((route for route in routes if route.path_regex.match(urlsplit(path).path)), None)
