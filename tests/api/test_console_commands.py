@@ -67,6 +67,7 @@ def ids(page: str) -> list[str]:
     ("query", "finds"),
     [
         ("stream={stream}", {"id"}),
+        ("stream=4712&status=rejected", {"rejected"}),
         ("stream=user-4712&status=rejected", {"rejected"}),
         ("correlation_id=console-commands", {"id", "rejected"}),
         ("correlation_id=console-commands&type=CreateUser", {"id"}),

@@ -51,7 +51,7 @@ async def list_commands(
     """Commands, the latest first; of whoever is no auditor their own."""
     service = service_of(request)
     given = {
-        "stream": stream.strip(),
+        "stream": _stream(request, stream.strip()),
         "type": type.strip(),
         "status": status if status in STATUSES else "",
         "principal": principal.strip() if may(request, "auditor") else "",
@@ -84,6 +84,7 @@ async def list_commands(
         given=given,
         statuses=STATUSES,
         types=sorted(sending.routes(request.app)),
+        example=f"{next(iter(request.app.state.folds), 'stream')}-7",
         rows=rows,
         found=found,
         back_to=await _time_of(request, found),
@@ -180,6 +181,12 @@ async def retry_command(request: Request, command_id: str) -> Response:
     command = await find(request, command_id)
     path = f"/console/commands/{command.command_id}"
     return await do_and_go_back(request, RetryCommand, {"command_id": command.command_id}, path)
+
+
+def _stream(request: Request, text: str) -> str:
+    """The stream that is meant: a number alone will do where there is one kind of streams."""
+    categories = list(request.app.state.folds)
+    return f"{categories[0]}-{text}" if text.isdigit() and len(categories) == 1 else text
 
 
 def _wanted(request: Request, given: dict[str, str]) -> Wanted:
