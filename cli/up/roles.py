@@ -165,7 +165,12 @@ async def _greet(settings: Settings, screen: Screen) -> None:
         await asyncio.sleep(0.05)
     redis = maybe_sanitize_url(settings.redis_url) if settings.redis_url else "embedded Valkey"
     data = " and ".join(places(settings))
-    where = {"API": settings.api, "docs": f"{settings.api}/docs", "metrics": f"{settings.api}/metrics"}
+    where = {
+        "console": f"{settings.api}/console",
+        "API": settings.api,
+        "docs": f"{settings.api}/docs",
+        "metrics": f"{settings.api}/metrics",
+    }
     where |= {"access": _access(settings), "data": data, "Redis": redis}
     if settings.log_format == "json":
         screen.say(line(settings, "is up", **where))

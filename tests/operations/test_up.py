@@ -46,7 +46,7 @@ def lets_a_command_go_all_the_way(service: Service) -> None:
 def test_it_says_where_everything_is(running: Service) -> None:
     eventually(lambda: "cqrs is up" in running.log.read_text())
     said = running.log.read_text()
-    for what in (running.url, f"{running.url}/docs", str(running.data_dir)):
+    for what in (running.url, f"{running.url}/console", f"{running.url}/docs", str(running.data_dir)):
         assert f" {what} " in said
 
 
