@@ -15,6 +15,7 @@ from api.console import signing_in
 from api.console.screens import commands as console_commands
 from api.console.screens import failures, overview, search, streams, system
 from api.console.screens import log as console_log
+from api.console.screens import projections as console_projections
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
@@ -58,6 +59,7 @@ ROUTERS: list[Router] = [
     console_commands.router,
     console_log.router,
     streams.router,
+    console_projections.router,
     users_console.router,
     user_console.router,
     *system.ROUTERS,

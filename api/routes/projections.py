@@ -131,7 +131,7 @@ async def rebuild_projection(
 async def rebuild_of(request: Request, projection: str) -> Rebuild:
     """The last rebuild of a projection. Raises Problem, or a store's error."""
     service: Service = request.app.state.service
-    _check(service, projection)
+    check_known(service, projection)
     return await last_rebuild(service.log, service.read_models[projection], projection)
 
 
@@ -144,10 +144,11 @@ async def check_that_none_is_under_way(request: Request, projection: str) -> Non
 async def _tell(
     request: Request, deed: type[Deed], projection: str, idempotency_key: str | None, prefer: str | None
 ) -> Response:
-    _check(request.app.state.service, projection)
+    check_known(request.app.state.service, projection)
     return await operate(request, deed, {"projection": projection}, idempotency_key=idempotency_key, prefer=prefer)
 
 
-def _check(service: Service, projection: str) -> None:
+def check_known(service: Service, projection: str) -> None:
+    """Raises Problem if there is no such projection."""
     if projection not in service.read_models:
         raise Problem("projection-not-found", 404, f"There is no projection {projection}.")

@@ -72,6 +72,11 @@ class Rebuild(NamedTuple):
         """Whether nothing was heard of it for so long that whoever was at it may be gone."""
         return datetime.now(UTC) - moment(self.told_at or "") > SILENT_AFTER
 
+    @property
+    def seconds(self) -> float:
+        """From its beginning until it was heard of last."""
+        return (moment(self.told_at or "") - moment(self.began_at or "")).total_seconds()
+
     def shown(self) -> dict[str, Any]:
         """The rebuild as the API shows it."""
         hidden = {"seen", "is_due"}
@@ -111,10 +116,12 @@ def request(connection: Connection, projection: str, event: RecordedEvent) -> No
     _write(connection, projection, requested_by(event))
 
 
-def begin(connection: Connection, projection: str, *, by: str, first: int) -> None:
-    """Record that a rebuild begins: at its first event, or at a later one where it goes on."""
+def begin(connection: Connection, projection: str, *, by: str, first: int, upto: int) -> None:
+    """Record that a rebuild begins behind an event, the last that the live tables have is `upto`."""
     last, at = find(connection, projection), now()
-    _write(connection, projection, Rebuild(last.seen, last.is_due, "filling", by, at, at, first, first, *[None] * 3))
+    _write(
+        connection, projection, Rebuild(last.seen, last.is_due, "filling", by, at, at, first, first, upto, None, None)
+    )
 
 
 def tell(connection: Connection, projection: str, stage: Stage, *, reached: int, upto: int) -> None:

@@ -77,7 +77,8 @@ class Account:
         """Record that it begins, behind this event."""
         if not self._how.check:
             with self._live.begin() as connection:
-                rebuilds.begin(connection, self._name, by=self._how.by, first=first)
+                upto = checkpoints.position_of(connection, self._name)
+                rebuilds.begin(connection, self._name, by=self._how.by, first=first, upto=upto)
 
     def tell(self, stage: Stage, reached: int, upto: int) -> None:
         """Record how far it is, if something new began or it is time. That others hold the lock is no reason to end."""
