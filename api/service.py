@@ -1,9 +1,10 @@
 """The service behind the routes: the stores, the way in, the ways to wait, and what one client may have of them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache, partial
+from typing import Any, TypeVar
 
 from fastapi import Request
 
@@ -18,8 +19,11 @@ from api.http.streaming import Streams
 from api.reading.condition import Conditions
 from api.reading.feed import Feed
 from api.reading.results import Results
+from api.reading.sharing import Shared
 from api.reading.store import Store
 from api.reading.turns import Turns
+from api.watching.hour import LastHour
+from api.watching.surroundings import Surroundings
 from shared.broker import bus
 from shared.database import engines
 from shared.database.probes import Probes
@@ -36,6 +40,9 @@ BROKER_TIMEOUT = 0.5
 
 MIN_POSITION_TIMEOUT = 2.0
 """Seconds a query waits for the read model to reach `min_position`."""
+
+
+T = TypeVar("T")
 
 
 class Service:
@@ -66,17 +73,24 @@ class Service:
             redis=partial(bus.trouble, broker),
             acceptor=lambda: self.acceptor.trouble,
         )
+        self.surroundings = Surroundings(settings)
+        self.hour = LastHour(self.inbox, self.log, self.read_models, PROJECTIONS.values())
         self.traced = tracing.on()
         self.results = Results(self.log, self.read_models)
         self.feed = Feed(self.log)
         self._keys = Store(settings.event_store)  # of its own: readers must not hold up the look for revoked keys
         self.credentials = Credentials(self._keys, settings)
         self.sessions = Sessions(self.inbox, self.credentials, settings)
+        self._shared: dict[str, Shared[Any]] = {}
         self._watches: list[asyncio.Task[None]] = []
         self.streams = Streams(settings.max_streams, settings.max_streams_per_client)
         self._waits = Shares(settings.max_waits, settings.max_waits_per_client)
         files = Turns(None)  # all are read on the one event loop; a server that hangs holds up its own readers
         self._turns = {each: Turns(each.patience) if each.patience else files for each in self._stores}
+
+    def shared(self, what: str, look: Callable[[], Awaitable[T]], *, lasts: float) -> Shared[T]:
+        """One look for all who ask for the same; who asks first says how one looks."""
+        return self._shared.setdefault(what, Shared(look, lasts=lasts))
 
     def token(self, *values: str) -> str:
         """An HMAC of the values that every process of the installation makes, and nobody else."""
