@@ -81,6 +81,7 @@ def fill(http: httpx.Client) -> None:
         http.post("/users/", json=ann | {"email": "raises@example.com"}, headers=wait)  # the rule has a bug
     gone = http.post("/users/", json=ann | {"email": "gone@example.com"}, headers=wait).json()["user_id"]
     http.delete(f"/users/{gone}", headers=wait | {"If-Match": "*"})
+    http.post("/keys/", json={"name": "billing", "roles": ["reader"]}, headers=wait)
     for method in ("POST", "DELETE"):
         http.request(method, "/projections/stats/pause", headers=wait)
     eventually(lambda: http.get("/readyz").json()["status"] == "ready")
