@@ -1,4 +1,4 @@
-"""A user's page in a real browser: the slider shows versions as it moves, and an erasure asks for the number."""
+"""A user's page in a real browser: the slider shows versions as it moves."""
 
 from collections.abc import Callable
 
@@ -38,15 +38,3 @@ def test_the_slider_shows_the_user_as_it_was_and_its_address_follows(look: Look,
     page.reload()
     expect(then).to_contain_text("slide-1@example.com")
     assert not looked.wrong
-
-
-def test_a_user_is_erased_once_its_number_is_typed(look: Look, user: int) -> None:
-    looked = look().at(f"/console/users/{user}")
-    page = looked.page
-    page.get_by_text("Erase it for good").click()
-    button, number = page.get_by_role("button", name=f"Erase user {user}"), page.get_by_label("Type the user")
-    number.fill(str(user + 1))
-    assert button.is_disabled()
-    number.fill(str(user))
-    button.click()
-    expect(page.get_by_role("heading", name="This user was erased")).to_be_visible()

@@ -24,7 +24,7 @@ from shared.settings import Settings
 from shared.stores import event_store, inbox, subjects
 from tests.support.command_line import cqrs
 from tests.support.service import clean_environment, eventually, free_port, start
-from tests.support.stores import hashed
+from tests.support.stores import Stores, hashed
 
 ROOT = Path(__file__).parents[2]
 
@@ -302,6 +302,14 @@ def test_init_says_where_the_data_is_without_the_password(settings: Settings, po
     said = cqrs(settings.model_copy(update={"event_store_url": secret, "subjects_url": settings.subjects}), "init")
     told = url.render_as_string().replace("@", ":***@") + "?password=***"
     assert said == f"cqrs: the data is in {settings.data_dir} and {told}\n"
+
+
+@pytest.mark.both_engines
+def test_each_store_tells_its_revision_and_how_large_it_is(stores: Stores) -> None:
+    for store, url in check.stores(stores.settings):
+        with engines.reading(url) as connection:
+            assert check.revision(connection, store) == REVISIONS[store]
+            assert 10_000 < engines.size(connection, url) < 100_000_000
 
 
 def test_init_tells_in_one_line_that_a_database_is_not_there(settings: Settings, postgres: Any) -> None:
