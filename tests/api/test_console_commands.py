@@ -1,9 +1,10 @@
 """The console's commands: found by anything, told step by step, hidden from whom they don't concern, and retried."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,13 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from api.console.commands import looking
 from shared.access.keys import Key
 from tests.api.conftest import Closed
 from tests.support import keys
 from tests.support.console import Visitor
-from tests.support.service import Service, eventually, up
-from tests.support.stores import JOHN, fail
+from tests.support.service import Service, answers, environment, eventually, free_port, start, up
+from tests.support.stores import JOHN, Stores, accept, create, fail, update
 from tests.support.trouble import new_email
 
 LIST = "/console/commands"
@@ -263,6 +265,64 @@ def test_a_form_that_names_no_commands_begins_nothing(people: People, these: str
 def asked(visitor: Visitor, group: str) -> dict[str, str]:
     """The fields of the form that retries a group."""
     return dict(re.findall(r'name="(job|these)" value="([^"]+)"', visitor.text(group)))
+
+
+@pytest.mark.both_engines
+def test_what_waits_is_followed_and_what_fails_again_is_still_there(stores: Stores, poison: None) -> None:
+    def work() -> None:
+        for _ in range(4):
+            stores.handler.handle()
+            stores.handler.retry()
+
+    good, *bad = accept(stores, create("a@b.example"), create("poison@example.com"), create("poison@example.com"))
+    work()
+    with api(stores, free_port()) as url, Visitor(url) as visitor:
+        many = accept(stores, *(update(1, f"{n}@b.example") for n in range(looking.PAGE)))
+        page = visitor.text(f"{LIST}?status=waiting&stream=1")
+        assert ids(page) == [each.command_id for each in many[::-1]]
+        assert set(next(told(visitor, page))) == {"newer", *(f"status-{each.seq}" for each in many)}
+        assert "49 before it" in visitor.text(f"{LIST}/{many[-1].command_id}")
+        [group] = re.findall(rf'href="({LIST}/failures/[0-9a-f]+)"', visitor.text(f"{LIST}/failures"))
+        job = visitor.submit(group, f"{LIST}/jobs", **asked(visitor, group)).headers["location"]
+        assert "2 of 2 under way" in visitor.text(job)
+        messages = told(visitor, visitor.text(job))
+        assert "2 of 2 under way" in next(messages)["counts"]
+        work()
+        assert "2 failed again" in [each["counts"] for each in messages if "All handled" in each["counts"]][-1]
+        assert "2 failed again" in visitor.text(job)
+        assert visitor.text(group).count(">again<") == 2
+        assert "Failed again" in visitor.text(f"{LIST}/{bad[0].command_id}")
+        story = visitor.text(f"{LIST}/{good.command_id}")
+        assert story.count("Not visible yet in") == 3  # no projection works
+        assert many[0].command_id in ids(story)  # the next one to its stream
+
+
+@contextmanager
+def api(stores: Stores, port: int) -> Iterator[str]:
+    """An API process beside what the test does with the stores."""
+    process = start(["api"], stores.settings.data_dir, environment(stores.settings) | {"CQRS_API_PORT": str(port)})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url) as http:
+            eventually(lambda: answers(http, "/livez"), within=60)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def told(visitor: Visitor, page: str) -> Iterator[dict[str, str]]:
+    """The messages that renew a page, until all that the page waits for is told."""
+    found = re.search(r'data-live="([^"]+)"', page)
+    assert found
+    with visitor.http.stream("GET", unescape(found[1])) as stream:
+        assert stream.status_code == 200
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                parts: dict[str, str] = json.loads(line.removeprefix("data: "))
+                yield parts
+                if "All handled" in parts.get("counts", ""):
+                    return
 
 
 @pytest.fixture(scope="module")

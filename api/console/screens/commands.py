@@ -99,7 +99,7 @@ async def list_commands(
 async def follow_commands(
     request: Request,
     after: Annotated[int, Query(ge=0)],
-    open: Text = "",
+    open: Annotated[str, Query(max_length=1_100)] = "",
     stream: Text = "",
     type: Text = "",
     principal: Text = "",

@@ -99,7 +99,7 @@ async def show_job(request: Request, job_id: str, state: str = "", skip: Skip = 
 
 
 @router.get("/console/commands/jobs/{job_id}/live", role="auditor", title="Retry")
-async def follow_job(request: Request, job_id: str, rows: Annotated[str, Query(max_length=1_000)] = "") -> Response:
+async def follow_job(request: Request, job_id: str, rows: Annotated[str, Query(max_length=1_100)] = "") -> Response:
     """What becomes of them; `rows` are the seqs of those deeds that the page shows."""
     service = service_of(request)
     job = _job(request, job_id)
