@@ -17,6 +17,7 @@ class Shared(Generic[T]):
         self._lasts = lasts
         self._looking: asyncio.Task[T] | None = None
         self._good_until = 0.0
+        self._latest: T | None = None
 
     async def get(self) -> T:
         """The answer. Raises what the look raises."""
@@ -24,7 +25,15 @@ class Shared(Generic[T]):
             self._looking = asyncio.create_task(self._run(), context=Context())  # it is no one request's
         return await asyncio.shield(self._looking)
 
+    async def soon(self, seconds: float) -> T | None:
+        """The answer, or the one before if it takes longer than that; None if there is none yet. Raises as `get`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.get()
+        except TimeoutError:
+            return self._latest
+
     async def _run(self) -> T:
-        answer = await self._look()
+        self._latest = answer = await self._look()
         self._good_until = time.monotonic() + self._lasts
         return answer

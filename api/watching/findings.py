@@ -64,6 +64,7 @@ def found(condition: Condition, workers: Workers, people: People | None, hour: l
         *_dependencies(condition),
         *_workers(condition, workers),
         *_projections(condition),
+        *_overdue(condition),
         *_people(people),
         *_slow(condition, hour),
     ]
@@ -79,10 +80,6 @@ def _dependencies(condition: Condition) -> Iterator[Finding]:
     if (why := states["redis"]) != "ok":
         todo = "Start Redis again. Workers look by themselves every 2 seconds, so everything goes on, later than usual."
         yield Finding("warn", "Redis is down" if why == "down" else "Redis is in trouble", why, todo)
-    if (why := states["workers"]) != "ok":
-        todo = "See that the workers below answer, and what their logs say."
-        what = f"Nothing should wait for {OVERDUE_AFTER:.0f} seconds"
-        yield Finding("bad", what, why, todo, "/console/commands", "The latest commands")
 
 
 def _workers(condition: Condition, workers: Workers) -> Iterator[Finding]:
@@ -95,6 +92,12 @@ def _workers(condition: Condition, workers: Workers) -> Iterator[Finding]:
         if not alive:
             todo = f"Start one: `cqrs up` runs all roles, `docker compose up -d {role}` its containers."
             yield Finding("bad", f"No {ROLES[role]} answers", "None runs, or all hang.", todo)
+
+
+def _overdue(condition: Condition) -> Iterator[Finding]:
+    if (why := condition.dependencies["workers"]) != "ok":
+        todo = f"Nothing should wait for {OVERDUE_AFTER:.0f} seconds: see that all workers answer, and what they log."
+        yield Finding("bad", "Something waits for too long", why, todo, "/console/commands", "The latest commands")
 
 
 def _projections(condition: Condition) -> Iterator[Finding]:

@@ -1,7 +1,6 @@
 """The first page: whether everything is well, what to do if not, and the last hour."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
@@ -12,10 +11,11 @@ from api.console.charts import Chart
 from api.console.live import Parts, live
 from api.console.pages import Pages, fragment, page, principal_of, service_of
 from api.http.access import may
+from api.reading.sharing import Shared
 from api.service import Service
 from api.watching.findings import found, word_for
 from api.watching.hour import Minute
-from api.watching.surroundings import People, Workers
+from api.watching.surroundings import Workers
 from shared.stores import outcomes
 
 PATIENCE = 0.1
@@ -76,12 +76,9 @@ async def _values(request: Request) -> dict[str, Any]:
     """What the templates show."""
     service = service_of(request)
     past = service.shared("last hour", lambda: _past(service), lasts=HOUR_LASTS)
-    condition, workers, people, hour = await asyncio.gather(
-        service.conditions.now(),
-        _soon(service.surroundings.workers.get(), Workers({}, "")),
-        _soon(service.surroundings.people.get(), People([], [])),
-        _soon(past.get(), None),
-    )
+    soon = _soon(service.surroundings.workers), _soon(service.surroundings.people), _soon(past)
+    condition, workers, people, hour = await asyncio.gather(service.conditions.now(), *soon)
+    workers = workers or Workers({}, "")
     findings = found(condition, workers, people, hour.minutes if hour else None)
     return {
         "word": word_for(findings),
@@ -107,10 +104,9 @@ async def _past(service: Service) -> Past:
     return Past(minutes, charts.of_hour(minutes), Failed(min(COUNTED, len(ours)), len(ours) > COUNTED))
 
 
-async def _soon(answer: Awaitable[T], otherwise: T) -> T:
-    """The answer, if it comes soon and a store gives it."""
+async def _soon(shared: Shared[T]) -> T | None:
+    """What is known soon; None if a store doesn't answer."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            return await answer
-    except (TimeoutError, DBAPIError):
-        return otherwise
+        return await shared.soon(PATIENCE)
+    except DBAPIError:
+        return None
