@@ -98,6 +98,24 @@ def test_a_time_that_is_none_is_refused_in_words(people: People) -> None:
     assert (answer.status_code, "must be a time such as" in answer.text) == (422, True)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?before=99999999999999999999",
+        "/live?after=99999999999999999999",
+        "/live?after=9223372036854775807",
+        "/failures?before=99999999999999999999",
+        "/jobs/retry:1:1:x",
+        "/failures?before=x",
+        "?status=%00",
+    ],
+)
+def test_addresses_that_nobody_is_given_are_refused_in_words(people: People, query: str) -> None:
+    answer = people.auditor.http.get(f"{LIST}{query}")
+    assert answer.status_code in {404, 422}
+    assert "<h1>" in answer.text
+
+
 def test_pages_follow_each_other_without_gaps(closed: Closed, people: People) -> None:
     headers = keys.bearer(closed.all) | {"X-Request-ID": "console-pages"}
     sent = [closed.http.post(f"/users/{n}/deactivation", headers=headers).json()["command_id"] for n in range(1, 61)]
@@ -256,7 +274,7 @@ def test_a_group_of_failures_is_one_line_and_is_retried_once_however_often_its_f
     assert sorted(each for each in retried if each in failed) == sorted(failed)
 
 
-@pytest.mark.parametrize("these", ["", "1.x", "1..2", "99999999"])
+@pytest.mark.parametrize("these", ["", "1.x", "1..2", "²", "9" * 19, "99999999"])
 def test_a_form_that_names_no_commands_begins_nothing(people: People, these: str) -> None:
     answer = people.everything.submit(LIST, f"{LIST}/jobs", job="0" * 16, these=these)
     assert answer.status_code in {400, 404}

@@ -1,6 +1,7 @@
 """Looking for commands: by an index where there is one, else backwards through a bounded number of them."""
 
 import asyncio
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ SPARSE = 1_000
 
 FARTHEST = 50_000
 """Commands looked at for one page."""
+
+SEQS = re.compile(r"\d{1,18}(\.\d{1,18})*", re.ASCII)
 
 INDEXED = {"failed", "set aside"}
 """Statuses whose commands are found without a look at others."""
@@ -70,6 +73,11 @@ class Found(NamedTuple):
     def is_cut(self) -> bool:
         """Whether the look ended since it had gone far enough."""
         return self.before is not None and len(self.commands) < PAGE
+
+
+def seqs_in(text: str) -> list[int]:
+    """The seqs in a text as pages have it, `1.2.3`; none if it is no such text."""
+    return [int(each) for each in text.split(".")] if SEQS.fullmatch(text) else []
 
 
 def seconds_between(one: str, other: str) -> float:

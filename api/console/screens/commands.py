@@ -12,6 +12,7 @@ from api.console.doing import do_and_go_back, reveal, revealed
 from api.console.live import Parts, live
 from api.console.pages import Pages, back, fragment, guard_of, page, principal_of, service_of
 from api.http.access import may
+from api.http.paging import MAX_INTEGER
 from api.http.problems import invalid
 from api.routes.commands import OWN, find
 from shared.access.roles import Role
@@ -28,7 +29,7 @@ TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+-]\d\
 """A time as forms send it, in UTC, or as it is stored."""
 
 Text = Annotated[str, Query(max_length=300)]
-Before = Annotated[int | None, Query(ge=1)]
+Before = Annotated[int | None, Query(ge=1, le=MAX_INTEGER)]
 From = Annotated[str, Query(alias="from", max_length=40)]
 To = Annotated[str, Query(alias="to", max_length=40)]
 
@@ -64,7 +65,11 @@ async def list_commands(
     wanted = _wanted(request, given)
     async with service.turn(request, service.inbox):
         top = await service.inbox.read(inbox.last_seq)
-        asked = Asked(wanted, given["status"], *await _bounds(request, given["from"], given["to"], before or top + 1))
+        asked = Asked(
+            wanted,
+            given["status"],
+            *await _bounds(request, given["from"], given["to"], min(before or top + 1, top + 1)),
+        )
         found = await looking.look(service, asked)
     older = []
     if wanted.stream and found.before and not status:
@@ -98,7 +103,7 @@ async def list_commands(
 @router.get("/console/commands/live", role=OWN, title="Commands")
 async def follow_commands(
     request: Request,
-    after: Annotated[int, Query(ge=0)],
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER - COUNTED - 1)],
     open: Annotated[str, Query(max_length=1_100)] = "",
     stream: Text = "",
     type: Text = "",
@@ -107,7 +112,7 @@ async def follow_commands(
 ) -> Response:
     """How many commands came since, and what becomes of those that the page shows without an outcome."""
     service = service_of(request)
-    seqs = [int(each) for each in open.split(".") if each.isdigit() and each.isascii()][: looking.PAGE]
+    seqs = looking.seqs_in(open)[: looking.PAGE]
     given = {"stream": stream, "type": type, "principal": principal, "correlation_id": correlation_id}
     wanted = _wanted(request, given)
     query = urlencode({name: value for name, value in given.items() if value})

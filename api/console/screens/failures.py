@@ -9,10 +9,11 @@ from api.console.commands.jobs import Item, Job
 from api.console.commands.looking import PAGE
 from api.console.live import Parts, live
 from api.console.pages import Pages, back, form_of, fragment, page, service_of
+from api.http.paging import MAX_INTEGER
 from api.http.problems import Problem, not_found
 from shared.stores import inbox
 
-Before = Annotated[int | None, Query(ge=1)]
+Before = Annotated[int | None, Query(ge=1, le=MAX_INTEGER)]
 Skip = Annotated[int, Query(ge=0, le=1_000_000)]
 
 router = Pages()
@@ -68,10 +69,10 @@ async def show_cause(request: Request, digest: str, before: Before = None) -> Re
 async def begin_job(request: Request) -> Response:
     """Have many commands handled again."""
     form = form_of(request)
-    nonce, these = form.get("job", ""), form.get("these", "").split(".")
-    if not jobs.NONCE.fullmatch(nonce) or not all(each.isdigit() and len(each) < 19 for each in these):
+    nonce, seqs = form.get("job", ""), looking.seqs_in(form.get("these", ""))
+    if not jobs.NONCE.fullmatch(nonce) or not seqs:
         raise Problem("malformed-form", 400, "This is no form that the console has.")
-    job = await jobs.begin(request, nonce, [int(each) for each in these])
+    job = await jobs.begin(request, nonce, seqs)
     return back(f"/console/commands/jobs/{job.id}")
 
 
