@@ -203,22 +203,18 @@ def test_names_are_looked_for_a_piece_at_a_time_from_the_highest_number_down(
         rows = [(n * 10, *names, f"{n}@example.com", 1, n != 2) for n, names in enumerate(people, start=1)]
         insert_rows(connection, users.table, rows)
 
-        def named(beginning: str, before: int = sys.maxsize, **more: Any) -> tuple[list[int], int]:
-            found, down_to = users.users_named(
-                connection, beginning, before=before, limit=more.pop("limit", 10), **more
-            )
+        def named(beginning: str, before: int = sys.maxsize, limit: int = 10, **more: Any) -> tuple[list[int], int]:
+            found, down_to = users.users_named(connection, beginning, before=before, limit=limit, **more)
             return [each.user_id for each in found], down_to
 
         assert [named("ö"), named("ö", 40), named("ö", 10)] == [([60], 40), ([20, 10], 10), ([], 0)]
         assert named("ö", 40, active=True) == ([10], 10)
         assert named("ö", 40, limit=1) == ([20], 10)
         assert [named(each, 40)[0] for each in ("åsa ö", "öberg å", "LIE ÖY", "berg")] == [[10], [10], [20], []]
-        assert [named(each)[0] + named(each, 40)[0] for each in ("o_", "%", "al o", "la r")] == [
-            [30],
-            [],
-            [40, 30],
-            [50],
-        ]
+        everybody = {each: named(each)[0] + named(each, 40)[0] for each in ("o_", "%", "al o", "la r")}
+        assert everybody == {"o_": [30], "%": [], "al o": [40, 30], "la r": [50]}
+        insert_rows(connection, users.table, [(70, "Žofie", "Čechová", "70@example.com", 1, True)])
+        assert [named(each)[0] for each in ("žofie če", "ŽOFIE ČE", "Čechová žo")] == [[70], [70], [70]]
 
 
 def test_days_count_leaving_and_coming_back_as_changes(stores: Stores) -> None:
