@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Scope
 
 from api.console import signing_in
 from api.console.screens import commands as console_commands
-from api.console.screens import failures, overview, search, streams, system
 from api.console.screens import log as console_log
+from api.console.screens import overview, search, streams, system
 from api.console.screens import projections as console_projections
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
@@ -55,8 +55,7 @@ ROUTERS: list[Router] = [
     signing_in.router,
     signing_in.files,
     overview.router,
-    failures.router,
-    console_commands.router,
+    *console_commands.ROUTERS,
     console_log.router,
     streams.router,
     console_projections.router,

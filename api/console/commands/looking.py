@@ -5,6 +5,10 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from fastapi import Request
+
+from api.console.pages import principal_of
+from api.http.access import may
 from api.service import Service
 from shared.clock import moment
 from shared.stores import event_store, inbox, outcomes, searching, set_aside
@@ -73,6 +77,11 @@ class Found(NamedTuple):
     def is_cut(self) -> bool:
         """Whether the look ended since it had gone far enough."""
         return self.before is not None and len(self.commands) < PAGE
+
+
+def only(request: Request) -> str:
+    """The principal whose commands alone may be seen; "" for whoever may see all."""
+    return "" if may(request, "auditor") else principal_of(request).name
 
 
 def seqs_in(text: str) -> list[int]:

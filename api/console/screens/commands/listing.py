@@ -1,4 +1,4 @@
-"""Commands: the list, and the page of each."""
+"""The list of commands."""
 
 import re
 from typing import Annotated
@@ -6,20 +6,16 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
 
-from api.console.commands import looking, sending, story
-from api.console.commands.looking import STATUSES, Asked, Found
-from api.console.doing import do_and_go_back, reveal, revealed
+from api.console.commands import looking, sending
+from api.console.commands.looking import STATUSES, Asked, Found, only
 from api.console.live import Parts, live
-from api.console.pages import Pages, back, fragment, guard_of, page, principal_of, service_of
+from api.console.pages import Pages, back, fragment, page, service_of
 from api.http.access import may
 from api.http.paging import MAX_INTEGER
 from api.http.problems import invalid
 from api.routes.commands import OWN, find
-from shared.access.roles import Role
 from shared.clock import parsed, written
-from shared.operations.commands import RetryCommand
 from shared.stores import inbox, searching
-from shared.stores.inbox import Accepted
 from shared.stores.searching import Wanted
 
 COUNTED = 5_000
@@ -120,72 +116,12 @@ async def follow_commands(
     async def look() -> Parts:
         newer = await service.inbox.read(searching.count, wanted, after=after, before=after + 1 + COUNTED)
         parts = {"newer": fragment(request, "commands_newer.html", newer=newer, most=COUNTED, query=query)}
-        shown = [each for each in await service.inbox.read(inbox.read, seqs) if _may_see(request, each)]
+        shown = [each for each in await service.inbox.read(inbox.read, seqs) if only(request) in {"", each.principal}]
         for row in await looking.rows(service, shown):
             parts[f"status-{row.command.seq}"] = fragment(request, "commands_status.html", row=row)
         return parts
 
     return live(request, look)
-
-
-@router.get("/console/commands/{command_id}", role=OWN, title="Command")
-async def show_command(request: Request, command_id: str) -> Response:
-    """A command's story."""
-    service = service_of(request)
-    command = await find(request, command_id)
-    told = await story.tell(service, command)
-    role = _revealer(request, command)
-    shows = revealed(request, role)
-    data = None if command.is_emptied else await story.data_of(service, command, revealed=shows)
-    route = sending.routes(request.app).get(command.type)
-    again = ""
-    if route and data:
-        names = [*data.hidden, *data.lost]
-        url, closed = str(request.base_url), guard_of(request).closed
-        again = sending.again(route, command, data.values, names, url=url, closed=closed)
-    return page(
-        request,
-        "commands_one.html",
-        told=told,
-        row=told.row,
-        command=command,
-        trail=command.trail(),
-        related=await story.related(service, command, told.row.outcome, principal=_only(request)),
-        data=data,
-        shows=shows,
-        may_reveal=may(request, role),
-        revealer=role,
-        again=again,
-        retried=data.values.get("command_id") if data and command.type == RetryCommand.__name__ else None,
-    )
-
-
-@router.get("/console/commands/{command_id}/live", role=OWN, title="Command")
-async def follow_command(request: Request, command_id: str) -> Response:
-    """What happens to it."""
-    service = service_of(request)
-    command = await find(request, command_id)
-
-    async def look() -> Parts:
-        told = await story.tell(service, command)
-        return {"story": fragment(request, "commands_story.html", told=told, row=told.row, command=command)}
-
-    return live(request, look)
-
-
-@router.post("/console/commands/{command_id}/reveal", role=OWN, title="Command")
-async def reveal_command(request: Request, command_id: str) -> Response:
-    """Show what is personal in it."""
-    command = await find(request, command_id)
-    return await reveal(request, _revealer(request, command), f"/console/commands/{command.command_id}")
-
-
-@router.post("/console/commands/{command_id}/retry", role="operator", title="Command")
-async def retry_command(request: Request, command_id: str) -> Response:
-    """Have it handled again."""
-    command = await find(request, command_id)
-    path = f"/console/commands/{command.command_id}"
-    return await do_and_go_back(request, RetryCommand, {"command_id": command.command_id}, path)
 
 
 def _stream(request: Request, text: str) -> str:
@@ -197,23 +133,7 @@ def _stream(request: Request, text: str) -> str:
 def _wanted(request: Request, given: dict[str, str]) -> Wanted:
     """What is looked for, as far as the principal may see it."""
     wanted = Wanted(given["stream"], given["type"], given["principal"], given["correlation_id"])
-    return wanted._replace(principal=_only(request) or wanted.principal)
-
-
-def _only(request: Request) -> str:
-    """The principal whose commands alone may be seen; "" for whoever may see all."""
-    return "" if may(request, "auditor") else principal_of(request).name
-
-
-def _may_see(request: Request, command: Accepted) -> bool:
-    return _only(request) in {"", command.principal}
-
-
-def _revealer(request: Request, command: Accepted) -> Role:
-    """The role that is shown what is personal in a command: of one's own one is shown it as reader or writer."""
-    if may(request, "auditor") or command.principal != principal_of(request).name:
-        return "auditor"
-    return "reader" if may(request, "reader") else "writer"
+    return wanted._replace(principal=only(request) or wanted.principal)
 
 
 async def _lead_to(request: Request, id: str) -> Response:
