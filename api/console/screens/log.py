@@ -13,9 +13,11 @@ from api.console.log.shown import HIDDEN, KNOWN, PER_PAGE, address_of, fields_of
 from api.console.pages import Pages, fragment, page, service_of
 from api.http.paging import MAX_INTEGER
 from api.http.problems import Problem
+from api.routes.events import TYPES
 from api.service import Service
 from shared import chain
 from shared.messages import RecordedEvent
+from shared.operations.record import EVENTS
 from shared.stores import event_store
 
 router = Pages()
@@ -59,7 +61,7 @@ async def show_log(
         is_newest=is_newest,
         has_older=len(events) > PER_PAGE,
         types=types or [],
-        known=[*KNOWN, *(each for each in types or [] if each not in KNOWN)],
+        known=list(dict.fromkeys([*TYPES, *EVENTS, *(types or [])])),
         stream=its_stream or "",
         wanted=urlencode(wanted),
         address_of=address_of,
