@@ -17,6 +17,8 @@ from eventsourcing.persistence import Notification, Tracking
 from eventsourcing.projection import Projection
 from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
 
+from benchmarks.load.appending import rate
+
 PAGE = 1000
 """Events read at a time."""
 
@@ -76,10 +78,7 @@ def append(folder: Path, count: int, *, together: int) -> dict[str, float]:
     """Events appended a second, `together` of them in a transaction, each to an aggregate of its own."""
     app = _application(folder)
     events = [pending for number in range(count) for pending in _person(number).collect_events()]
-    began = time.perf_counter()
-    for start in range(0, count, together):
-        app.events.put(events[start : start + together])
-    return {f"append {together}": count / (time.perf_counter() - began)}
+    return {f"append {together}": rate(events, app.events.put, together)}
 
 
 def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:

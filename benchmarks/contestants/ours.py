@@ -16,6 +16,7 @@ from api.access.credentials import Credentials
 from api.http.access import Access
 from api.reading.store import Store
 from benchmarks.contestants.fill import fill
+from benchmarks.load.appending import rate
 from cli.stores.init import init
 from shared import tuning
 from shared.access.keys import new_key
@@ -72,11 +73,12 @@ def _append(folder: Path, events: Sequence[NewEvent], together: int) -> float:
     with closing(Subjects.of(settings)) as people:
         people.make(append.stream for append in appends)  # as when commands are accepted: hundreds at a time, ahead
     tuning.collect_less()
-    began = time.perf_counter()
-    for start in range(0, len(appends), together):
+
+    def put(some: Sequence[Append]) -> None:
         with store.begin() as connection:
-            event_store.append(connection, *appends[start : start + together])
-    return len(appends) / (time.perf_counter() - began)
+            event_store.append(connection, *some)
+
+    return rate(appends, put, together)
 
 
 def read_and_rebuild(folder: Path, count: int) -> dict[str, float]:

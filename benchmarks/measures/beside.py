@@ -46,6 +46,7 @@ MEASURES = (
     Measure("GET", "GET /users/{id}, 32 connections", "/s", (Bound(4, 5, SYNC), Bound(0.5, 0.7, HTTP))),
     Measure("append 1", "append, 1 event a transaction", "/s", (Bound(0.6, 0.85, SQLITE), Bound(0.9, 1.2, LIBRARY))),
     Measure("append 100", "append, 100 streams a transaction", "/s", (Bound(0.6, 0.85, SQLITE), Bound(2, 3, LIBRARY))),
+    Measure("append 50", "append, 50 a transaction, 4 threads on one file", "/s", (Bound(0.7, 1, LIBRARY),)),
     Measure("read", "reading the log, decoded", "/s", (Bound(2, 4, LIBRARY),)),
     Measure("append sealed", "the same of events with personal fields, sealed", "/s"),
     Measure("read sealed", "reading the log, personal fields revealed", "/s"),
@@ -111,6 +112,8 @@ def _tasks(scale: Scale) -> Iterator[tuple[str, dict[str, float]]]:
     for count, together in ((scale.appends, 1), (20 * scale.appends, 100)):
         for contestant, store in {OURS: ours, SQLITE: floor_sqlite, LIBRARY: eventsourcing_library}.items():
             yield contestant, alone(store.append, count, together=together)
+    for contestant, store in {OURS: ours, LIBRARY: eventsourcing_library}.items():
+        yield contestant, alone(store.append, 4 * scale.appends, together=50)
     yield OURS, alone(ours.append_sealed, 20 * scale.appends)
     yield OURS, alone(ours.read_and_rebuild, scale.events)
     yield LIBRARY, alone(eventsourcing_library.read_and_rebuild, scale.library_events)

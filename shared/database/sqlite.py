@@ -1,6 +1,7 @@
 """SQLite: each store is a file, which has one write lock."""
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, e
 from sqlalchemy.exc import DisconnectionError
 
 from shared.database.errors import Taken, code_of
+from shared.database.turns import Turn, turn_at
 from shared.telemetry import metrics
 
 BUSY_TIMEOUT = 10.0
@@ -36,12 +38,23 @@ SNAPSHOT = ("BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1")
 
 
 def writer(url: str, *, lock: str, durable: bool, create: bool, waits: bool) -> Engine:
-    """An engine whose transactions take the file's one write lock at their beginning, whatever `lock` is."""
+    """An engine whose transactions take the file's one write lock at their beginning, whatever `lock` is.
+
+    Within a process those of a file take turns before they ask for it.
+    """
     synchronous = "FULL" if durable else "NORMAL"
     pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}", "secure_delete = ON")
     engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
-    begin = partial(_begin, metrics.BUSY.labels(path_of(url).stem)) if waits else _begin_at_once
-    engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
+    turn, dialect = turn_at(path_of(url)), engine.dialect
+    begin = partial(_begin, turn, metrics.BUSY.labels(path_of(url).stem)) if waits else partial(_begin_at_once, turn)
+    dialect.do_begin = begin  # type: ignore[method-assign]
+    dialect.do_commit = turn.leaving(dialect.do_commit)  # type: ignore[method-assign,assignment]
+    dialect.do_rollback = turn.leaving(dialect.do_rollback)  # type: ignore[method-assign,assignment]
+
+    @event.listens_for(engine, "close")
+    def leave(driver: Any, _: Any) -> None:
+        turn.leave(driver)
+
     return engine
 
 
@@ -139,25 +152,40 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # exclusive: to close a file drops SQLite's locks on it
 
 
-def _begin(busy: Histogram, connection: Any) -> None:
+def _begin(turn: Turn, busy: Histogram, connection: Any) -> None:
     """Begin a transaction that has the lock. If it must wait for the lock, `busy` gets the time (s)."""
     try:
-        _begin_at_once(connection)
+        _begin_at_once(turn, connection)
     except Taken:
         with busy.time():
-            connection.execute("BEGIN IMMEDIATE")
+            ends = time.monotonic() + BUSY_TIMEOUT
+            turn.take(
+                connection.dbapi_connection, within=BUSY_TIMEOUT
+            )  # without it SQLite says, and at once, that the file is locked
+            _begin_within(turn, connection, ends - time.monotonic())
 
 
-def _begin_at_once(connection: Any) -> None:
+def _begin_at_once(turn: Turn, connection: Any) -> None:
     """Begin a transaction that has the lock. Raises Taken instead of waiting for it."""
-    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
-    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
-    connection.execute("PRAGMA busy_timeout = 0")
+    if not turn.take(connection.dbapi_connection, within=0):
+        raise Taken
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        _begin_within(turn, connection, 0)
     except sqlite3.OperationalError as error:
         if code_of(error) == sqlite3.SQLITE_BUSY:
             raise Taken from None
+        raise
+
+
+def _begin_within(turn: Turn, connection: Any, seconds: float) -> None:
+    """Begin a transaction once no other process has the lock. Gives the turn up if it can't."""
+    # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
+    # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
+    connection.execute(f"PRAGMA busy_timeout = {max(0.0, seconds) * 1000:.0f}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except BaseException:
+        turn.leave(connection.dbapi_connection)
         raise
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
