@@ -22,6 +22,7 @@ from tests.support.service import eventually
 from tests.support.stores import JOHN, Stores, accept, create, erase
 from workers.projecting import rebuild as rebuild_
 from workers.projecting import runner
+from workers.projecting.chunk import advance
 from workers.projecting.forgetting import Forgetting
 from workers.projecting.shadow import Shadow, shadow_of
 
@@ -167,9 +168,12 @@ def shadow(stores: Stores) -> Shadow:
     """What a rebuild of the addresses leaves that is interrupted when it has seen all events."""
     made = shadow_of(stores.settings.read_model_of("emails"), "emails")
     made.make(emails.tables)
-    with engines.briefly(engines.writer(made.url, lock=made.url, durable=False)) as anew:
-        while runner.catch_up(stores.events, anew, emails):
-            pass
+    with (
+        engines.briefly(engines.writer(made.url, lock=made.url, durable=False)) as engine,
+        engine.begin() as anew,
+        stores.events.connect() as log,
+    ):
+        assert not advance(anew, log, emails).more
     return made
 
 
