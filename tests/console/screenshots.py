@@ -18,6 +18,7 @@ from shared import clock
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.settings import Settings
+from shared.stores import advances
 from shared.stores.event_store import LOCK as LOG
 from shared.stores.inbox import LOCK as INBOX
 from shared.stores.inbox import accept
@@ -116,7 +117,7 @@ def at(moment: datetime) -> Iterator[Callable[[datetime], None]]:
     def stand(moment: datetime) -> None:
         present[0] = moment
 
-    with mock.patch.object(clock, "datetime", Clock):
+    with mock.patch.object(clock, "datetime", Clock), mock.patch.object(advances, "datetime", Clock):
         yield stand
 
 
