@@ -21,7 +21,7 @@ from shared.plain import Plain
 KEY_BYTES = 32
 NONCE_BYTES = 12
 ID_BYTES = 4
-MARK = "~"
+TILDE = "~"
 """Begins the name of an object's sealed fields. No other field's name begins with a tilde."""
 
 
@@ -65,7 +65,7 @@ class Sealed:
     def found(cls, json: str) -> "Sealed | None":
         """The sealed fields of an object; None if it has none."""
         match json.rsplit('"', 4):
-            case [head, names, ":", token, "}"] if names.startswith(MARK):  # a value may begin with a tilde, too
+            case [head, names, ":", token, "}"] if names.startswith(TILDE):  # a value may begin with a tilde, too
                 return cls(head, names[1:], token)
         return None
 

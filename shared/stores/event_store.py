@@ -329,7 +329,7 @@ def _json(value: Any) -> str:
 def _recorded(connection: Connection, rows: Iterable[Any]) -> list[RecordedEvent]:
     """The events of rows; what is personal is revealed if the connection does so (`subjects.heed`)."""
     its = subjects.known_to(connection)
-    return its.reveal(rows) if its else list(map(RecordedEvent._make, rows))
+    return its.reveal(list(rows)) if its else list(map(RecordedEvent._make, rows))
 
 
 _hash = events.c.hash

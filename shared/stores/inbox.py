@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, Text, bindpa
 
 from shared.clock import now
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
-from shared.personal.ciphers import Blind, Cipher, Ciphers, Sealed, sealed
+from shared.personal.ciphers import TILDE, Blind, Cipher, Ciphers, Sealed, sealed
 from shared.preconditions import EXISTS, Precondition
 from shared.stores import subjects
 from shared.stores.subjects import Subjects
@@ -270,23 +270,23 @@ def count_from(connection: Connection, numbers: Mapping[str, int]) -> None:
     upsert_rows(connection, sequences, numbers.items())
 
 
-def reveal(rows: Iterable[Any], people: Subjects) -> list[Accepted]:
+def reveal(rows: Sequence[Any], people: Subjects) -> list[Accepted]:
     """The commands of rows, with what is personal; null if the person is erased, or the key is lost."""
-    found = [(row, Sealed.found(row[DATA])) for row in rows]
-    streams = {row[STREAM]: None for row, its in found if its}
-    ciphers = people.ciphers(streams) if streams else {}
-    return [Accepted._make(_shown(row, its, ciphers) if its else row) for row, its in found]
+    ciphers = people.ciphers({row[STREAM]: None for row in rows if TILDE in row[DATA]})
+    return [Accepted._make(_shown(row, ciphers)) for row in rows]
 
 
-def _shown(row: Any, its: Sealed, ciphers: Ciphers) -> tuple[object, ...]:
-    seq, command_id, stream, type, _, *others = row
-    return (seq, command_id, stream, type, its.shown(ciphers.get(stream), place_of(stream, command_id)), *others)
+def _shown(row: Any, ciphers: Ciphers) -> Any:
+    seq, command_id, stream, type, data, *others = row
+    if its := Sealed.found(data):
+        return (seq, command_id, stream, type, its.shown(ciphers.get(stream), place_of(stream, command_id)), *others)
+    return row
 
 
 def _revealed(connection: Connection, rows: Iterable[Any]) -> list[Accepted]:
     """The commands of rows. What is personal is revealed if the connection does so (`subjects.heed`)."""
     people = subjects.known_to(connection)
-    return reveal(rows, people) if people else list(map(Accepted._make, rows))
+    return reveal(list(rows), people) if people else list(map(Accepted._make, rows))
 
 
 def _known(

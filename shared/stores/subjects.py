@@ -32,7 +32,7 @@ from shared.clock import now
 from shared.database import engines, scrubbing
 from shared.database.statements import BigInt, entries, fetch, insert_rows, upsert_rows
 from shared.messages import ErasedEvent, RecordedEvent, UnreadableEvent, place_of
-from shared.personal.ciphers import KEY_BYTES, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
+from shared.personal.ciphers import KEY_BYTES, TILDE, Blind, Cipher, Ciphers, Master, Sealed, WrongMasterKey
 from shared.plain import Plain
 from shared.settings import Settings
 
@@ -220,6 +220,8 @@ class Subjects:
         return self._ciphers(streams, look=self._looks)
 
     def _ciphers(self, streams: Collection[str], *, look: bool) -> dict[str, Cipher | None]:
+        if not streams:
+            return {}
         known = self._known
         with self._lock:
             found = {stream: known[stream] for stream in streams if stream in known}
@@ -276,16 +278,14 @@ class Subjects:
         """
         return self._scrubbing.look()
 
-    def reveal(self, rows: Iterable[Row]) -> list[RecordedEvent]:
+    def reveal(self, rows: Sequence[Row]) -> list[RecordedEvent]:
         """The events of rows, with their personal fields as they were before they were sealed.
 
         An event of a person who is erased is an ErasedEvent; one that can't be opened, since the key is lost or
         another one, is an UnreadableEvent. Their personal fields are null.
         """
-        found = [(row, Sealed.found(row[DATA])) for row in rows]
-        streams = {row[STREAM]: None for row, its in found if its}
-        ciphers = self.ciphers(streams) if streams else {}
-        return [_revealed(row, its, ciphers) if its else RecordedEvent._make(row) for row, its in found]
+        ciphers = self.ciphers({row[STREAM]: None for row in rows if TILDE in row[DATA]})
+        return [_revealed(row, ciphers) for row in rows]
 
     def _see_erasures(self, connection: Connection) -> None:
         for number, stream in fetch(connection, _erasures, after=self._erased):
@@ -328,8 +328,11 @@ def _following(category: str, number: int) -> list[str]:
     return [f"{category}-{number + n}" for n in range(1, AHEAD)]
 
 
-def _revealed(row: Row, sealed: Sealed, ciphers: Ciphers) -> RecordedEvent:
-    position, stream, version, type, _, metadata, recorded_at, schema_version = row
+def _revealed(row: Row, ciphers: Ciphers) -> RecordedEvent:
+    position, stream, version, type, data_json, metadata, recorded_at, schema_version = row
+    sealed = Sealed.found(data_json)
+    if not sealed:
+        return RecordedEvent._make(row)
     cipher, kind, json = ciphers.get(stream), RecordedEvent, ""
     if cipher and sealed.token:
         try:
