@@ -18,13 +18,13 @@ from api.reading.store import Store
 from benchmarks.contestants.fill import fill
 from benchmarks.load.appending import rate
 from cli.stores.init import init
-from shared import tuning
+from shared import chain, tuning
 from shared.access.keys import new_key
 from shared.access.roles import ROLES
 from shared.database import engines, sqlite
 from shared.domain.users.messages import CreateUser, UpdateUserEmail, UserCreated
 from shared.domain.users.read_models.users import users
-from shared.messages import NewEvent
+from shared.messages import NewEvent, RecordedEvent
 from shared.operations import key_table
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox
@@ -103,6 +103,34 @@ def read(log: Engine) -> float:
                 assert event.metadata
             seen = events[-1].position
     return seen / (time.perf_counter() - began)
+
+
+def of_an_event(folder: Path, count: int) -> dict[str, float]:
+    """Microseconds of CPU that it takes to reveal an event, mostly of a person not met before, and to make its hash."""
+    settings = empty(folder)
+    fill(settings, count)
+    with engines.reading(settings.event_store) as log:
+        stored = event_store.read_all(log)
+    tuning.collect_less()
+    pieces = list(event_store.pages(stored, len(stored) // ROUNDS))
+    people = Subjects.of(settings, looks=False)
+    return {"reveal": _microseconds(people.reveal, pieces), "hash": _microseconds(_hash, pieces)}
+
+
+def _hash(events: Sequence[RecordedEvent]) -> None:
+    last = chain.START
+    for event in events:
+        last = event.hash(last)
+
+
+def _microseconds(do: Callable[[list[RecordedEvent]], object], pieces: Sequence[list[RecordedEvent]]) -> float:
+    """Microseconds of CPU for each event."""
+    took = []
+    for piece in pieces:
+        began = time.process_time()
+        do(piece)
+        took.append(1e6 * (time.process_time() - began) / len(piece))
+    return min(took)
 
 
 def project(settings: Settings) -> float:

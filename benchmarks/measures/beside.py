@@ -26,6 +26,9 @@ OPEN = "without keys"
 PIECE = 500
 """Commands that the service with keys, and the one without, are sent in turn while both run."""
 
+EVENTS = 30_000
+"""Of which each is revealed and hashed."""
+
 MEASURES = (
     Measure(
         "sustained",
@@ -50,6 +53,8 @@ MEASURES = (
     Measure("read", "reading the log, decoded", "/s", (Bound(2, 4, LIBRARY),)),
     Measure("append sealed", "the same of events with personal fields, sealed", "/s"),
     Measure("read sealed", "reading the log, personal fields revealed", "/s"),
+    Measure("reveal", "revealing an event, mostly of a person not met before", "µs", low=True),
+    Measure("hash", "the hash of an event", "µs", low=True),
     Measure("rebuild", "rebuilding the users", "/s", (Bound(60_000, 120_000), Bound(15, over=LIBRARY))),
     Measure("rebuild NORMAL", "rebuilding, the library's view at NORMAL", "/s"),
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
@@ -115,6 +120,7 @@ def _tasks(scale: Scale) -> Iterator[tuple[str, dict[str, float]]]:
     for contestant, store in {OURS: ours, LIBRARY: eventsourcing_library}.items():
         yield contestant, alone(store.append, 4 * scale.appends, together=50)
     yield OURS, alone(ours.append_sealed, 20 * scale.appends)
+    yield OURS, alone(ours.of_an_event, EVENTS)
     yield OURS, alone(ours.read_and_rebuild, scale.events)
     yield LIBRARY, alone(eventsourcing_library.read_and_rebuild, scale.library_events)
     yield OURS, alone(ours.handle, scale.backlog)
