@@ -175,3 +175,12 @@ class FloorHttp(Service):
 
     def commands(self) -> Sequence[Sequence[str]]:
         return [uvicorn("floor_http:app", self.port)]
+
+
+class FloorAsgi(Service):
+    """What the server alone costs."""
+
+    name = "floor-asgi"
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        return [uvicorn("floor_asgi:app", self.port)]

@@ -12,7 +12,7 @@ import uvloop
 
 from benchmarks.contestants import eventsourcing_library, floor_sqlite, ours
 from benchmarks.contestants.service import Service, alone, folder
-from benchmarks.contestants.services import Closed, FloorHttp, NaiveCelery, NaiveSync, Ours
+from benchmarks.contestants.services import Closed, FloorAsgi, FloorHttp, NaiveCelery, NaiveSync, Ours
 from benchmarks.load.journey import Run, holding, percentiles
 from benchmarks.load.people import Person, invent
 from benchmarks.load.traffic import AT_ONCE, Traffic
@@ -201,7 +201,7 @@ async def _naive_sync(service: Service, traffic: Traffic, scale: Scale) -> Found
     return {"GET": await traffic.reads(scale.reading)}
 
 
-async def _floor_http(service: Service, traffic: Traffic, scale: Scale) -> Found:
+async def _floor(service: Service, traffic: Traffic, scale: Scale) -> Found:
     await traffic.warm_up()
     rate, cpu, client = await _sustained(service, traffic, scale.commands)
     return {"sustained": rate, "CPU": cpu, "client": client, "GET": await traffic.reads(scale.reading)}
@@ -218,5 +218,6 @@ MEASURING: dict[type[Service], Any] = {
     Ours: _ours,
     NaiveCelery: _naive_celery,
     NaiveSync: _naive_sync,
-    FloorHttp: _floor_http,
+    FloorHttp: _floor,
+    FloorAsgi: _floor,
 }
