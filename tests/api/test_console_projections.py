@@ -109,13 +109,13 @@ def _stop(settings: Settings, stop: Stop | None) -> None:
 
 
 def test_open_pages_are_renewed_as_long_as_somebody_looks(visitor: Visitor) -> None:
-    for path in ("/console/live/projections", "/console/live/projections/users"):
+    for path in ("/console/projections/live", "/console/projections/users/live"):
         with visitor.http.stream("GET", path) as stream:
             assert next(line for line in stream.iter_lines() if line.startswith("data:"))
 
 
 def test_what_is_not_there_is_404(visitor: Visitor) -> None:
-    for path in ("/console/projections/nothing", "/console/live/projections/nothing"):
+    for path in ("/console/projections/nothing", "/console/projections/nothing/live"):
         assert visitor.http.get(path).status_code == 404
     for deed in ("pause", "resume", "rebuild"):
         assert visitor.submit(PAGE, f"/console/projections/nothing/{deed}").status_code == 404
@@ -123,7 +123,7 @@ def test_what_is_not_there_is_404(visitor: Visitor) -> None:
 
 def test_p10_projections_are_the_operators(closed: Closed) -> None:
     with Visitor(closed.service.url, closed.keys["auditor"]) as auditor:
-        for path in ("/console/projections", PAGE, "/console/live/projections"):
+        for path in ("/console/projections", PAGE, "/console/projections/live"):
             assert auditor.http.get(path).status_code == 403
         for deed in ("pause", "resume", "rebuild"):
             assert auditor.submit("/console", f"{PAGE}/{deed}").status_code == 403

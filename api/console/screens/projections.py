@@ -127,7 +127,7 @@ async def list_projections(request: Request) -> Response:
     return page(request, "projections.html", look=await looks_of(service_of(request)).now())
 
 
-@router.get("/console/live/projections", role="operator", title="Projections")
+@router.get("/console/projections/live", role="operator", title="Projections")
 async def follow_projections(request: Request) -> Response:
     """The same, renewed each second."""
     looks = looks_of(service_of(request))
@@ -148,7 +148,7 @@ async def show_projection(request: Request, name: str) -> Response:
     return page(request, "projection.html", look=look, row=look.rows[name], which=PROJECTIONS[name])
 
 
-@router.get("/console/live/projections/{name}", role="operator", title="Projection")
+@router.get("/console/projections/{name}/live", role="operator", title="Projection")
 async def follow_projection(request: Request, name: str) -> Response:
     """The same, renewed each second."""
     service = service_of(request)
