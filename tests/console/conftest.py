@@ -95,7 +95,7 @@ def retry_failures(visitor: Visitor) -> None:
     group = eventually(lambda: re.findall(rf'href="({causes}/[0-9a-f]+)"', visitor.text(causes)), within=60)[0]
     fields = dict(re.findall(r'name="(job|these)" value="([^"]+)"', visitor.text(group)))
     job = visitor.submit(group, "/console/commands/jobs", **fields).headers["location"]
-    eventually(lambda: "failed again" in visitor.text(job), within=60)
+    eventually(lambda: "failed again</a>" in visitor.text(job), within=60)
 
 
 @pytest.fixture(scope="session")
