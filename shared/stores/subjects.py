@@ -299,7 +299,11 @@ class Subjects:
             return
         newest = max(streams, key=lambda stream: (len(stream), stream))
         for stream, wrapped in fetch(connection, _keys, streams=as_object((*streams, *self._next_to(newest)))):
-            self._known[stream] = Cipher(self._unwrap(wrapped, stream))
+            try:
+                self._known[stream] = Cipher(self._unwrap(wrapped, stream))
+            except WrongMasterKey:
+                if stream in streams:
+                    raise
         if without := [stream for stream in streams if stream not in self._known]:
             self._known |= {stream: None for (stream,) in fetch(connection, _erased, streams=as_object(without))}
 

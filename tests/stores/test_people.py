@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from cli.stores import log, master_key, people
 from cli.stores.init import init
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.domain.users import addresses
+from shared.personal.ciphers import WrongMasterKey
 from shared.settings import Settings
 from shared.stores import event_store, outcomes, subjects, unique_keys
 from shared.stores.subjects import Subjects, heed
@@ -343,6 +344,27 @@ def test_with_a_wrong_master_key_every_command_ends_with_one_line_and_nothing_is
     status = told(settings, "status", code=1, **wrong)
     assert "the master key isn't the one" in status["dependencies"]["subjects"]
     assert told(settings, "verify")["well"]
+
+
+@pytest.mark.both_engines
+def test_keys_that_are_read_ahead_are_those_that_are_there_when_they_are_needed(stores: Stores) -> None:
+    here, elsewhere_ = Subjects.of(stores.settings), Subjects.of(stores.settings)
+    elsewhere_.make([f"user-{number}" for number in range(1, 5)])
+    its = update(subjects.keys).where(subjects.keys.c.stream == "user-4").values(key=b"of another master key")
+    in_database(stores.settings, stores.settings.subjects, its)
+    assert here.ciphers(["user-1"])["user-1"]
+    elsewhere_.erase(["user-2"])
+    elsewhere_.make(["user-5"])
+    found = here.ciphers(["user-2", "user-3", "user-5", "user-6"])
+    assert {stream: bool(cipher) for stream, cipher in found.items()} == {
+        "user-2": False,
+        "user-3": True,
+        "user-5": True,
+    }
+    with pytest.raises(WrongMasterKey):
+        here.ciphers(["user-4"])
+    here.close()
+    elsewhere_.close()
 
 
 def everything(settings: Settings) -> bool:
