@@ -1,5 +1,6 @@
 """What buttons do: the same as the command line and the API, as commands that the worker handles."""
 
+import re
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 from fastapi import Request, Response
 
 from api.console import shapes
-from api.console.pages import back, guard_of, service_of
+from api.console.pages import back, guard_of, principal_of, service_of
 from api.http.access import may
 from api.http.problems import Problem
 from api.routes.submit import accept, result
@@ -24,6 +25,9 @@ PREFER = "wait=10"
 
 REVEALED_FOR = 15 * 60
 """Seconds for which a page goes on showing what is personal."""
+
+UNTIL = re.compile(r"\d{1,12}", re.ASCII)
+"""The time until then, as pages have it."""
 
 
 async def do(
@@ -65,7 +69,7 @@ async def reveal(request: Request, role: Role, path: str) -> Response:
 def revealed(request: Request, role: Role) -> bool:
     """Whether this page shows what is personal: somebody with the role asked for it, which is in the audit trail."""
     until, _, token = request.scope.get("own", {}).get("revealed", "").partition(".")
-    if not until.isdigit() or int(until) < time.time() or not may(request, role):
+    if not UNTIL.fullmatch(until) or int(until) < time.time() or not may(request, role):
         return False
     return shapes.same(token, _token(request, request.scope["path"], until))
 
@@ -77,7 +81,6 @@ def carried(request: Request) -> dict[str, str]:
 
 
 def _token(request: Request, path: str, until: str) -> str:
-    service = service_of(request)
-    guard = guard_of(request)
-    who = request.cookies.get(guard.cookie, "") if guard.closed else "open"
-    return service.token("revealed", who, path, until)
+    """What shows the page to the principal, in this session, if it is one."""
+    session = request.cookies.get(guard_of(request).cookie, "")
+    return service_of(request).token("revealed", principal_of(request).name, session, path, until)

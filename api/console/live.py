@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from fastapi import Request, Response
 
-from api.console.pages import service_of
+from api.console.pages import guard_of, service_of
 from api.http.streaming import message
 from api.reading.store import persist
 
@@ -23,14 +24,14 @@ Parts = dict[str, str]
 def live(request: Request, look: Callable[[], Awaitable[Parts]], *, every: float = EVERY) -> Response:
     """An answer that sends those parts that changed since they were sent last. Raises Problem if too many are open."""
     service = service_of(request)
-    return service.streams.answer(request, _changes(look, every))
+    return service.streams.answer(request, _changes(request, look, every))
 
 
-async def _changes(look: Callable[[], Awaitable[Parts]], every: float) -> AsyncIterator[bytes]:
+async def _changes(request: Request, look: Callable[[], Awaitable[Parts]], every: float) -> AsyncIterator[bytes]:
     sent: Parts = {}
     ends = time.monotonic() + LONGEST
     number = 0
-    while time.monotonic() < ends:
+    while time.monotonic() < ends and await persist(partial(guard_of(request).is_signed_in, request)):
         parts = await persist(look)
         changed = {id: html for id, html in parts.items() if sent.get(id) != html}
         if changed:

@@ -24,7 +24,7 @@ To = Annotated[str, Query(description="The page to go on to")]
 @router.get("/console/sign-in", role="public", title="Sign in")
 async def show_sign_in(request: Request, to: To = "/console") -> Response:
     """Where a key is asked for."""
-    return page(request, "sign_in.html", to=to, wrong="")
+    return _form(request, to)
 
 
 @router.post("/console/sign-in", role="public", title="Sign in")
@@ -36,14 +36,13 @@ async def sign_in(request: Request) -> Response:
     to = form.get("to", "/console")
     if not guard.closed:
         return back(to)
+    guard.count(request)
     try:
         token = await service.sessions.begin(form.get("key", "").strip())
     except Problem as problem:
-        return page(request, "sign_in.html", status=problem.status_code, to=to, wrong=problem.document["detail"])
+        return _form(request, to, wrong=problem.document["detail"], status=problem.status_code)
     response = back(to)
-    response.set_cookie(
-        guard.cookie, token, path="/", secure=guard.cookie.startswith("__Host-"), httponly=True, samesite="strict"
-    )
+    response.set_cookie(guard.cookie, token, path="/", secure=guard.needs_tls, httponly=True, samesite="strict")
     return response
 
 
@@ -57,7 +56,7 @@ async def sign_out(request: Request) -> Response:
             principal_of(request), None if form_of(request).get("all") else sessions.digest_of(token)
         )
     response = back("/console/sign-in")
-    response.delete_cookie(guard.cookie, path="/", secure=guard.cookie.startswith("__Host-"), httponly=True)
+    response.delete_cookie(guard.cookie, path="/", secure=guard.needs_tls, httponly=True)
     return response
 
 
@@ -68,6 +67,10 @@ async def show_file(request: Request, name: str, v: str = "") -> Response:
     if content is None:
         raise not_found(request.url.path)
     return Response(content, headers=UNCHANGING, media_type=TYPES[f".{name.rpartition('.')[2]}"])
+
+
+def _form(request: Request, to: str, *, wrong: str = "", status: int = 200) -> Response:
+    return page(request, "sign_in.html", status=status, to=to, wrong=wrong, needs_tls=guard_of(request).needs_tls)
 
 
 @cache

@@ -63,7 +63,8 @@ class Access:
         self.credentials: Credentials | None = None
         self.sessions: Sessions | None = None
         """Both are set when the API starts."""
-        self.cookie = SESSION if self._on_loopback else f"__Host-{SESSION}"
+        self.needs_tls = not self._on_loopback
+        self.cookie = f"__Host-{SESSION}" if self.needs_tls else SESSION
         """The cookie of a session. Browsers take the longer name only over TLS."""
 
     async def admit(self, request: Request, roles: Roles, *, by_session: bool = False) -> None:
@@ -99,10 +100,25 @@ class Access:
         """Whether the key or token of a request that was admitted would be taken now."""
         return self.credentials is None or self.credentials.counts(request.scope["principal"])
 
+    async def is_signed_in(self, request: Request) -> bool:
+        """Whether the session that a request came with goes on, if it came with one. Raises a store's error."""
+        session = request.cookies.get(self.cookie, "")
+        if not self.closed or not session or self.sessions is None:
+            return True
+        try:
+            await self.sessions.principal(session)
+        except Problem as problem:
+            return problem.status_code != 401
+        return True
+
+    def count(self, request: Request) -> None:
+        """Count a request that brings its key in its body for its address. Raises Problem if the rate is used up."""
+        self._take(request.scope, NOBODY)
+
     async def _principal(self, scope: Scope, roles: Roles, session: str) -> Principal:
         """The principal. Raises Problem if it is nobody and the route isn't public."""
         scope["admitted_at"] = now = time.monotonic()
-        if roles == "public" and not session and not self._looks(scope):
+        if roles == "public" and not self._looks(scope, session):
             return NOBODY
         try:
             if session:
@@ -132,9 +148,9 @@ class Access:
         self._recent.add(authorization, principal)
         return principal
 
-    def _looks(self, scope: Scope) -> bool:
+    def _looks(self, scope: Scope, session: str) -> bool:
         """Whether credentials are looked at on a public route: there are some, and the address has its rate left."""
-        if not any(name == b"authorization" for name, _ in scope["headers"]):
+        if not session and not any(name == b"authorization" for name, _ in scope["headers"]):
             return False
         return self._by_address is None or self._by_address.take(address_of(scope)) >= 0
 

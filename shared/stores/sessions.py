@@ -20,6 +20,10 @@ table = Table(
 )
 
 
+MOST = 100
+"""Sessions of one principal: the next one ends the oldest."""
+
+
 class Session(NamedTuple):
     """A session by the SHA-256 of its token, and the key that it began with: its principal's name and its digest."""
 
@@ -36,8 +40,11 @@ def digest_of(token: str) -> str:
 
 
 def begin(connection: Connection, session: Session) -> None:
-    """Add a session, and take those away that are over."""
+    """Add a session, and take those away that are over, or too many."""
     connection.execute(delete(table).where(table.c.ends_at <= now()))
+    its = table.c.principal == session.principal
+    latest = select(table.c.digest).where(its).order_by(table.c.began_at.desc()).limit(MOST - 1)
+    connection.execute(delete(table).where(its, table.c.digest.not_in(latest)))
     insert_rows(connection, table, [session])
 
 

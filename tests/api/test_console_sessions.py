@@ -1,15 +1,20 @@
 """Signing in to the console: by a key, for as long as the key counts, and only our own pages change anything."""
 
+import re
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 
+from shared.settings import Settings
 from tests.api.conftest import Closed
 from tests.support import keys
 from tests.support.console import Visitor
-from tests.support.service import Service, eventually
+from tests.support.service import Service, api, eventually
 
 Visit = Callable[..., Visitor]
 
@@ -130,3 +135,43 @@ def test_a_browser_that_asks_for_the_root_is_led_to_the_console(shared_service: 
     as_browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     assert httpx.get(f"{shared_service.url}/", headers=as_browser).headers["location"] == "/console"
     assert "links" in httpx.get(f"{shared_service.url}/").json()
+
+
+def test_p10_an_open_stream_ends_with_its_session(closed: Closed, visitor: Visitor) -> None:
+    with httpx.stream("GET", f"{closed.service.url}/console/live", cookies=visitor.http.cookies, timeout=10) as stream:
+        parts = stream.iter_raw()
+        next(parts)
+        visitor.submit("/console", "/console/sign-out")
+        began = time.monotonic()
+        list(parts)
+        assert time.monotonic() - began < 5
+
+
+def test_p10_an_address_of_what_was_revealed_shows_nothing_to_another_key(closed: Closed) -> None:
+    user = closed.post(closed.all, "revealed@example.com", prefer="wait=5").json()
+    page, me, other = f"/console/users/{user['user_id']}", closed.keys["reader"], closed.new_key("reader")
+    found = re.search(r'name="token" value="([0-9a-f]+)"', closed.get(page, me).text)
+    assert found
+    headers = keys.bearer(me) | {"Origin": closed.service.url}
+    shown = closed.http.post(f"{page}/personal", data={"token": found[1]}, headers=headers).headers["location"]
+    assert "revealed@example.com" in closed.get(shown, me).text
+    assert "revealed@example.com" not in closed.get(shown, other).text
+
+
+@pytest.mark.parametrize("revealed", ["²", "9" * 5000, ".", "1796099770"])
+def test_an_address_that_shows_nothing_personal_is_no_bug(visitor: Visitor, revealed: str) -> None:
+    assert visitor.http.get("/console/log/1", params={"revealed": revealed}).status_code == 200
+
+
+def test_the_audit_trail_names_no_page_that_there_is_not(visitor: Visitor) -> None:
+    token = visitor.token("/console")
+    assert visitor.post("/console/streams/what%20I%20like", token=token).status_code == 404
+
+
+def test_sign_ins_take_from_the_rate_of_their_address(files: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "data")
+    keys.add(Settings(data_dir=folder, _env_file=None), "reader")
+    with api(folder, CQRS_AUTH="on", CQRS_MAX_RATE_PER_ADDRESS="3") as http, Visitor(str(http.base_url)) as stranger:
+        token = stranger.token("/console/sign-in")
+        tries = [stranger.post("/console/sign-in", token=token, key="wrong").status_code for _ in range(20)]
+    assert {401, 429} == set(tries)

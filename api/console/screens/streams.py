@@ -23,9 +23,7 @@ After = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
 async def show_stream(request: Request, stream: str, after: After = 0) -> Response:
     """The events of a stream past a version."""
     service = service_of(request)
-    last = await service.log.read(event_store.stream_version, stream)
-    if not last:
-        raise Problem("stream-not-found", 404, f"There is no stream {stream}.")
+    last = await _last(request, stream)
     shows = revealed(request, "auditor")
     fold = request.app.state.folds.get(stream.rpartition("-")[0])
     async with service.turn(request, service.log):
@@ -53,6 +51,15 @@ async def show_stream(request: Request, stream: str, after: After = 0) -> Respon
 @router.post("/console/streams/{stream}", role="auditor", title="Stream")
 async def reveal_stream(request: Request, stream: str) -> Response:
     """Show what is personal in the stream."""
+    await _last(request, stream)  # else anything could be said in the audit trail
     after = form_of(request).get("after", "")
     where = f"?after={after}" if after.isdigit() and after.isascii() else ""
     return await reveal(request, "auditor", f"/console/streams/{quote(stream)}{where}")
+
+
+async def _last(request: Request, stream: str) -> int:
+    """The last version of a stream. Raises Problem if there is no such stream, or a store's error."""
+    last = await service_of(request).log.read(event_store.stream_version, stream)
+    if not last:
+        raise Problem("stream-not-found", 404, f"There is no stream {stream}.")
+    return last
