@@ -175,3 +175,17 @@ def test_sign_ins_take_from_the_rate_of_their_address(files: Path, tmp_path: Pat
         token = stranger.token("/console/sign-in")
         tries = [stranger.post("/console/sign-in", token=token, key="wrong").status_code for _ in range(20)]
     assert {401, 429} == set(tries)
+
+
+def test_p8_pages_say_so_while_sessions_cannot_be_looked_up(files: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "data")
+    key = keys.add(Settings(data_dir=folder, _env_file=None), "operator")
+    with api(folder, CQRS_AUTH="on") as http, Visitor(str(http.base_url), key) as visitor:
+        visitor.text("/console")
+        (folder / "inbox.db").rename(folder / "away.db")
+        overview = visitor.text("/console")
+        assert "The inbox is down" in overview
+        visitor.http.cookies.set("cqrs-session", "another")
+        refused = visitor.http.get("/console")
+        assert (refused.status_code, refused.headers["content-type"][:9]) == (503, "text/html")
+        assert "the inbox doesn&#39;t answer" in refused.text

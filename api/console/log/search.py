@@ -52,7 +52,11 @@ async def hits(request: Request, text: str) -> list[Hit]:
 
 async def correlated_with(request: Request, text: str, page: int) -> Tree | None:
     """What has the text as its correlation id; None for who may not see the log. Raises a store's error."""
-    return await correlated.back(service_of(request), text, page) if may(request, "auditor") else None
+    if not may(request, "auditor"):
+        return None
+    service = service_of(request)
+    async with service.turn(request, service.log):
+        return await correlated.back(service, text, page)
 
 
 def may_correlate(text: str) -> bool:

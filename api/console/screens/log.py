@@ -99,7 +99,10 @@ async def show_event(request: Request, position: Position) -> Response:
     event = next((each for each in near if each.position == position), None)
     if event is None:
         raise Problem("event-not-found", 404, f"There is no event at position {position}.")
-    id = event.metadata.get("correlation_id")
+    id, tree = event.metadata.get("correlation_id"), None
+    if isinstance(id, str):
+        async with service.turn(request, service.log):
+            tree = await correlated.around(service, event, id)
     shows = revealed(request, "auditor")
     fields = fields_of(event, revealed=shows)
     return page(
@@ -113,7 +116,7 @@ async def show_event(request: Request, position: Position) -> Response:
         near=near,
         proof=await _proof(service, position),
         correlation_id=id,
-        tree=await correlated.around(service, event, id) if isinstance(id, str) else None,
+        tree=tree,
         looked=correlated.AROUND,
         address_of=address_of,
     )

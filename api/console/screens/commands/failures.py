@@ -81,8 +81,9 @@ async def show_job(request: Request, job_id: str, state: str = "", skip: Skip = 
     """A job, and the result for each of its commands."""
     service = service_of(request)
     job = _job(request, job_id)
-    deeds = await jobs.deeds(service, job)
-    items = await jobs.items(service, deeds)
+    async with service.turn(request, service.inbox):
+        deeds = await jobs.deeds(service, job)
+        items = await jobs.items(service, deeds)
     shown = [each for each in items if state in {"", each.state}]
     return page(
         request,
@@ -104,7 +105,8 @@ async def follow_job(request: Request, job_id: str, rows: Annotated[str, Query(m
     """What becomes of them; `rows` are the seqs of those deeds that the page shows."""
     service = service_of(request)
     job = _job(request, job_id)
-    waiting = await jobs.deeds(service, job)
+    async with service.turn(request, service.inbox):
+        waiting = await jobs.deeds(service, job)
     ended: list[Item] = []
 
     async def look() -> Parts:
