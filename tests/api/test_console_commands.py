@@ -306,7 +306,7 @@ def test_what_waits_is_followed_and_what_fails_again_is_still_there(stores: Stor
         messages = told(visitor, visitor.text(job))
         assert "2 of 2 under way" in next(messages)["counts"]
         eventually(work, within=60)
-        assert "2 failed again" in [each["counts"] for each in messages if "All handled" in each["counts"]][-1]
+        assert "2 failed again" in next(said for each in messages if "All handled" in (said := each.get("counts", "")))
         assert "2 failed again" in visitor.text(job)
         assert visitor.text(group).count(">again<") == 2
         assert "Failed again" in visitor.text(f"{LIST}/{bad[0].command_id}")

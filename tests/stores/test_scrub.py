@@ -245,4 +245,4 @@ def test_a_projection_worker_that_has_nothing_to_do_forgets_an_erased_user_s_key
         accept(stores, erase(1))
         handle(stores)
         its.look()
-        assert people._known == {"user-1": None}
+        assert people._known["user-1"] is None

@@ -24,6 +24,7 @@ from tests.support.service import clean_environment
 from tests.support.stores import Stores, accept, create, elsewhere, hashed, update
 from workers.handling.batch import Batch
 from workers.projecting import runner
+from workers.projecting.chunk import advance
 from workers.projecting.shadow import shadow_of
 
 pytestmark = pytest.mark.both_engines
@@ -112,7 +113,8 @@ def old(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
         "UPDATE event_store_schema SET version_num='0003'",
     )
     for name in PROJECTIONS:
-        change(stores.settings.read_model_of(name), "UPDATE read_model_schema SET version_num='0002'")
+        made = [f"DROP TABLE IF EXISTS {table}" for table in ("advances", "rebuilds")]  # PostgreSQL has them once
+        change(stores.settings.read_model_of(name), *made, "UPDATE read_model_schema SET version_num='0002'")
     return stores
 
 
@@ -147,8 +149,8 @@ def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old:
     place = shadow_of(url, "emails")
     place.make(emails.emails.tables)
     with engines.briefly(engines.writer(place.url, lock=place.url)) as anew:
-        while runner.catch_up(old.events, anew, emails.emails):
-            pass
+        with anew.begin() as connection, old.events.connect() as reading:
+            assert not advance(connection, reading, emails.emails).more
     change(place.url, "UPDATE emails SET key = 'old'")
     init(old.settings)
     assert told(old.settings, "projections", "rebuild", "emails", "--resume")["from"] == 0

@@ -44,7 +44,7 @@ def test_a_bug_in_the_command_is_told_without_values(monkeypatch: pytest.MonkeyP
     def broken() -> None:
         raise LookupError(f"{sent}\x1b")
 
-    monkeypatch.setattr("cli.main.config_.config", lambda _: broken())
+    monkeypatch.setattr("cli.main.configuration", lambda _: broken())
     with pytest.raises(SystemExit) as end:
         app(["config"])
     assert end.value.code == 1
