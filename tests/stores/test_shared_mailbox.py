@@ -148,9 +148,8 @@ def test_a_rebuild_that_an_older_version_began_does_not_bring_its_keys_back(old:
     url = old.settings.read_model_of("emails")
     place = shadow_of(url, "emails")
     place.make(emails.emails.tables)
-    with engines.briefly(engines.writer(place.url, lock=place.url)) as anew:
-        with anew.begin() as connection, old.events.connect() as reading:
-            assert not advance(connection, reading, emails.emails).more
+    with engines.writing(place.url, lock=place.url) as connection, old.events.connect() as reading:
+        assert not advance(connection, reading, emails.emails).more
     change(place.url, "UPDATE emails SET key = 'old'")
     init(old.settings)
     assert told(old.settings, "projections", "rebuild", "emails", "--resume")["from"] == 0
