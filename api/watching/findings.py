@@ -76,10 +76,11 @@ def _dependencies(condition: Condition) -> Iterator[Finding]:
     for name, (title, until) in STORES.items():
         if (why := states[name]) != "ok":
             verb = "is down" if why.startswith("down") else "is in trouble"
-            yield Finding("bad", f"{title} {verb}", why, f"Mend what the error names, or start its server. {until}")
+            todo = f"Mend what the error names, or start its server. {until}"
+            yield Finding("bad", f"{title} {verb}", _sentence(why), todo)
     if (why := states["redis"]) != "ok":
         todo = "Start Redis again. Workers look by themselves every 2 seconds, so everything goes on, later than usual."
-        yield Finding("warn", "Redis is down" if why == "down" else "Redis is in trouble", why, todo)
+        yield Finding("warn", "Redis is down" if why == "down" else "Redis is in trouble", _sentence(why), todo)
 
 
 def _workers(condition: Condition, workers: Workers) -> Iterator[Finding]:
@@ -137,6 +138,12 @@ def _slow(condition: Condition, hour: list[Minute] | None) -> Iterator[Finding]:
     if last and last.handling and last.handling.p95 >= SLOW_MINUTE:
         why = f"A minute ago, one command in 20 took {last.handling.p95:.1f} s and more to be handled."
         yield Finding("warn", "Commands take long", why, "See the charts below for since when.", is_slowness=True)
+
+
+def _sentence(why: str) -> str:
+    """The reason by itself: that something is down was said."""
+    reason = why.removeprefix("down: ") if why != "down" else "nothing answers"
+    return f"{reason[:1].upper()}{reason[1:]}."
 
 
 def _named(streams: list[str]) -> str:

@@ -65,3 +65,8 @@ def test_a_minute_in_which_commands_took_long_is_slow() -> None:
     minute = Minute(datetime.now(UTC), 60, 1, {"succeeded": 1}, Latency(0.1, 1.5, 2), None, 0, settled=True)
     findings = found(condition(RUNS), ALL, NOBODY, [minute, minute._replace(handling=None)])
     assert word_for(findings).word == "Slow"
+
+
+def test_a_store_s_reason_is_a_sentence_of_its_own() -> None:
+    [inbox, redis] = found(condition(RUNS, inbox="down: no file", redis="down"), ALL, NOBODY, None)
+    assert (inbox.why, redis.why) == ("No file.", "Nothing answers.")

@@ -19,7 +19,7 @@ from shared.stores.set_aside import SetAside
 
 PAGE = 50
 
-PIECE = 5_000
+PIECE = 2_000
 """Commands looked at in one query; between two of them others have their turn."""
 
 SPARSE = 1_000

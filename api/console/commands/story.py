@@ -101,8 +101,11 @@ async def related(service: Service, command: Accepted, outcome: Outcome | None, 
     its = Wanted(correlation_id=command.trail().get("correlation_id") or "-", principal=principal)
     stream = Wanted(stream=command.stream, principal=principal)
     earlier = await read(searching.latest, its, limit=NEIGHBOURS, **before)
+    await asyncio.sleep(0)
     later = await read(searching.first, its, limit=NEIGHBOURS, **after)
+    await asyncio.sleep(0)
     previous = await read(searching.latest, stream, limit=1, **before) or await _changed_before(service, command)
+    await asyncio.sleep(0)
     following = await read(searching.first, stream, limit=1, **after) or await _changed_after(service, command, outcome)
     return Related(earlier[::-1], later, _first(previous, principal), _first(following, principal))
 

@@ -26,6 +26,8 @@ async def show_command(request: Request, command_id: str) -> Response:
     shows = revealed(request, role)
     data = None if command.is_emptied else await story.data_of(service, command, revealed=shows)
     route = sending.routes(request.app).get(command.type)
+    async with service.turn(request, service.inbox):
+        related = await story.related(service, command, told.row.outcome, principal=only(request))
     again = ""
     if route and data:
         names = [*data.hidden, *data.lost]
@@ -38,7 +40,7 @@ async def show_command(request: Request, command_id: str) -> Response:
         row=told.row,
         command=command,
         trail=command.trail(),
-        related=await story.related(service, command, told.row.outcome, principal=only(request)),
+        related=related,
         data=data,
         shows=shows,
         may_reveal=may(request, role),
