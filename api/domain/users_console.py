@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Query, Request, Response
 
 from api.console.aggregates import rows
-from api.console.doing import reveal, revealed
+from api.console.doing import carried, reveal, revealed
 from api.console.pages import Pages, back, form_of, page
 from api.http.paging import MAX_INTEGER
 from shared.domain.users.read_models import emails
@@ -62,8 +62,11 @@ async def list_users(
     if NUMBER.fullmatch(wanted) and 0 < int(wanted) <= MAX_INTEGER:
         return back(f"{PATH}/{int(wanted)}")
     active = None if not state else state == "active"
+    shown = revealed(request, "reader")
     if "@" in wanted:
         kind, found = "address", Found(await rows(request, emails.emails, emails.users_with, **_all(wanted, active)))
+    elif wanted and not shown:  # who has a name is personal, too
+        kind, found = "unasked", Found([])
     elif wanted:
         kind, found = "name", await _named(request, wanted, before, active)
     else:
@@ -78,8 +81,8 @@ async def list_users(
         state=state,
         before=before,
         after=after,
-        shown=revealed(request, "reader"),
-        link=lambda **more: f"{PATH}?{urlencode(asked | more)}",
+        shown=shown,
+        link=lambda **more: f"{PATH}?{urlencode(asked | more | (carried(request) if kind == 'name' else {}))}",
     )
 
 
