@@ -281,12 +281,12 @@ def hashes(connection: Connection, *, after: int, upto: int) -> dict[int, bytes 
     return dict(fetch(connection, _hashes, after=after, upto=upto))
 
 
-def read_stored(connection: Connection, *, after: int, limit: int = PAGE_SIZE) -> list[tuple[Any, ...]]:
+def read_stored(connection: Connection, *, after: int, limit: int | None = None) -> list[tuple[Any, ...]]:
     """The rows of a page of events past a position: the columns in order, texts in bytes; the last is the hash.
 
     On SQLite a column may hold anything, also what is no text.
     """
-    return fetch(connection, _stored, after=after, limit=limit)
+    return fetch(connection, _stored, after=after, limit=limit or PAGE_SIZE)
 
 
 def seal(connection: Connection, bar: Bar = lambda _: nullcontext(lambda _done, _all: None)) -> bytes:
