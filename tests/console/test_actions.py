@@ -1,13 +1,15 @@
 """What buttons do, from the click to what comes of it, while the processes that do it are killed."""
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.conftest import Looked
-from tests.support.service import Service, eventually
+from tests.console.conftest import POISON, Looked
+from tests.support.service import Service, eventually, up
 
 Look = Callable[..., Looked]
 
@@ -18,6 +20,17 @@ TOLD = re.compile("(done|waiting)=")
 
 LONG = 40_000
 """Milliseconds in which a killed process is back and has done what it had to."""
+
+
+@pytest.fixture(scope="module")
+def service(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of its own, since what failed is mended here: three commands have."""
+    folder = shutil.copytree(files, tmp_path_factory.mktemp("actions") / "data")
+    with up(folder, PYTHONPATH=str(POISON)) as service:
+        for _ in range(3):
+            body = {"first_name": "Ann", "last_name": "Lee", "email": "raises@example.com"}
+            assert service.http.post("/users/", json=body, headers=WAIT).status_code == 500
+        yield service
 
 
 def new_user(service: Service, email: str) -> int:

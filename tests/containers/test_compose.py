@@ -447,8 +447,8 @@ def images_are_small(stack: Stack) -> None:
     def size(image: str) -> int:
         return int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
 
-    assert size("cqrs-api") - size(BASE) < 130e6
-    assert size("cqrs-worker") - size(BASE) < 130e6
+    assert size("cqrs-api") - size(BASE) < 135e6
+    assert size("cqrs-worker") - size(BASE) < 135e6
     assert stack.inside("api", "ls").split() == ["api", "shared"]
     assert stack.inside("command-worker", "ls").split() == ["cli", "shared", "workers"]
     for service in ("api", "command-worker"):
