@@ -21,10 +21,10 @@ from shared.stores import outcomes
 PATIENCE = 0.1
 """Seconds that a page waits for what it can do without; live parts bring it later."""
 
-LASTS = 0.9
-"""Seconds for which what else is shown stays as it is."""
+EVERY = 3.0
+"""Seconds from one look to the next: a look tries whether each store can be written, for which writers stand back."""
 
-HOUR_LASTS = 5.0
+HOUR_LASTS = 15.0
 """Seconds for which charts stay as they are."""
 
 COUNTED = 1000
@@ -58,10 +58,10 @@ async def show_overview(request: Request) -> Response:
 
 @router.get("/console/live", role="any", title="Overview")
 async def follow_overview(request: Request) -> Response:
-    """The same, renewed each second. All who have the same roles share one look."""
+    """The same, renewed every few seconds. All who have the same roles share one look."""
     roles = ",".join(sorted(principal_of(request).roles))
-    parts = service_of(request).shared(f"overview for {roles}", lambda: _parts(request), lasts=LASTS)
-    return live(request, parts.get)
+    parts = service_of(request).shared(f"overview for {roles}", lambda: _parts(request), lasts=EVERY - 0.1)
+    return live(request, parts.get, every=EVERY)
 
 
 async def _parts(request: Request) -> Parts:
