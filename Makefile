@@ -81,7 +81,7 @@ lock: ## Pin every dependency anew, with hashes; needs uv
 
 .venv/npm: tests/console/package-lock.json
 	@mkdir -p $@ && cp tests/console/package.json $< $@ && touch $@
-	@! command -v npm >/dev/null || npm --prefix $@ install --ignore-scripts --no-audit --no-fund --loglevel error
+	@! command -v npm >/dev/null || npm --prefix $@ install --ignore-scripts --no-audit --no-fund --loglevel error || rm -rf $@/node_modules
 
 clean: ## Remove the virtual environments and the caches, never the data
 	rm -rf .venv .venv-* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
