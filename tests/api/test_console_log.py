@@ -56,7 +56,7 @@ class User:
         self._http = http
         self._headers = {"X-Request-ID": request, "Prefer": "wait=5", **(keys.bearer(key) if key else {})}
         self.request = request
-        self.number = self.send("POST", "/users/", **JOHN | {"email": f"{request}@example.com"})["user_id"]
+        self.number = self.send("POST", "/users/", **JOHN | {"email": f"{request}@log.example.com"})["user_id"]
         self.stream = f"user-{self.number}"
 
     def send(self, method: str, path: str, **body: str) -> Any:
@@ -172,7 +172,7 @@ def test_an_event_that_was_changed_does_not_fit_its_hash(odd: httpx.Client) -> N
 
 def test_p10_personal_data_is_shown_to_who_asks_and_that_is_in_the_audit_trail(closed: Closed) -> None:
     user = User(closed.http, "revealed", closed.all)
-    address, own = f"/console/streams/{user.stream}", f"{user.request}@example.com"
+    address, own = f"/console/streams/{user.stream}", f"{user.request}@log.example.com"
     auditor = closed.new_key("auditor")
     with ExitStack() as until_the_end:
         asking, other = (
@@ -201,7 +201,7 @@ def test_what_came_by_one_request_id_is_a_tree_of_commands_and_their_events(
     shared_service: Service, open_: Visitor
 ) -> None:
     user = User(shared_service.http, "tree_1")
-    refused = user.send("POST", "/users/", **JOHN | {"email": f"{user.request}@example.com"})
+    refused = user.send("POST", "/users/", **JOHN | {"email": f"{user.request}@log.example.com"})
     assert refused["type"] == "/problems/email-taken"
     User(shared_service.http, "treeX1")
     [event] = positions(open_.text(f"/console/log?stream={user.stream}"))
