@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from shared.access.keys import Key
 from shared.access.roles import ROLES, Role
 from shared.settings import Settings
 from tests.support import keys
+from tests.support.console import Visitor
 from tests.support.service import Service, eventually, up
 from tests.support.stores import JOHN
 
 HIDDEN = {"/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css", "/redoc"}
+
+Visit = Callable[..., Visitor]
+"""Makes visitors of the console, signed in if they are given a key."""
 
 OWN_HEADERS = {"location", "etag", "link", "retry-after", "idempotency-replayed", "preference-applied"}
 
@@ -98,3 +103,14 @@ def closed(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         made = Closed(service)
         yield made
         made.http.close()
+
+
+@pytest.fixture
+def visit(closed: Closed) -> Iterator[Visit]:
+    with ExitStack() as until_the_end:
+        yield lambda key=None: until_the_end.enter_context(Visitor(closed.service.url, key))
+
+
+@pytest.fixture
+def visitor(closed: Closed, visit: Visit) -> Visitor:
+    return visit(closed.all)

@@ -3,32 +3,16 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from shared.settings import Settings
-from tests.api.conftest import Closed
+from tests.api.conftest import Closed, Visit
 from tests.support import keys
 from tests.support.console import Visitor
 from tests.support.service import Service, api, eventually
-
-Visit = Callable[..., Visitor]
-
-
-@pytest.fixture
-def visit(closed: Closed) -> Iterator[Visit]:
-    """Visitors, signed in if they have a key."""
-    with ExitStack() as until_the_end:
-        yield lambda key=None: until_the_end.enter_context(Visitor(closed.service.url, key))
-
-
-@pytest.fixture
-def visitor(closed: Closed, visit: Visit) -> Visitor:
-    return visit(closed.all)
 
 
 def test_whoever_is_not_signed_in_is_led_to_where_one_signs_in_and_back(closed: Closed, visit: Visit) -> None:

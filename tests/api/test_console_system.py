@@ -1,8 +1,6 @@
 """The console's pages of the system: stores, settings, keys, sessions and the audit trail, each for whom it is."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -11,25 +9,12 @@ from shared.access.keys import Key, key_of
 from shared.database import engines
 from shared.schemas.check import REVISIONS
 from shared.stores import event_store
-from tests.api.conftest import Closed
+from tests.api.conftest import Closed, Visit
 from tests.support import keys
 from tests.support.console import Visitor
 from tests.support.service import eventually
 
-Visit = Callable[[Key], Visitor]
-
 KEYS = "/console/system/keys"
-
-
-@pytest.fixture
-def visit(closed: Closed) -> Iterator[Visit]:
-    with ExitStack() as until_the_end:
-        yield lambda key: until_the_end.enter_context(Visitor(closed.service.url, key))
-
-
-@pytest.fixture
-def visitor(closed: Closed, visit: Visit) -> Visitor:
-    return visit(closed.all)
 
 
 def works(closed: Closed, text: str) -> bool:

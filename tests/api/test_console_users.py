@@ -1,35 +1,17 @@
 """The console's pages of users: found, shown as they are and were, and changed; personal data only when asked for."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from html import unescape
 from typing import Any
 
-import pytest
-
-from shared.access.keys import Key
 from shared.domain.users.read_models import users as read_model
-from tests.api.conftest import Closed
+from tests.api.conftest import Closed, Visit
 from tests.support import keys
 from tests.support.console import Visitor
 from tests.support.service import eventually
 from tests.support.stores import JOHN
 
-Visit = Callable[[Key], Visitor]
-
 SCRIPT = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def visit(closed: Closed) -> Iterator[Visit]:
-    with ExitStack() as until_the_end:
-        yield lambda key: until_the_end.enter_context(Visitor(closed.service.url, key))
-
-
-@pytest.fixture
-def visitor(closed: Closed, visit: Visit) -> Visitor:
-    return visit(closed.all)
 
 
 def ask(closed: Closed, method: str, path: str, body: Any = None) -> Any:
