@@ -11,11 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
-from api.console import signing_in
-from api.console.screens import commands as console_commands
-from api.console.screens import log as console_log
-from api.console.screens import overview, search, streams, system
-from api.console.screens import projections as console_projections
+from api.console import screens
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
@@ -52,17 +48,7 @@ ROUTERS: list[Router] = [
     health.router,
     metrics.router,
     home.router,
-    signing_in.router,
-    signing_in.files,
-    overview.router,
-    *console_commands.ROUTERS,
-    console_log.router,
-    streams.router,
-    console_projections.router,
-    users_console.router,
-    user_console.router,
-    *system.ROUTERS,
-    search.router,
+    *screens.routers(users_console.router, user_console.router),
 ]
 
 RESOURCES: list[Resource[Any]] = [
