@@ -65,13 +65,18 @@ class Page(Route):
         *,
         role: Roles,
         title: str,
+        section: str = "",
         menu: bool = False,
         finds: Finds | None = None,
         **options: Any,
     ) -> None:
-        """`title`: what the page is called; `menu`: whether it is in the menu; `finds`: what the search leads to it."""
+        """`title`: what the page is called; `section`: the title of the menu's page to which it belongs.
+
+        `menu`: whether it is that page itself; `finds`: what the search leads to it.
+        """
         super().__init__(path, endpoint, role=role, **options)
         self.title = title
+        self.section = section
         self.in_menu = menu
         self.finds = finds
 
@@ -102,12 +107,13 @@ class Page(Route):
 
 
 class Pages(Router):
-    """Collects pages; each says its `role`, its `title`, and whether it is in the `menu`."""
+    """Collects the pages of a section; each says its `role`, its `title`, and whether it is in the `menu`."""
 
     kind = Page
 
-    def __init__(self) -> None:
-        super().__init__(in_schema=False)
+    def __init__(self, *, section: str = "") -> None:
+        """`section`: the title of the menu's page to which they belong, if to any."""
+        super().__init__(in_schema=False, section=section)
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -223,6 +229,7 @@ def _common(request: Request) -> dict[str, Any]:
     own = request.scope.get("own", {})
     return {
         "title": route.title,
+        "section": route.section,
         "here": request.url.path,
         "menu": _menu(request.app.routes, principal.roles),
         "principal": principal.name,

@@ -19,7 +19,7 @@ from shared.domain.users import history
 from shared.domain.users.messages import DeactivateUser, EraseUser, ReactivateUser, UserCommand
 from shared.domain.users.read_models.users import User
 
-router = Pages()
+router = Pages(section="Users")
 
 PATH = "/console/users/{user_id}"
 

@@ -16,7 +16,7 @@ from shared.domain.users.read_models import emails
 from shared.domain.users.read_models import users as read_model
 from shared.domain.users.read_models.users import User
 
-router = Pages()
+router = Pages(section="Users")
 
 PATH = "/console/users"
 

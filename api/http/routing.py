@@ -156,9 +156,10 @@ class Router:
 
     kind: type[Route] = Route
 
-    def __init__(self, *, tags: Sequence[str] = (), in_schema: bool = True) -> None:
+    def __init__(self, *, tags: Sequence[str] = (), in_schema: bool = True, **options: Any) -> None:
+        """`options`: what all routes have in common."""
         self.routes: list[Route] = []
-        self._options = {"tags": list(tags), "include_in_schema": in_schema}
+        self._options = {"tags": list(tags), "include_in_schema": in_schema, **options}
 
     def get(self, path: str, *, role: Roles, **options: Any) -> Callable[[Endpoint], Endpoint]:
         """Add a query."""

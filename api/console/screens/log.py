@@ -20,7 +20,7 @@ from shared.messages import RecordedEvent
 from shared.operations.record import EVENTS
 from shared.stores import event_store
 
-router = Pages()
+router = Pages(section="Log")
 
 MOST_ANNOUNCED = 1000
 """New events that are counted; beyond, there are more."""

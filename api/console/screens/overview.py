@@ -32,7 +32,7 @@ COUNTED = 1000
 
 T = TypeVar("T")
 
-router = Pages()
+router = Pages(section="Overview")
 
 
 class Failed(NamedTuple):

@@ -28,7 +28,7 @@ LOOKS_LAST = 1.0
 SOON = 30 * 86400.0
 """Seconds to catch up from which on it can't be told."""
 
-router = Pages()
+router = Pages(section="Projections")
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ from api.http.paging import MAX_INTEGER
 from api.http.problems import Problem
 from shared.stores import event_store
 
-router = Pages()
+router = Pages(section="Log")
 
 After = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
 

@@ -16,7 +16,7 @@ from shared.stores import inbox
 Before = Annotated[int | None, Query(ge=1, le=MAX_INTEGER)]
 Skip = Annotated[int, Query(ge=0, le=1_000_000)]
 
-router = Pages()
+router = Pages(section="Commands")
 
 
 @router.get("/console/commands/failures", role="auditor", title="Failures by cause")

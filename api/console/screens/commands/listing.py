@@ -29,7 +29,7 @@ Before = Annotated[int | None, Query(ge=1, le=MAX_INTEGER)]
 From = Annotated[str, Query(alias="from", max_length=40)]
 To = Annotated[str, Query(alias="to", max_length=40)]
 
-router = Pages()
+router = Pages(section="Commands")
 
 
 @router.get("/console/commands", role=OWN, title="Commands", menu=True)

@@ -13,7 +13,7 @@ from shared.access.roles import Role
 from shared.operations.commands import RetryCommand
 from shared.stores.inbox import Accepted
 
-router = Pages()
+router = Pages(section="Commands")
 
 
 @router.get("/console/commands/{command_id}", role=OWN, title="Command")

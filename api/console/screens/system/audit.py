@@ -10,7 +10,7 @@ from api.http.paging import MAX_INTEGER
 from shared.operations import record
 from shared.stores import event_store
 
-router = Pages()
+router = Pages(section="System")
 
 LIMIT = 50
 """Entries on a page."""

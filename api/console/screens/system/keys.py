@@ -16,7 +16,7 @@ from shared.clock import written
 from shared.operations import key_table
 from shared.operations.commands import AddKey, Deed, RevokeKey, RotateKey
 
-router = Pages()
+router = Pages(section="System")
 
 PATH = "/console/system/keys"
 

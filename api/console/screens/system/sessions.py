@@ -5,7 +5,7 @@ from fastapi import Request, Response
 from api.console.pages import Pages, guard_of, page, principal_of, service_of
 from shared.stores import sessions
 
-router = Pages()
+router = Pages(section="System")
 
 
 @router.get("/console/sessions", role="any", title="Your sessions")

@@ -5,7 +5,7 @@ from fastapi import Request, Response
 from api.console.pages import Pages, page, service_of
 from shared.operations.configuration import DEFAULT, configuration
 
-router = Pages()
+router = Pages(section="System")
 
 
 @router.get("/console/system/settings", role="operator", title="Settings")

@@ -21,7 +21,7 @@ from shared.schemas import chain, check
 from shared.schemas.folding import Wrong
 from shared.stores import event_store
 
-router = Pages()
+router = Pages(section="System")
 
 CHECKED = 1000
 """Events at the end of the log whose hashes are made anew, which takes milliseconds."""
