@@ -122,7 +122,7 @@ def test_a_user_is_deactivated_and_reactivated_at_the_version_that_was_shown(clo
     assert visitor.submit(path, f"{path}/reactivate", version="2").status_code == 303
     assert "active" not in closed.get(f"/users/{number}", closed.all).json()
     eventually(lambda: numbers(visitor.text("/console/users?state=deactivated&q=on-off@example.com")) == [])
-    assert number in numbers(visitor.text("/console/users?state=active&q=on-off@example.com"))
+    eventually(lambda: numbers(visitor.text("/console/users?state=active&q=on-off@example.com")) == [number])
 
 
 def test_a_user_is_erased_only_if_its_number_is_typed_and_then_its_page_is_gone(
