@@ -3,6 +3,7 @@
 import os
 import signal
 
+from api.console import pages
 from api.main import ROLE
 from api.serving import server
 from shared.errors import refusal
@@ -18,7 +19,7 @@ def main() -> None:
     settings = refusal.settings()
     logs.set_up(ROLE, settings)
     try:
-        server.serve(settings)
+        server.serve(settings, pages.answer)
     except SystemExit as end:  # uvicorn's code is 3 if it could not start
         raise SystemExit(end.code and refusal.CODE) from None
 

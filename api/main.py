@@ -11,7 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Scope
 
-from api.console import screens
+from api.console import pages, screens
 from api.domain import stats, user_console, users, users_console
 from api.http import problems
 from api.http.access import Access
@@ -120,8 +120,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.access = Access(settings)
     app.state.folds = {each.category: each.fold for each in RESOURCES}
-    app.add_middleware(Door, settings=settings)
-    problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event})
+    app.add_middleware(Door, settings=settings, answer=pages.answer)
+    problems.install(app, {DBAPIError: store_unavailable, UnknownShape: newer_event}, pages.answer)
     return app
 
 

@@ -1,7 +1,7 @@
 """What a page is made of: its route, its template, and the checks of what a browser sends."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.exc import DBAPIError
+from starlette.types import Scope
 
 from api.console import shapes
 from api.http.access import Access, Roles, may
@@ -19,7 +20,7 @@ from api.http.problems import Problem
 from api.http.routing import Route, Router, read_whole
 from api.reading.store import newer_event, store_unavailable
 from api.service import Service
-from shared.access.principals import Principal
+from shared.access.principals import NOBODY, Principal
 from shared.access.roles import Role
 from shared.messages import UnknownShape
 
@@ -51,6 +52,9 @@ OWN = {"done", "waiting", "revealed"}
 
 OURS = re.compile(r"/console(?=[/?]|$)[!-~]*\Z")
 """Paths that one may be led to: none of another site."""
+
+BELOW = re.compile("/console(/|$)")
+"""Paths whose answers are pages, whatever is wrong."""
 
 ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 
@@ -101,9 +105,7 @@ class Page(Route):
             response = _shown(request, store_unavailable(error))
         except UnknownShape as error:
             response = _shown(request, newer_event(error))
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+        return _with_headers(response)
 
 
 class Pages(Router):
@@ -114,6 +116,11 @@ class Pages(Router):
     def __init__(self, *, section: str = "") -> None:
         """`section`: the title of the menu's page to which they belong, if to any."""
         super().__init__(in_schema=False, section=section)
+
+
+def answer(scope: Scope, problem: Problem) -> Response:
+    """The answer to a request that came to no page: a page all the same, if it is for the console."""
+    return _with_headers(_shown(Request(scope), problem)) if BELOW.match(scope["path"]) else problem.response()
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -205,6 +212,12 @@ async def _read_form(request: Request, guard: Access) -> None:
         raise Problem("stale-form", 403, "The page is of another session. Load it anew and try again.")
 
 
+def _with_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 def _shown(request: Request, problem: Problem) -> Response:
     """The page for a problem. Who isn't signed in is led to where one signs in."""
     if problem.status_code == 401 and request.method == "GET" and request.url.path != SIGN_IN:
@@ -217,21 +230,21 @@ def _shown(request: Request, problem: Problem) -> Response:
             request, "problem.html", status=problem.status_code, problem=problem.document, sent_from=sent_from
         )
     for name, value in (problem.headers or {}).items():
-        if name.lower() in {"retry-after", "www-authenticate"}:
+        if name.lower() in {"accept-encoding", "allow", "retry-after", "www-authenticate"}:
             response.headers[name] = value
     return response
 
 
 def _common(request: Request) -> dict[str, Any]:
-    """What every template has."""
-    principal = principal_of(request)
-    route: Page = request.scope["route"]
+    """What every template has. Whoever came to no page isn't known."""
+    principal: Principal = request.scope.get("principal", NOBODY)
+    route = request.scope.get("route")
     own = request.scope.get("own", {})
     return {
-        "title": route.title,
-        "section": route.section,
-        "here": request.url.path,
-        "menu": _menu(request.app.routes, principal.roles),
+        "title": route.title if isinstance(route, Page) else "Console",
+        "section": route.section if isinstance(route, Page) else "",
+        "here": request.scope["path"],
+        "menu": _menu(request),
         "principal": principal.name,
         "signed_in": is_known(principal),
         "may": lambda role: may(request, role),
@@ -246,10 +259,12 @@ def _id(text: str | None) -> str | None:
     return text if text and ID.fullmatch(text) else None
 
 
-def _menu(routes: Iterable[Any], roles: frozenset[Role]) -> list[tuple[str, str, bool]]:
-    """The path, the title, and whether it is open to these roles, of each page in the menu."""
+def _menu(request: Request) -> list[tuple[str, str, bool]]:
+    """The path and the title of each page in the menu, and whether it is open to the principal, as far as is known."""
+    principal: Principal | None = request.scope.get("principal")
+    routes = request.app.routes if "app" in request.scope else []
     pages = [each for each in routes if isinstance(each, Page) and each.in_menu]
-    return [(each.path, each.title, each.is_open(roles)) for each in pages]
+    return [(each.path, each.title, not principal or each.is_open(principal.roles)) for each in pages]
 
 
 @cache

@@ -1,6 +1,7 @@
 """Every error as RFC 9457 problem details."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from shared.errors.visible import shortened
 
@@ -57,6 +59,15 @@ class Problem(HTTPException):
         return Response(to_json(self.document), self.document["status"], self.headers, MEDIA_TYPE)
 
 
+Answer = Callable[[Scope, Problem], Response]
+"""Makes the answer to a request that has a problem."""
+
+
+def as_json(_: Scope, problem: Problem) -> Response:
+    """The answer as problem details."""
+    return problem.response()
+
+
 def document(type: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
     """Details as JSON has them; a long `detail` is cut off at MAX_DETAIL characters."""
     title, detail = type.replace("-", " ").capitalize(), shortened(detail, MAX_DETAIL)
@@ -85,7 +96,7 @@ def invalid(errors: Iterable[Mapping[str, Any]]) -> Problem:
     return Problem("invalid-request", 422, detail, errors=shown)
 
 
-def install(app: FastAPI, others: Mapping[type[Exception], Callable[[Any], Problem]]) -> None:
+def install(app: FastAPI, others: Mapping[type[Exception], Callable[[Any], Problem]], answer: Answer) -> None:
     """Make `app` answer every error as a problem. `others`: what to make of errors that are not known here."""
     known: dict[type[Exception], Callable[[Any], Problem]] = {
         Problem: lambda problem: problem,
@@ -93,15 +104,15 @@ def install(app: FastAPI, others: Mapping[type[Exception], Callable[[Any], Probl
         **others,
     }
     for kind, problem_of in known.items():
-        app.add_exception_handler(kind, _answering(problem_of))
-    app.add_exception_handler(HTTPException, _answer_http)
+        app.add_exception_handler(kind, _answering(problem_of, answer))
+    app.add_exception_handler(HTTPException, partial(_answer_http, answer))
 
 
-def _answering(problem_of: Callable[[Any], Problem]) -> Any:
-    async def answer(_: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+def _answering(problem_of: Callable[[Any], Problem], answer: Answer) -> Any:
+    async def answer_error(request: Request, error: Exception) -> Response:
+        return answer(request.scope, problem_of(error))
 
-    return answer
+    return answer_error
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
@@ -110,7 +121,7 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
     return {"in": where, "field": shortened(field, MAX_FIELD), "detail": shortened(detail, MAX_DETAIL)}
 
 
-async def _answer_http(request: Request, error: Exception) -> Response:
+async def _answer_http(answer: Answer, request: Request, error: Exception) -> Response:
     """Answer Starlette's own errors, such as those of its router."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
@@ -118,14 +129,14 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         if other := _with_or_without_slash(request):
             return Response(status_code=307, headers={"Location": other})
-        return not_found(request.url.path).response()
+        return answer(request.scope, not_found(request.url.path))
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "GET")
         detail = f"{request.method} is not among {headers['Allow']}."
     if error.status_code == 400:
-        return Problem("malformed-json", 400, detail).response()
+        return answer(request.scope, Problem("malformed-json", 400, detail))
     name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return Problem(name, error.status_code, detail, headers=headers).response()
+    return answer(request.scope, Problem(name, error.status_code, detail, headers=headers))
 
 
 def _with_or_without_slash(request: Request) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.http.clients import network_of
-from api.http.problems import Problem, unavailable
+from api.http.problems import Answer, Problem, unavailable
 from api.serving import request_head
 from api.serving.framing import ANSWER, BODY, CLOSING, HEAD, LINGER_SECONDS, Framed
 from shared.settings import Settings
@@ -19,11 +19,12 @@ LEAVING_SHARE = 20
 
 
 class Bounds:
-    """What connections share: the settings, how many there may be, and what is refused."""
+    """What connections share: the settings, how many there may be, how problems are answered, and what is refused."""
 
-    def __init__(self, settings: Settings, most: int) -> None:
+    def __init__(self, settings: Settings, most: int, answer: Answer) -> None:
         self.settings = settings
         self.most = most
+        self.answer = answer
         self.refused = Refused()
         self.open: dict[Connection, None] = {}
         """Connections in the order in which they came, without those that make room for others."""
@@ -91,7 +92,8 @@ class Connection(Framed):
 
     def _in_full(self, problem: Problem) -> bytes:
         """The answer as bytes: no app is there to send it."""
-        answer = problem.response()
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        answer = self._bounds.answer({"type": "http", "method": "", "path": path, "headers": []}, problem)
         headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [b"%s: %s\r\n" % each for each in headers]
         return b"".join([STATUS_LINE[problem.status_code], *lines, b"\r\n", answer.body])

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.problems import Problem
+from api.http.problems import Answer, Problem, as_json
 from shared.settings import Settings, is_loopback
 
 HEADERS = {b"host", b"origin", b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"}
@@ -29,8 +29,9 @@ ENCODED = Problem(
 class Door:
     """A middleware. An API that listens on more than loopback checks hosts and origins only if hosts are named."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer = as_json) -> None:
         self._app = app
+        self._answer = answer
         named = settings.allowed_hosts.split(",") if settings.allowed_hosts else []
         self._checks = "*" not in named and bool(named or is_loopback(settings.api_host))
         self._named = set(named)
@@ -40,7 +41,7 @@ class Door:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         problem = self._objection(scope) if scope["type"] == "http" else None
-        return problem.response()(scope, receive, send) if problem else self._app(scope, receive, send)
+        return self._answer(scope, problem)(scope, receive, send) if problem else self._app(scope, receive, send)
 
     def _objection(self, scope: Scope) -> Problem | None:
         given = {name: value for name, value in scope["headers"] if name in HEADERS}

@@ -49,6 +49,7 @@ class Framed(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self._settings = settings
         self._all = self.app
+        self.url = b""
         self._stage = HEAD
         self._unread = b""
         self._looked = 0
@@ -125,6 +126,7 @@ class Framed(HttpToolsProtocol):
         return False
 
     def _read_head(self) -> bool:
+        self.url = b""  # a head that is refused unread has none
         head = self._take_head()
         if not head:
             return False

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from api.http.problems import Answer
 from api.serving.connection import Bounds, Connection
 from shared.errors import refusal
 from shared.settings import Settings
@@ -48,9 +49,9 @@ class Server(uvicorn.Server):
             each.expire()
 
 
-def serve(settings: Settings) -> None:
-    """Serve until the process is told to stop."""
-    bounds = Bounds(settings, _raise_files(settings.max_connections))
+def serve(settings: Settings, answer: Answer) -> None:
+    """Serve until the process is told to stop. `answer`: what requests get that never come to the app."""
+    bounds = Bounds(settings, _raise_files(settings.max_connections), answer)
     config = uvicorn.Config(
         "api.main:app",
         host=settings.api_host,
