@@ -65,9 +65,10 @@ def of_hour(hour: Sequence[Minute]) -> list[Chart]:
     """The charts of the last hour."""
     return [
         _rates(hour),
+        _backlog(hour),
+        _latencies("whole", "Accepted → visible", hour, lambda each: each.whole),
         _latencies("handling", "Accepted → handled", hour, lambda each: each.handling),
         _latencies("showing", "Handled → visible", hour, lambda each: each.showing),
-        _backlog(hour),
     ]
 
 

@@ -54,6 +54,8 @@ class Minute(NamedTuple):
     """From accepted to handled."""
     showing: Latency | None
     """From handled to visible."""
+    whole: Latency | None
+    """From accepted to visible."""
     backlog: int
     """Commands that waited at its end."""
     settled: bool
@@ -130,7 +132,7 @@ class LastHour:
         if missing := len(seqs) - len(ended):
             counts[WAITING] = missing
         seen = await self._visible_at(each.position for each in ended if each.position)
-        shown = [(each.handled_at, seen[each.position]) for each in ended if each.position and each.position in seen]
+        shown = [(each, seen[each.position]) for each in ended if each.position and each.position in seen]
         all_seen = len(shown) == sum(bool(each.position) for each in ended)
         return Minute(
             begins,
@@ -138,7 +140,8 @@ class LastHour:
             upto - after,
             counts,
             _latency((accepted.get(each.seq, each.handled_at), each.handled_at) for each in ended),
-            _latency(shown),
+            _latency((each.handled_at, at) for each, at in shown),
+            _latency((accepted.get(each.seq, at), at) for each, at in shown),
             waiting,
             settled=now > ends + SETTLED_AFTER and not missing and (all_seen or now > ends + GIVEN_UP_AFTER),
         )

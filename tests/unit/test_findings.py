@@ -62,7 +62,7 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_a_minute_in_which_commands_took_long_is_slow() -> None:
-    minute = Minute(datetime.now(UTC), 60, 1, {"succeeded": 1}, Latency(0.1, 1.5, 2), None, 0, settled=True)
+    minute = Minute(datetime.now(UTC), 60, 1, {"succeeded": 1}, Latency(0.1, 1.5, 2), None, None, 0, settled=True)
     findings = found(condition(RUNS), ALL, NOBODY, [minute, minute._replace(handling=None)])
     assert word_for(findings).word == "Slow"
 
