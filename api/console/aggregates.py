@@ -50,7 +50,7 @@ async def look(request: Request, resource: Resource[R], number: int) -> Aggregat
     """The aggregate with this number. Raises Problem if there is none, or a store's error."""
     service = service_of(request)
     row = await service.read_models[resource.projection.name].read(resource.find, number)
-    latest = await service.log.read(event_store.read_latest, stream=_stream(resource, number), limit=1)
+    latest = await service.log.read(event_store.read_latest, stream=stream_of(resource, number), limit=1)
     if not latest:
         raise history.nothing(resource.category, number)
     erased = latest[0].type in ERASING
@@ -63,7 +63,7 @@ async def as_it_was(request: Request, resource: Resource[R], number: int, versio
     assert fold, "nobody may ask for its past"
     async with service.turn(request, service.log):
         row, marks = await history.as_of(service, resource.category, number, fold, version=version, at=None)
-        stream = _stream(resource, number)
+        stream = stream_of(resource, number)
         first, *later = await service.log.read(
             event_store.read_stream, stream, after=version - 1, upto=version + 1, limit=2
         )
@@ -84,7 +84,7 @@ async def changes(
     first = max(0, before - 1 - limit)
     async with service.turn(request, service.log):
         events = await service.log.read(
-            event_store.read_stream, _stream(resource, number), after=first, upto=before - 1, limit=limit
+            event_store.read_stream, stream_of(resource, number), after=first, upto=before - 1, limit=limit
         )
     path = f"/{resource.category}s/{number}"
     return [history.change(each, path, changed(each)) for each in reversed(events)]
@@ -103,5 +103,6 @@ async def change(
     return accepted.command.command_id, shown is not None
 
 
-def _stream(resource: Resource[R], number: int) -> str:
+def stream_of(resource: Resource[R], number: int) -> str:
+    """The stream of the aggregate with this number."""
     return f"{resource.category}-{number}"

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
@@ -51,27 +51,38 @@ async def do_and_go_back(request: Request, deed: type[Deed], given: dict[str, An
     return back(path, done=id) if done else back(path, waiting=id)
 
 
-async def reveal(request: Request, role: Role, path: str) -> Response:
-    """Record that somebody is shown what is personal on a page, then lead there. Raises Problem, or a store's error.
+async def reveal(request: Request, role: Role, path: str, streams: Sequence[str]) -> Response:
+    """Record who is shown on a page with what is personal, then lead there. Raises Problem, or a store's error.
 
-    `path` may have a query, which is part of neither the record nor what may be seen.
+    `streams`: those of the people. `path` may have a query, which is part of neither the record nor what may be seen.
     """
     if not may(request, role):
         raise Problem("missing-role", 403, f"This needs the role {role}.")
     page = unquote(path.partition("?")[0])
-    _, done = await do(request, ShowPersonal, {"page": page})
+    _, done = await do(request, ShowPersonal, {"page": page, "streams": [*streams]})
     if not done:
         raise Problem("not-recorded", 503, "It could not be recorded yet that you are shown this: no worker answers.")
     until = str(int(time.time()) + REVEALED_FOR)
-    return back(path, revealed=f"{until}.{_token(request, page, until)}")
+    return back(path, revealed=".".join([until, _token(request, page, until, *streams), *streams]))
 
 
-def revealed(request: Request, role: Role) -> bool:
-    """Whether this page shows what is personal: somebody with the role asked for it, which is in the audit trail."""
-    until, _, token = request.scope.get("own", {}).get("revealed", "").partition(".")
+def revealed(request: Request, role: Role) -> frozenset[str] | None:
+    """The streams of those of whom this page shows what is personal; None if nobody with the role asked for it.
+
+    They are those in the audit trail: of whoever came to the page since, it must show no more than before.
+    """
+    given: str = request.scope.get("own", {}).get("revealed", "")
+    until, _, rest = given.partition(".")
+    token, *streams = rest.split(".")
     if not UNTIL.fullmatch(until) or int(until) < time.time() or not may(request, role):
-        return False
-    return shapes.same(token, _token(request, request.scope["path"], until))
+        return None
+    its = shapes.same(token, _token(request, request.scope["path"], until, *streams))
+    return frozenset(streams) if its else None
+
+
+def is_revealed(request: Request, role: Role, stream: str) -> bool:
+    """Whether this page shows what is personal of the one with this stream."""
+    return stream in (revealed(request, role) or ())
 
 
 def carried(request: Request) -> dict[str, str]:
@@ -80,7 +91,7 @@ def carried(request: Request) -> dict[str, str]:
     return {"revealed": own["revealed"]} if "revealed" in own else {}
 
 
-def _token(request: Request, path: str, until: str) -> str:
-    """What shows the page to the principal, in this session, if it is one."""
+def _token(request: Request, path: str, until: str, *streams: str) -> str:
+    """What shows these people on the page to the principal, in this session, if it is one."""
     session = request.cookies.get(guard_of(request).cookie, "")
-    return service_of(request).token("revealed", principal_of(request).name, session, path, until)
+    return service_of(request).token("revealed", principal_of(request).name, session, path, until, *streams)

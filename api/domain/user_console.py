@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from fastapi import Query, Request, Response
 
 from api.console import aggregates
-from api.console.aggregates import Aggregate, Past
-from api.console.doing import carried, reveal, revealed
+from api.console.aggregates import Aggregate, Past, stream_of
+from api.console.doing import carried, is_revealed, reveal
 from api.console.pages import Pages, back, form_of, page
 from api.domain.users import USER, UserId
 from api.http.access import may
@@ -47,7 +47,7 @@ async def show_user(request: Request, user_id: UserId, version: Version = None, 
         changes=changes[:LIMIT],
         older=changes[LIMIT - 1]["version"] if len(changes) > LIMIT else None,
         before=before,
-        shown=(shown := revealed(request, "reader")),
+        shown=(shown := is_revealed(request, "reader", stream_of(USER, user_id))),
         link=lambda **more: f"/console/users/{user_id}?{urlencode(more | (carried(request) if shown else {}))}",
         carried=carried(request) if shown else {},
     )
@@ -58,7 +58,8 @@ async def show_personal(request: Request, user_id: UserId) -> Response:
     """The same page, with what is personal."""
     form, path = form_of(request), f"/console/users/{user_id}"
     asked = {name: form[name] for name in ("version", "before") if form.get(name)}
-    return await reveal(request, "reader", f"{path}?{urlencode(asked)}" if asked else path)
+    where = f"{path}?{urlencode(asked)}" if asked else path
+    return await reveal(request, "reader", where, [stream_of(USER, user_id)])
 
 
 @router.post(f"{PATH}/deactivate", role="writer", title="User")

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
 
-from api.console.aggregates import rows
-from api.console.doing import carried, reveal, revealed
+from api.console.aggregates import rows, stream_of
+from api.console.doing import reveal, revealed
 from api.console.pages import Pages, back, form_of, page
+from api.domain.users import USER
 from api.http.paging import MAX_INTEGER
 from shared.domain.users.read_models import emails
 from shared.domain.users.read_models import users as read_model
@@ -45,6 +46,39 @@ class Found(NamedTuple):
     """The number above which there are more."""
 
 
+class Asked(NamedTuple):
+    """What a page is asked for."""
+
+    q: str
+    state: str
+    before: int | None
+    after: int | None
+
+    @property
+    def text(self) -> str:
+        """What is looked for; "" for all users."""
+        return " ".join(self.q.split())
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is looked for by an address."""
+        return "@" in self.text
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is looked for by a name's beginning."""
+        return bool(self.text) and not self.is_address
+
+    @property
+    def active(self) -> bool | None:
+        """Whether users are active that are looked for; None for all."""
+        return self.state == "active" if self.state else None
+
+    def query(self) -> dict[str, str]:
+        """The parameters of every page of these users."""
+        return {name: value for name, value in {"q": self.q, "state": self.state}.items() if value}
+
+
 def finds(text: str) -> str | None:
     """The address of the page that shows whom the search may mean: by number, stream, address or name."""
     if match := STREAM.fullmatch(text):
@@ -58,31 +92,27 @@ async def list_users(
     request: Request, q: Wanted = "", state: State = "", before: Number = None, after: Number = None
 ) -> Response:
     """Users, or those that were looked for. One by its number is led to."""
-    wanted = " ".join(q.split())
-    if NUMBER.fullmatch(wanted) and 0 < int(wanted) <= MAX_INTEGER:
-        return back(f"{PATH}/{int(wanted)}")
-    active = None if not state else state == "active"
+    asked = Asked(q, state, before, after)
+    if NUMBER.fullmatch(asked.text) and 0 < int(asked.text) <= MAX_INTEGER:
+        return back(f"{PATH}/{int(asked.text)}")
     shown = revealed(request, "reader")
-    if "@" in wanted:
-        kind, found = "address", Found(await rows(request, emails.emails, emails.users_with, **_all(wanted, active)))
-    elif wanted and not shown:  # who has a name is personal, too
-        kind, found = "unasked", Found([])
-    elif wanted:
-        kind, found = "name", await _named(request, wanted, before, active)
-    else:
-        kind, found = "", await _listed(request, before, after, active)
-    asked = {name: value for name, value in {"q": q, "state": state}.items() if value}
+    is_unasked = asked.is_name and shown is None  # who has a name is personal, too
+    found = Found([]) if is_unasked else await _find(request, asked)
+
+    def is_shown(user: User) -> bool:
+        return _stream(user) in (shown or ())
+
+    if asked.is_name:
+        found = found._replace(users=list(filter(is_shown, found.users)))
     return page(
         request,
         "users.html",
         found=found,
-        kind=kind,
-        q=q,
-        state=state,
-        before=before,
-        after=after,
-        shown=shown,
-        link=lambda **more: f"{PATH}?{urlencode(asked | more | (carried(request) if kind == 'name' else {}))}",
+        asked=asked,
+        is_unasked=is_unasked,
+        is_shown=is_shown,
+        hides=not all(map(is_shown, found.users)),
+        link=lambda **more: f"{PATH}?{urlencode(asked.query() | more)}",
     )
 
 
@@ -90,41 +120,57 @@ async def list_users(
 async def show_personal(request: Request) -> Response:
     """The same page, with what is personal."""
     form = form_of(request)
-    asked = {name: form[name] for name in ("q", "state", "before", "after") if form.get(name)}
-    return await reveal(request, "reader", f"{PATH}?{urlencode(asked)}" if asked else PATH)
+    state, before, after = form.get("state", ""), _number(form.get("before", "")), _number(form.get("after", ""))
+    asked = Asked(form.get("q", ""), state if state in {"active", "deactivated"} else "", before, after)
+    found = await _find(request, asked)
+    where = {name: value for name, value in asked._asdict().items() if value}
+    path = f"{PATH}?{urlencode(where)}" if where else PATH
+    return await reveal(request, "reader", path, [_stream(each) for each in found.users])
 
 
-def _all(email: str, active: bool | None) -> dict[str, object]:
-    return {"email": email, "after": 0, "active": active, "limit": LIMIT}
+def _number(text: str) -> int | None:
+    return int(text) if NUMBER.fullmatch(text) and 0 < int(text) <= MAX_INTEGER else None
 
 
-async def _listed(request: Request, before: int | None, after: int | None, active: bool | None) -> Found:
-    if after:
-        up = await rows(
-            request, read_model.users, read_model.users_after, user_id=after, active=active, limit=LIMIT + 1
-        )
+def _stream(user: User) -> str:
+    return stream_of(USER, user.user_id)
+
+
+async def _find(request: Request, asked: Asked) -> Found:
+    """The users that are asked for."""
+    if asked.is_address:
+        its = {"email": asked.text, "after": 0, "active": asked.active, "limit": LIMIT}
+        return Found(await rows(request, emails.emails, emails.users_with, **its))
+    if asked.is_name:
+        return await _named(request, asked)
+    return await _listed(request, asked)
+
+
+async def _listed(request: Request, asked: Asked) -> Found:
+    its = {"active": asked.active, "limit": LIMIT + 1}
+    if asked.after:
+        up = await rows(request, read_model.users, read_model.users_after, user_id=asked.after, **its)
         users = up[:LIMIT][::-1]
         return Found(users, users[-1].user_id if users else None, users[0].user_id if len(up) > LIMIT else None)
-    start = before or sys.maxsize
-    down = await rows(request, read_model.users, read_model.users_before, user_id=start, active=active, limit=LIMIT + 1)
+    start = asked.before or sys.maxsize
+    down = await rows(request, read_model.users, read_model.users_before, user_id=start, **its)
     users = down[:LIMIT]
-    return Found(
-        users, users[-1].user_id if len(down) > LIMIT else None, users[0].user_id if users and before else None
-    )
+    newer = users[0].user_id if users and asked.before else None
+    return Found(users, users[-1].user_id if len(down) > LIMIT else None, newer)
 
 
-async def _named(request: Request, name: str, before: int | None, active: bool | None) -> Found:
+async def _named(request: Request, asked: Asked) -> Found:
     """Look through users a piece at a time, so that others have their turn."""
     users: list[User] = []
-    reached = before or sys.maxsize
+    reached = asked.before or sys.maxsize
     for _ in range(PIECES):
         more, reached = await rows(
             request,
             read_model.users,
             read_model.users_named,
-            beginning=name,
+            beginning=asked.text,
             before=reached,
-            active=active,
+            active=asked.active,
             limit=LIMIT + 1 - len(users),
         )
         users += more

@@ -66,6 +66,8 @@ class RebuildProjection(Deed):
 
 
 class ShowPersonal(Deed):
-    """Show what is personal on a page of the console, `page` its path."""
+    """Show what is personal on a page of the console, `page` its path, of those whose streams these are."""
 
     page: str
+    streams: list[str] | None = None
+    """None in what an API sent before it named them."""

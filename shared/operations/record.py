@@ -90,9 +90,14 @@ class StreamExported(Operation):
 
 
 class PersonalShown(Operation):
-    """Somebody had what is personal shown to them on a page of the console."""
+    """Somebody was shown what is personal on a page of the console, of those whose streams these are."""
+
+    schema_version = 2
+    upcasters = {1: lambda data: {**data, "streams": None}}
 
     page: str
+    streams: list[str] | None
+    """None if they weren't recorded yet."""
 
 
 class LogImported(Operation):

@@ -157,8 +157,9 @@ def test_p10_what_is_personal_is_hidden_until_somebody_asks_and_that_is_in_the_a
     other = f"{LIST}/{done['rejected']}?{there.partition('?')[2]}"
     assert "Show what is personal" in people.auditor.text(other)  # for each page
     audit = closed.get("/audit?limit=1000", closed.all).json()
-    [told] = [each for each in audit if each["data"] == {"page": path}]
+    [told] = [each for each in audit if each["data"].get("page") == path]
     assert (told["type"], told["by"]) == ("PersonalShown", keys.principal(closed.keys["auditor"]))
+    assert told["data"]["streams"] == [done["stream"]]
 
 
 def test_a_command_can_be_sent_again_by_the_line_that_its_page_shows(closed: Closed, people: People, done: Any) -> None:
@@ -256,7 +257,10 @@ def test_a_group_of_failures_is_one_line_and_is_retried_once_however_often_its_f
     closed: Closed, people: People
 ) -> None:
     headers = keys.bearer(closed.all) | {"Prefer": "wait=10"}
-    paths = [closed.http.delete(f"/users/{n}/deactivation", headers=headers).json()["instance"] for n in (901, 90, 9)]
+    paths = [
+        closed.http.delete(f"/users/{n}/deactivation", headers=headers).json()["instance"]
+        for n in (901_000, 90_100, 9_010)
+    ]
     failed = [path.removeprefix("/commands/") for path in paths]
     for id in failed:
         fail(closed.settings, id)

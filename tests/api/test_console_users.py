@@ -1,7 +1,6 @@
 """The console's pages of users: found, shown as they are and were, and changed; personal data only when asked for."""
 
 import re
-from html import unescape
 from typing import Any
 
 from shared.domain.users.read_models import users as read_model
@@ -35,10 +34,15 @@ def revealed(visitor: Visitor, page: str, action: str, **fields: str) -> str:
     return visitor.text(answer.headers["location"])
 
 
+def shown(closed: Closed) -> list[Any]:
+    """What the audit trail has of who was shown what is personal: pages and streams."""
+    audit = closed.get("/audit?limit=1000", closed.all).json()
+    return [each["data"] for each in audit if each["type"] == "PersonalShown"]
+
+
 def shown_pages(closed: Closed) -> list[str]:
     """The pages on which somebody had what is personal shown, by the audit trail."""
-    audit = closed.get("/audit?limit=1000", closed.all).json()
-    return [each["data"]["page"] for each in audit if each["type"] == "PersonalShown"]
+    return [each["page"] for each in shown(closed)]
 
 
 def named(visitor: Visitor, name: str) -> str:
@@ -80,6 +84,27 @@ def test_p10_what_is_personal_is_shown_when_it_is_asked_for_and_that_is_in_the_a
     page = revealed(visitor, f"/console/users/{number}", f"/console/users/{number}/personal")
     assert page.count("hidden@example.com") >= 2  # now, and in the history
     assert shown_pages(closed) == [*before, "/console/users", f"/console/users/{number}"]  # no word of what was sought
+
+
+def test_p10_a_list_shows_those_whom_the_audit_trail_names_and_nobody_who_came_since(
+    closed: Closed, visitor: Visitor
+) -> None:
+    first = new(closed, "named-1@example.com", first_name="Named")
+    listed = visitor.submit("/console/users", "/console/users/personal").headers["location"]
+    looked_for = visitor.submit("/console/users", "/console/users/personal", q="named").headers["location"]
+    second = new(closed, "named-2@example.com", first_name="Named")
+    page = visitor.text(listed)
+    of_list, of_name = shown(closed)[-2:]
+    assert of_name == {"page": "/console/users", "streams": [f"user-{first}"]}
+    assert f"user-{second}" not in of_list["streams"]
+    assert 0 < len(of_list["streams"]) <= 50
+    assert {f"user-{number}" for number in numbers(page)} > {f"user-{second}"}
+    assert "named-1@example.com" in page
+    assert "named-2@example.com" not in page
+    assert numbers(visitor.text(looked_for)) == [first]
+    assert f'href="/console/streams/user-{first}"' in visitor.text("/console/system/audit")
+    other = looked_for.replace(f"user-{first}", f"user-{second}")
+    assert numbers(visitor.text(other)) == []
 
 
 def test_p10_the_address_of_a_page_that_shows_what_is_personal_shows_nothing_to_others(
@@ -174,6 +199,7 @@ def test_users_are_paged_both_ways_and_a_look_for_a_name_goes_on(closed: Closed,
     assert numbers(named(visitor, "zebed")) == [last]
     page = named(visitor, "doe")
     assert len(numbers(page)) == 50
-    [further] = re.findall(r'rel="next" href="([^"]+)"', page)
-    assert max(numbers(visitor.text(unescape(further)))) < min(numbers(page))
+    [before] = re.findall(r'name="before" value="(\d+)"', page)
+    further = revealed(visitor, "/console/users", "/console/users/personal", q="doe", before=before)
+    assert max(numbers(further)) < min(numbers(page))
     assert read_model.PIECE * 10 == 50_000  # what docs/operations/console.md says

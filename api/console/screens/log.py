@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import Path, Query, Request, Response
 
-from api.console.doing import reveal, revealed
+from api.console.doing import is_revealed, reveal
 from api.console.live import Parts, live
 from api.console.log import correlated
 from api.console.log.shown import HIDDEN, KNOWN, PER_PAGE, address_of, fields_of
@@ -96,14 +96,12 @@ async def show_event(request: Request, position: Position) -> Response:
     """An event, its neighbours, and what belongs to the same request."""
     service = service_of(request)
     near = await service.log.read(event_store.read_all, after=max(0, position - NEAR - 1), limit=2 * NEAR + 1)
-    event = next((each for each in near if each.position == position), None)
-    if event is None:
-        raise Problem("event-not-found", 404, f"There is no event at position {position}.")
+    event = _at(position, near)
     id, tree = event.metadata.get("correlation_id"), None
     if isinstance(id, str):
         async with service.turn(request, service.log):
             tree = await correlated.around(service, event, id)
-    shows = revealed(request, "auditor")
+    shows = is_revealed(request, "auditor", event.stream)
     fields = fields_of(event, revealed=shows)
     return page(
         request,
@@ -125,7 +123,16 @@ async def show_event(request: Request, position: Position) -> Response:
 @router.post("/console/log/{position}", role="auditor", title="Event")
 async def reveal_event(request: Request, position: Position) -> Response:
     """Show what is personal in the event."""
-    return await reveal(request, "auditor", f"/console/log/{position}")
+    event = _at(position, await service_of(request).log.read(event_store.read_all, after=position - 1, limit=1))
+    return await reveal(request, "auditor", f"/console/log/{position}", [event.stream])
+
+
+def _at(position: int, events: Sequence[RecordedEvent]) -> RecordedEvent:
+    """The event at a position. Raises Problem if it is none of these."""
+    for each in events:
+        if each.position == position:
+            return each
+    raise Problem("event-not-found", 404, f"There is no event at position {position}.")
 
 
 async def _page_of(

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from fastapi import Query, Request, Response
 
-from api.console.doing import carried, reveal, revealed
+from api.console.doing import carried, is_revealed, reveal
 from api.console.log.search import pages_that_find
 from api.console.log.shown import HIDDEN, PER_PAGE, fields_of
 from api.console.log.states import states_of
@@ -24,7 +24,7 @@ async def show_stream(request: Request, stream: str, after: After = 0) -> Respon
     """The events of a stream past a version."""
     service = service_of(request)
     last = await _last(request, stream)
-    shows = revealed(request, "auditor")
+    shows = is_revealed(request, "auditor", stream)
     fold = request.app.state.folds.get(stream.rpartition("-")[0])
     async with service.turn(request, service.log):
         events = await service.log.read(event_store.read_stream, stream, after=after, limit=PER_PAGE)
@@ -54,7 +54,7 @@ async def reveal_stream(request: Request, stream: str) -> Response:
     await _last(request, stream)  # else anything could be said in the audit trail
     after = form_of(request).get("after", "")
     where = f"?after={after}" if after.isdigit() and after.isascii() else ""
-    return await reveal(request, "auditor", f"/console/streams/{quote(stream)}{where}")
+    return await reveal(request, "auditor", f"/console/streams/{quote(stream)}{where}", [stream])
 
 
 async def _last(request: Request, stream: str) -> int:

@@ -4,7 +4,7 @@ from fastapi import Request, Response
 
 from api.console.commands import sending, story
 from api.console.commands.looking import only
-from api.console.doing import do_and_go_back, reveal, revealed
+from api.console.doing import do_and_go_back, is_revealed, reveal
 from api.console.live import Parts, live
 from api.console.pages import Pages, fragment, guard_of, page, principal_of, service_of
 from api.http.access import may
@@ -23,7 +23,7 @@ async def show_command(request: Request, command_id: str) -> Response:
     command = await find(request, command_id)
     told = await story.tell(service, command)
     role = _revealer(request, command)
-    shows = revealed(request, role)
+    shows = is_revealed(request, role, command.stream)
     data = None if command.is_emptied else await story.data_of(service, command, revealed=shows)
     route = sending.routes(request.app).get(command.type)
     async with service.turn(request, service.inbox):
@@ -67,7 +67,8 @@ async def follow_command(request: Request, command_id: str) -> Response:
 async def reveal_command(request: Request, command_id: str) -> Response:
     """Show what is personal in it."""
     command = await find(request, command_id)
-    return await reveal(request, _revealer(request, command), f"/console/commands/{command.command_id}")
+    path = f"/console/commands/{command.command_id}"
+    return await reveal(request, _revealer(request, command), path, [command.stream])
 
 
 @router.post("/console/commands/{command_id}/retry", role="operator", title="Command")
