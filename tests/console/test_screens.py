@@ -32,6 +32,17 @@ def screens() -> list[str]:
 
 SCREENS = screens()
 
+MENU = [route.path for route in app.routes if isinstance(route, Route) and route.in_menu]
+
+FIRST_PAINT_MS = 300
+
+TRIES = 10
+"""A page may be opened so often until it is painted in time: a busy machine is slow."""
+
+PAINTED = """() => new Promise(resolve =>
+    new PerformanceObserver(list => list.getEntriesByName("first-contentful-paint").forEach(resolve))
+        .observe({type: "paint", buffered: true})).then(entry => entry.startTime)"""
+
 
 @pytest.mark.parametrize("route", SCREENS)
 def test_a_screen_fits_every_width_and_axe_finds_nothing_in_both_themes(
@@ -67,6 +78,14 @@ def test_a_screen_weighs_no_more_than_it_may(look: Look, paths: dict[str, str], 
     scripts = sum(size for url, size in sizes.items() if ".js" in url)
     assert scripts <= SCRIPT_BYTES
     assert sum(sizes.values()) <= PAGE_BYTES, json.dumps(sizes, indent=1)
+
+
+@pytest.mark.parametrize("route", MENU)
+def test_a_page_of_the_menu_is_painted_within_300_ms(look: Look, route: str) -> None:
+    took: list[float] = []
+    while not took or took[-1] > FIRST_PAINT_MS:
+        assert len(took) < TRIES, took
+        took.append(look().at(route).page.evaluate(PAINTED))
 
 
 def test_the_keyboard_skips_to_the_content_and_the_slash_leads_to_the_search(look: Look) -> None:
