@@ -61,7 +61,7 @@ def backup(settings: Settings, folder: Path) -> dict[str, Any]:
         (part / keys.name).rename(keys)
         sync(part)
         sync(keys.parent)
-    backups.note(settings, backups.Taken(taken["taken_at"], taken["last_event"]))
+    backups.note(settings, backups.Taken(taken["taken_at"], taken["last_event"], str(folder.resolve())))
     return taken
 
 

@@ -1,4 +1,4 @@
-"""Backups: when the last one was taken here, in a file beside the stores. The log says what was restored."""
+"""Backups: which were taken here lately, in a file beside the stores. The log says what was restored."""
 
 import os
 from contextlib import suppress
@@ -9,32 +9,37 @@ from pydantic_core import from_json, to_json
 
 from shared.settings import Settings
 
-NOTE = "last-backup.json"
+NOTE = "backups.json"
+
+KEPT = 20
+"""The last backups that are kept in mind."""
 
 
 class Taken(NamedTuple):
-    """A backup: when it was taken, and the last event in it."""
+    """A backup: when it was taken, the last event in it, and the folder that it was written to."""
 
     taken_at: str
     last_event: int
+    folder: str
 
 
 def note(settings: Settings, taken: Taken) -> None:
     """Keep in mind that a backup was taken. One that can't be noted is a backup all the same."""
     path = _path(settings)
     new = path.with_suffix(".new")
+    latest = [each._asdict() for each in [taken, *noted(settings)][:KEPT]]
     with suppress(OSError), os.fdopen(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(to_json(taken._asdict()))
+        file.write(to_json(latest))
         new.rename(path)
 
 
-def last(settings: Settings) -> Taken | None:
-    """The last backup that `cqrs backup` took of stores in this data dir; None if none is known."""
+def noted(settings: Settings) -> list[Taken]:
+    """The backups that `cqrs backup` took of stores in this data dir, the latest first, as far as is known."""
     try:
-        found: dict[str, Any] = from_json(_path(settings).read_bytes())
-        return Taken(str(found["taken_at"]), int(found["last_event"]))
+        found: list[dict[str, Any]] = from_json(_path(settings).read_bytes())
+        return [Taken(str(each["taken_at"]), int(each["last_event"]), str(each["folder"])) for each in found]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return []
 
 
 def _path(settings: Settings) -> Path:

@@ -62,15 +62,20 @@ def test_p10_a_restore_ends_every_session_of_the_console(used: Stores, tmp_path:
         assert sessions.of_principal(connection, "key:0a1b2c3d") == []
 
 
-def test_when_the_last_backup_was_taken_is_known(used: Stores, tmp_path: Path) -> None:
-    assert backups.last(used.settings) is None
+def test_the_last_backups_are_known(used: Stores, tmp_path: Path) -> None:
+    known: list[tuple[str, int, str]] = []
     for name in ("first", "second"):
         taken = told(used.settings, "backup", str(tmp_path / name))
-        assert backups.last(used.settings) == (taken["taken_at"], 3)
-    (used.settings.data_dir / backups.NOTE).write_text("{")
-    assert backups.last(used.settings) is None
+        known.insert(0, (taken["taken_at"], 3, str(tmp_path / name)))
+        assert backups.noted(used.settings) == known
+    for number in range(backups.KEPT):
+        backups.note(used.settings, backups.Taken("2026-01-01T00:00:00Z", number, "elsewhere"))
+    assert [each.last_event for each in backups.noted(used.settings)] == [*range(backups.KEPT)][::-1]
+    for broken in ("{", "[{}]", "{}", "[1]", "1"):
+        (used.settings.data_dir / backups.NOTE).write_text(broken)
+        assert backups.noted(used.settings) == []
     (used.settings.data_dir / backups.NOTE).unlink()
-    (used.settings.data_dir / "last-backup.new").mkdir()  # so that nothing can be noted
+    (used.settings.data_dir / "backups.new").mkdir()  # so that nothing can be noted
     assert told(used.settings, "backup", str(tmp_path / "third"))["last_event"] == 3
 
 

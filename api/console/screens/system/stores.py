@@ -66,7 +66,7 @@ async def show_stores(request: Request) -> Response:
             "end": await _end(service),
             "code": request.app.version,
             "python": platform.python_version(),
-            "backup": backups.last(service.settings),
+            "backups": backups.noted(service.settings),
             "restored": await _restored(service),
             "in_files": all(engines.is_local(url) for _, url in check.stores(service.settings)),
         }
