@@ -49,13 +49,13 @@ class Sessions:
         await self._write(sessions.begin, Session(sessions.digest_of(token), *its))
         return token
 
-    async def end(self, principal: Principal, digest: str | None) -> None:
-        """End a session of the principal, or all of them."""
-        await self._write(sessions.end, principal.name, digest)
+    async def end(self, principal: str, digest: str | None) -> None:
+        """End a session of the principal with this name, or all of them."""
+        await self._write(sessions.end, principal, digest)
 
-    async def of(self, principal: Principal) -> list[Session]:
-        """The sessions of the principal, the latest first."""
-        return await self._store.read(sessions.of_principal, principal.name)
+    async def of(self, principal: str) -> list[Session]:
+        """The sessions of the principal with this name, the latest first."""
+        return await self._store.read(sessions.of_principal, principal)
 
     async def principal(self, token: str) -> Principal:
         """The principal whose session this is. Raises Problem: 401 if it is nobody's, 503 if it can't be checked."""

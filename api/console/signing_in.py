@@ -53,7 +53,7 @@ async def sign_out(request: Request) -> Response:
     service = service_of(request)
     if token := request.cookies.get(guard.cookie):
         await service.sessions.end(
-            principal_of(request), None if form_of(request).get("all") else sessions.digest_of(token)
+            principal_of(request).name, None if form_of(request).get("all") else sessions.digest_of(token)
         )
     response = back("/console/sign-in")
     response.delete_cookie(guard.cookie, path="/", secure=guard.needs_tls, httponly=True)

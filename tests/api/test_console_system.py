@@ -7,6 +7,7 @@ import pytest
 
 from shared.access.keys import Key, key_of
 from shared.database import engines
+from shared.operations import backups
 from shared.schemas.check import REVISIONS
 from shared.stores import event_store
 from tests.api.conftest import Closed, Visit
@@ -53,6 +54,28 @@ def test_stores_are_shown_with_their_revisions_and_sizes_and_the_end_of_the_log_
     assert f"The hashes of the last {min(position, 1000):,} events were made anew" in page
     assert "cqrs verify" in page
     assert "No backup was taken here that is known" in page
+
+
+def test_backups_that_were_noted_are_shown_the_latest_first(closed: Closed, visitor: Visitor) -> None:
+    for number in range(1, 4):
+        backups.note(closed.settings, backups.Taken(f"2026-01-0{number}T00:00:00Z", number, f"/backups/{number}"))
+    try:
+        page = visitor.text("/console/system")
+    finally:
+        (closed.settings.data_dir / backups.NOTE).unlink()
+    assert [page.index(f"/backups/{number}<") for number in (3, 2, 1)] == sorted(
+        page.index(f"/backups/{number}<") for number in (3, 2, 1)
+    )
+    assert "2026-01-01 00:00:00 UTC" in page
+
+
+def test_event_types_are_shown_with_their_versions_upcasters_and_personal_fields(visitor: Visitor) -> None:
+    page = visitor.text("/console/system/events")
+    created = row(page.replace("<a", "><a"), "UserCreated")
+    assert created.count(">personal<") == 3
+    assert "none" in created
+    shown = row(page.replace("<a", "><a"), "PersonalShown")
+    assert ("1 → 2" in shown, '<td class="num">2</td>' in shown) == (True, True)
 
 
 def test_settings_tell_where_they_come_from_though_roles_get_them_all_from_cqrs_up(visitor: Visitor) -> None:
@@ -119,21 +142,51 @@ def test_p10_one_sees_one_s_own_sessions_and_ends_them_all(closed: Closed, visit
     key = closed.new_key("reader")
     one, other, stranger = visit(key), visit(key), visit(closed.all)
     page = one.text("/console/sessions")
-    assert (page.count("this one"), page.count(">another<")) == (1, 1)
+    assert (page.count("this one"), page.count("End it")) == (1, 1)
     assert one.submit("/console/sessions", "/console/sign-out", all="yes").status_code == 303
     assert [each.http.get("/console/sessions").status_code for each in (one, other)] == [303, 303]
     assert stranger.http.get("/console/sessions").status_code == 200
 
 
+def ending(page: str) -> str:
+    """The only session that a page can end."""
+    [found] = re.findall(r'name="session" value="([0-9a-f]{64})"', page)
+    return str(found)
+
+
+def test_p10_one_ends_another_session_of_one_s_own_and_nobody_else_s(closed: Closed, visit: Visit) -> None:
+    key = closed.new_key("reader")
+    one, other, stranger = visit(key), visit(key), visit(closed.new_key("reader"))
+    page, action = "/console/sessions", "/console/sessions/end"
+    its = ending(one.text(page))
+    stranger.submit(page, action, session=its)
+    assert other.http.get("/console").status_code == 200
+    assert one.submit(page, action, session="x").status_code == 400
+    assert one.submit(page, action, session=its).headers["location"] == page
+    assert [each.http.get("/console").status_code for each in (one, other)] == [200, 303]
+
+
+def test_p10_an_operator_ends_a_session_of_a_key(closed: Closed, visit: Visit, visitor: Visitor) -> None:
+    key = closed.new_key("reader")
+    one = visit(key)
+    path = f"{KEYS}/{key.id}"
+    its = ending(visitor.text(path))
+    assert one.submit("/console", f"{path}/sessions/end", session=its).status_code == 403
+    assert visitor.submit(path, f"{path}/sessions/end", session=its).headers["location"] == path
+    assert one.http.get("/console").status_code == 303
+    assert "Nobody is signed in with it" in visitor.text(path)
+
+
 def test_p10_the_system_is_for_operators_and_the_audit_trail_for_auditors(closed: Closed, visit: Visit) -> None:
-    pages = ["/console/system", "/console/system/settings", KEYS, "/console/system/audit", "/console/sessions"]
+    of_operators = [f"/console/system{each}" for each in ("", "/settings", "/events", "/keys")]
+    pages = [*of_operators, "/console/system/audit", "/console/sessions"]
     seen = {role: [visit(key).http.get(path).status_code for path in pages] for role, key in closed.keys.items()}
     assert seen == {
-        "reader": [403, 403, 403, 403, 200],
-        "writer": [403, 403, 403, 403, 200],
-        "auditor": [200, 403, 403, 200, 200],
-        "operator": [200, 200, 200, 403, 200],
-        "eraser": [403, 403, 403, 403, 200],
+        "reader": [403, 403, 403, 403, 403, 200],
+        "writer": [403, 403, 403, 403, 403, 200],
+        "auditor": [200, 403, 403, 403, 200, 200],
+        "operator": [200, 200, 200, 200, 403, 200],
+        "eraser": [403, 403, 403, 403, 403, 200],
     }
     auditor = visit(closed.keys["auditor"]).text("/console/system")
     assert "events.db" not in auditor

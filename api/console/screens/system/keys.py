@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from api.console.doing import do, do_and_go_back
 from api.console.pages import Pages, form_of, page, principal_of, service_of
+from api.console.screens.system import sessions
 from api.http.problems import Problem
 from api.routes.keys import KeyId, Making, added, known_key, rotated
 from shared.access.keys import NAME
@@ -63,8 +64,17 @@ async def add_key(request: Request) -> Response:
 async def show_key(request: Request, key_id: KeyId) -> Response:
     """A key, and what can be done with it."""
     known = await known_key(request, key_id)
-    is_own = principal_of(request).name == f"key:{known.id}"
-    return page(request, "system_key.html", key=known, is_own=is_own)
+    holder = f"key:{known.id}"
+    is_own = principal_of(request).name == holder
+    its = await service_of(request).sessions.of(holder)
+    return page(request, "system_key.html", key=known, is_own=is_own, sessions=its)
+
+
+@router.post(f"{PATH}/{{key_id}}/sessions/end", role="operator", title="Key")
+async def end_session(request: Request, key_id: KeyId) -> Response:
+    """End a session that began with a key."""
+    known = await known_key(request, key_id)
+    return await sessions.end(request, f"key:{known.id}", f"{PATH}/{known.id}")
 
 
 @router.post(f"{PATH}/{{key_id}}/rotate", role="operator", title="Key")
