@@ -18,9 +18,10 @@ from shared.access.principals import operator_here
 from shared.database import engines, sqlite
 from shared.database.scrubbing import Scrubbing, mark
 from shared.database.statements import execute
+from shared.operations import clear
 from shared.operations.record import LogProtected, record
-from shared.schemas import check, clear, rights
-from shared.schemas.known import EVENTS
+from shared.schemas import check, rights
+from shared.schemas.known import EVENTS, MARKED
 from shared.settings import Settings
 from shared.stores import event_store, inbox
 from shared.stores.subjects import Subjects
@@ -61,7 +62,7 @@ def protect(settings: Settings) -> dict[str, Any]:
 def is_due(settings: Settings) -> bool:
     """Whether anything rests in the clear; as fast however much there is."""
     with engines.reading(settings.event_store) as log, engines.reading(settings.inbox) as connection:
-        return clear.is_any(log, connection)
+        return clear.is_any(log, connection, MARKED)
 
 
 @contextmanager

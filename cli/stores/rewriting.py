@@ -14,8 +14,9 @@ from sqlalchemy import Connection, bindparam, select, update
 from shared.chain import START
 from shared.database.statements import execute, execute_rows, fetch
 from shared.messages import RecordedEvent
+from shared.operations import clear
 from shared.personal.ciphers import Cipher, Sealed, sealed
-from shared.schemas import chain, clear
+from shared.schemas import chain, known
 from shared.schemas.folding import Wrong, WrongEvent
 from shared.stores import event_store, inbox
 from shared.stores.event_store import PAGE_SIZE, events
@@ -114,11 +115,11 @@ def _ciphers(people: Subjects, page: Collection[RecordedEvent]) -> Any:
 
 
 def _names_in(command: Accepted) -> list[str]:
-    return clear.names_in(command.type, command.data, clear.OF_COMMANDS)
+    return clear.names_in(command.type, command.data, known.MARKED.commands)
 
 
 def _names_of(event: RecordedEvent) -> list[str]:
-    return clear.names_in(event.type, event.data_json, clear.OF_EVENTS)
+    return clear.names_in(event.type, event.data_json, known.MARKED.events)
 
 
 def _seal(json: str, names: list[str], cipher: Cipher | None, place: str) -> tuple[str, Data]:

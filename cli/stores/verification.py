@@ -16,11 +16,11 @@ from cli.stores.snapshots import Snapshots, snapshots
 from shared.database import engines
 from shared.domain.projections import PROJECTIONS
 from shared.messages import RecordedEvent
-from shared.operations import record, unkeyed
+from shared.operations import clear, record, unkeyed
 from shared.projection import Projection
-from shared.schemas import chain, clear
+from shared.schemas import chain
 from shared.schemas.folding import Aggregates, Wrong, WrongEvent, folded, hashed
-from shared.schemas.known import AGGREGATES
+from shared.schemas.known import AGGREGATES, MARKED
 from shared.schemas.replay import replay
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store, inbox, outcomes, set_aside, subjects, unique_keys
@@ -73,8 +73,8 @@ def verify(settings: Settings, *, quiet: bool = False, but: Collection[str] = ()
             done[what] = sum(progress(check, what))
             if not quiet:
                 say(f"ok  {what}: {done[what]:,}")
-        done[CLEAR] = sum(progress(clear.counted(stores.log), CLEAR))
-        if done[CLEAR] or clear.is_any(stores.log, stores.inbox):
+        done[CLEAR] = sum(progress(clear.counted(stores.log, MARKED.events), CLEAR))
+        if done[CLEAR] or clear.is_any(stores.log, stores.inbox, MARKED):
             complain(f"{IN_THE_CLEAR} ({done[CLEAR]:,} events)")
     return done
 

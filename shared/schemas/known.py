@@ -6,6 +6,7 @@ from typing import Any
 from shared.decider import Decider
 from shared.domain import aggregates
 from shared.messages import Event
+from shared.operations.clear import Marked, fields
 from shared.operations.deeds import OPERATIONS
 from shared.operations.record import CATEGORY
 
@@ -14,3 +15,8 @@ AGGREGATES: Mapping[str, Decider[Any, Any, Any]] = {**aggregates.AGGREGATES, CAT
 
 EVENTS: Mapping[str, type[Event]] = aggregates.by_name(AGGREGATES.values())
 """All events that this version knows, by name."""
+
+MARKED = Marked(
+    fields(EVENTS.values()), fields(each for rules in AGGREGATES.values() for each in rules.commands.values())
+)
+"""What is personal in them, and in the commands that lead to them."""

@@ -1,6 +1,8 @@
 """The console's pages of the system: stores, settings, keys, sessions and the audit trail, each for whom it is."""
 
 import re
+import shutil
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,11 +11,13 @@ from shared.access.keys import Key, key_of
 from shared.database import engines
 from shared.operations import backups
 from shared.schemas.check import REVISIONS
+from shared.settings import Settings
 from shared.stores import event_store
 from tests.api.conftest import Closed, Visit
-from tests.support import keys
+from tests.support import keys, older
 from tests.support.console import Visitor
-from tests.support.service import eventually
+from tests.support.service import api, eventually
+from tests.support.stores import create
 
 KEYS = "/console/system/keys"
 
@@ -54,6 +58,14 @@ def test_stores_are_shown_with_their_revisions_and_sizes_and_the_end_of_the_log_
     assert f"The hashes of the last {min(position, 1000):,} events were made anew" in page
     assert "cqrs verify" in page
     assert "No backup was taken here that is known" in page
+
+
+def test_p9_it_is_said_while_what_is_personal_rests_in_the_clear(files: Path, tmp_path: Path, visitor: Visitor) -> None:
+    assert "cqrs protect" not in visitor.text("/console/system")
+    folder = shutil.copytree(files, tmp_path / "data")
+    older.take_as_before(Settings(data_dir=folder, _env_file=None), create("older@example.com"))
+    with api(folder) as http:
+        assert "cqrs protect" in http.get("/console/system").text
 
 
 def test_backups_that_were_noted_are_shown_the_latest_first(closed: Closed, visitor: Visitor) -> None:

@@ -17,8 +17,9 @@ from shared.database.statements import execute, insert_rows
 from shared.decider import UniqueKey
 from shared.domain.users.messages import UserCreated
 from shared.messages import Data, NewEvent
+from shared.operations import clear
 from shared.personal.ciphers import Blind, Sealed
-from shared.schemas import clear
+from shared.schemas import known
 from shared.schemas.migrations import hashing
 from shared.settings import Settings
 from shared.stores import event_store, inbox, outcomes, subjects, unique_keys
@@ -193,7 +194,7 @@ def test_fields_that_only_older_shapes_have_are_encrypted_if_the_event_names_the
     new: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [names] = clear.fields([UserCreatedAnew]).values()
-    monkeypatch.setattr(clear, "OF_EVENTS", {"UserCreated": names})
+    monkeypatch.setattr(known, "MARKED", clear.Marked({"UserCreated": names}, {}))
     with engines.writing(new.event_store, lock="event_store") as log:
         older = {"user_id": 1, "name": "John Doe", "email": DORA}
         event_store.append(log, Append("user-1", [NewEvent("UserCreated", older, {})]))

@@ -13,9 +13,9 @@ from shared.database.statements import attempt
 from shared.decider import Rejected, UniqueKey
 from shared.domain.projections import ERASING
 from shared.messages import ErasedEvent, RecordedEvent
+from shared.operations import clear
 from shared.operations.deeds import EFFECTS, At
-from shared.schemas import clear
-from shared.schemas.known import AGGREGATES
+from shared.schemas.known import AGGREGATES, MARKED
 from shared.stores import event_store, inbox, outcomes, set_aside, subjects, unique_keys
 from shared.stores.event_store import Heads
 from shared.stores.inbox import Accepted
@@ -231,8 +231,8 @@ class CommandHandler:
         """Whether what is personal in a stream rests in the clear, so that destroying its key would not erase it."""
         if not self._is_protected:
             with self._inbox.connect() as reading:
-                self._is_protected = not clear.is_any(log, reading)
-        return not self._is_protected or clear.is_stream(log, stream)
+                self._is_protected = not clear.is_any(log, reading, MARKED)
+        return not self._is_protected or clear.is_stream(log, stream, MARKED.events)
 
 
 def _take_back(connection: Connection, these: Sequence[SetAside]) -> Mapping[int, int]:

@@ -8,13 +8,14 @@ from fastapi import Request, Response
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from api.console.log.shown import KNOWN
 from api.console.pages import Pages, page, service_of
 from api.http.access import may
 from api.reading.store import Store
 from api.service import Service
 from shared.database import engines
 from shared.errors.reasons import reason_of
-from shared.operations import backups
+from shared.operations import backups, clear
 from shared.operations.configuration import masked
 from shared.operations.record import BackupRestored
 from shared.schemas import chain, check
@@ -25,6 +26,10 @@ router = Pages(section="System")
 
 CHECKED = 1000
 """Events at the end of the log whose hashes are made anew, which takes milliseconds."""
+
+
+PERSONAL = clear.fields(KNOWN.values())
+"""The personal fields of events that projections read."""
 
 
 class Found(NamedTuple):
@@ -53,6 +58,8 @@ class End(NamedTuple):
     hash: bytes | None
     checked: int
     wrong: str = ""
+    is_clear: bool = False
+    """Whether what is personal in the log rests in the clear."""
 
 
 @router.get("/console/system", role=("operator", "auditor"), title="System", menu=True)
@@ -110,11 +117,12 @@ async def _end(service: Service) -> End | None:
 
 def _checked_end(log: Connection) -> End:
     position, hash = event_store.head(log)
+    is_clear = clear.is_log(log, PERSONAL)
     try:
         checked = sum(map(len, chain.checked(log, past=max(0, position - CHECKED))))
     except Wrong as wrong:
-        return End(position, hash, 0, str(wrong))
-    return End(position, hash, checked)
+        return End(position, hash, 0, str(wrong), is_clear)
+    return End(position, hash, checked, is_clear=is_clear)
 
 
 async def _restored(service: Service) -> dict[str, Any] | None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import NamedTuple
 
 from pydantic_core import from_json
 from sqlalchemy import Connection, bindparam, select
 
 from shared.database.statements import fetch
 from shared.messages import Command, Event
-from shared.schemas.known import AGGREGATES, EVENTS
 from shared.stores import event_store, inbox
 from shared.stores.event_store import events
 from shared.stores.inbox import EMPTIED, commands
@@ -20,15 +20,17 @@ Fields = Mapping[str, tuple[str, ...]]
 """The names of personal fields, also of those that only older shapes have, by the type of the message."""
 
 
+class Marked(NamedTuple):
+    """The personal fields of events and of commands."""
+
+    events: Fields
+    commands: Fields
+
+
 def fields(messages: Iterable[type[Event] | type[Command]]) -> Fields:
     """The personal fields of those of the messages that have any."""
     names = {each.__name__: (*each.personal, *getattr(each, "formerly_personal", ())) for each in messages}
     return {name: its for name, its in names.items() if its}
-
-
-OF_EVENTS = fields(EVENTS.values())
-
-OF_COMMANDS = fields(each for rules in AGGREGATES.values() for each in rules.commands.values())
 
 
 def names_in(type: str, json: str | bytes, of: Fields) -> list[str]:
@@ -39,26 +41,31 @@ def names_in(type: str, json: str | bytes, of: Fields) -> list[str]:
     return [name for name in names if name in data]
 
 
-def is_any(log: Connection, inbox_: Connection) -> bool:
+def is_any(log: Connection, inbox_: Connection, marked: Marked) -> bool:
     """Whether the log or the inbox holds anything in the clear, by rows at both ends: as fast however long they are."""
-    by_type = chain.from_iterable(fetch(log, each, type=type) for type in OF_EVENTS for each in (_first, _last))
-    if any(names_in(type, data, OF_EVENTS) for type, data in by_type):
+    if is_log(log, marked.events):
         return True
     emptied = inbox.emptied_seq(inbox_)
     rows = chain.from_iterable(fetch(inbox_, each, after=emptied) for each in (_first_commands, _last_commands))
-    return any(names_in(type, data, OF_COMMANDS) for type, data in rows)
+    return any(names_in(type, data, marked.commands) for type, data in rows)
 
 
-def is_stream(log: Connection, stream: str) -> bool:
+def is_log(log: Connection, of: Fields) -> bool:
+    """Whether the log holds anything in the clear, by rows at both ends."""
+    by_type = chain.from_iterable(fetch(log, each, type=type) for type in of for each in (_first, _last))
+    return any(names_in(type, data, of) for type, data in by_type)
+
+
+def is_stream(log: Connection, stream: str, of: Fields) -> bool:
     """Whether an event of the stream holds anything in the clear."""
-    return any(names_in(type, data, OF_EVENTS) for type, data in fetch(log, _of_stream, stream=stream))
+    return any(names_in(type, data, of) for type, data in fetch(log, _of_stream, stream=stream))
 
 
-def counted(log: Connection) -> Iterator[int]:
+def counted(log: Connection, of: Fields) -> Iterator[int]:
     """How many events of each page of the log hold anything in the clear."""
     after = 0
     while rows := event_store.read_stored(log, after=after):
-        yield sum(bool(names_in(type.decode(), data, OF_EVENTS)) for _, _, _, type, data, *_ in rows)
+        yield sum(bool(names_in(type.decode(), data, of)) for _, _, _, type, data, *_ in rows)
         after = rows[-1][0]
 
 
