@@ -48,5 +48,27 @@ def fill(settings: Settings, events: int) -> None:
         event_store.seal(log)
 
 
+USERS = """
+    WITH RECURSIVE numbers (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
+    INSERT INTO {table} ({columns})
+    SELECT n, 'Zoë', 'Müller-Lüdenscheidt', 'person' || n || '@example.com', 1 {key} FROM numbers
+"""
+
+
+def fill_users(settings: Settings, users: int) -> None:
+    """Put so many users into the empty read models alone; nobody can be changed."""
+    columns = "user_id, first_name, last_name, email, version"
+    for name, more, key in (("users", "", ""), ("emails", ", key", ", 'person' || n || '@example.com'")):
+        connection = sqlite3.connect(sqlite.path_of(settings.read_model_of(name)), isolation_level=None)
+        connection.execute("PRAGMA synchronous = OFF")
+        indexes = connection.execute(INDEXES).fetchall()
+        for index, _ in indexes:
+            connection.execute(f"DROP INDEX {index}")
+        connection.execute(USERS.format(table=name, columns=columns + more, key=key), (users,))
+        for _, sql in indexes:
+            connection.execute(sql)
+        connection.close()
+
+
 def _sealed(key: bytes, place: str, names: str, others: str, personal: str) -> str:
     return sealed(others.encode(), personal.encode(), names, Cipher(key), place).decode()

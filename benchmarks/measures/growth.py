@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 
 from benchmarks.contestants import ours
-from benchmarks.contestants.fill import fill
+from benchmarks.contestants.fill import fill, fill_users
 from benchmarks.contestants.service import alone, folder
 from benchmarks.contestants.services import Ours
 from benchmarks.load.journey import WAIT, Run, expect, percentiles
@@ -27,6 +27,8 @@ FEW, MANY = 9_999, 4_999_998
 """Events of the log."""
 
 COMMANDS = 1_000_000
+
+FEW_USERS, MANY_USERS = 10_000, 10_000_000
 
 ROUNDS = 3
 
@@ -43,11 +45,19 @@ PAGES = {f"{path} {where}": (path, where) for path in ("/events/", "/users/") fo
 LOOKS = 100
 """At each page; the median counts."""
 
+USERS = {
+    "a user by number": "/users/{n}",
+    "a user by address": "/users/?email=person{n}@example.com",
+    "a page of users anywhere": "/users/?after={n}",
+}
+"""What is asked of ten million users, whichever of them."""
+
 MEASURES = (
     Measure("stream", "a command to a stream of 10,000 events", "ms", (Bound(2, over="10 events"),), low=True),
     Measure("first touch", "… the first after a start", "ms", low=True),
     Measure("journey", "accepted → handled → visible, a log of 5 million", "/s", (Bound(0.85, over="10,000"),)),
     *(Measure(page, f"GET {page}", "ms", (Bound(1.25, over="10,000"),), low=True) for page in PAGES),
+    *(Measure(what, f"{what}, of 10 million", "ms", (Bound(1.25, over="10,000"),), low=True) for what in USERS),
     *(Measure(f"start {role}", f"start of {role}", "s", (Bound(2),), low=True) for role in ROLES),
     *(
         Measure(f"memory {role}", f"{role} after a million", "MB", (Bound(1.1, over="100,000"),), True)
@@ -66,7 +76,7 @@ T = TypeVar("T")
 def run(say: Say) -> Figures:
     """Measure everything. Raises Wrong."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
-    for key, who, value in itertools.chain(_stream(), _connections(), _log(), _memory()):
+    for key, who, value in itertools.chain(_stream(), _connections(), _log(), _users(), _memory()):
         figures[key][who].append(value)
         say(f"{key}: {who} {value:,.2f}")
     return figures
@@ -150,11 +160,37 @@ async def _page(service: Ours, path: str, place: str) -> float:
     after = {"start": 0, "middle": last // 2, "end": last - 100}[place]
     took = []
     for _ in range(LOOKS):
-        began = time.perf_counter()
-        page = expect(await service.connections.request("GET", f"{path}?after={after}"), 200, to=path)
-        took.append(1000 * (time.perf_counter() - began))
+        page, milliseconds = await _timed(service, f"{path}?after={after}")
+        took.append(milliseconds)
         assert len(page) == 100, f"{path} after {after} has {len(page)}"
     return median(took)
+
+
+async def _timed(service: Ours, path: str) -> tuple[Any, float]:
+    """What is shown there, and the milliseconds it took."""
+    began = time.perf_counter()
+    shown = expect(await service.connections.request("GET", path), 200, to=path)
+    return shown, 1000 * (time.perf_counter() - began)
+
+
+def _users() -> Iterator[Figure]:
+    with folder() as few, folder() as many:
+        for where, users in ((few, FEW_USERS), (many, MANY_USERS)):
+            fill_users(ours.empty(where), users)
+        os.sync()
+        for _ in range(ROUNDS):
+            for where, who, users in ((few, "10,000", FEW_USERS), (many, OURS, MANY_USERS)):
+                for key, value in uvloop.run(_all(_serve_users(where, users))):
+                    yield key, who, value
+
+
+async def _serve_users(where: Path, users: int) -> AsyncIterator[tuple[str, float]]:
+    """Milliseconds that each answer takes; each asks for others, all over the tables."""
+    async with Ours(where) as service:
+        await service.ready()
+        for key, path in USERS.items():
+            paths = (path.format(n=1 + look * 7919 * 104_729 % (users - 100)) for look in range(LOOKS))
+            yield key, median([(await _timed(service, path))[1] for path in paths])
 
 
 def _memory() -> Iterator[Figure]:
