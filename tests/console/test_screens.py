@@ -21,6 +21,13 @@ THEMES = "light", "dark"
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 
+TAG = re.compile("<[^>]*>")
+
+EMPTY = re.compile(r"<(a|button|dd|dt|h\d|li|summary|td|th)\b[^>]*>(\s|<(?!/\1>)[^>]*>)*</\1>")
+"""What is there for its text, and has none."""
+
+WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?![\d:.]*( UTC|Z))")
+
 SCRIPT_BYTES, PAGE_BYTES = 30_000, 100_000
 
 
@@ -103,3 +110,10 @@ def test_pages_are_read_without_javascript(paths: dict[str, str], chromium: Any,
         page.goto(path)
         assert page.locator("main").inner_text().strip(), path
     context.close()
+
+
+def test_nothing_related_is_empty_and_each_time_has_its_zone(paths: dict[str, str], service: Any) -> None:
+    for path in paths.values():
+        main = service.http.get(path).text.partition("<main")[2]
+        assert not EMPTY.search(main), path
+        assert not WITHOUT_ZONE.search(TAG.sub(" ", main)), path
