@@ -11,9 +11,9 @@ from api.console.commands.looking import STATUSES, Asked, Found, only
 from api.console.live import Parts, live
 from api.console.pages import Pages, back, fragment, page, service_of
 from api.http.access import may
-from api.http.paging import MAX_INTEGER
-from api.http.problems import invalid
+from api.http.problems import Problem, invalid
 from api.routes.commands import OWN, find
+from api.service import Service
 from shared.clock import parsed, written
 from shared.stores import inbox, searching
 from shared.stores.searching import Wanted
@@ -25,7 +25,6 @@ TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+-]\d\
 """A time as forms send it, in UTC, or as it is stored."""
 
 Text = Annotated[str, Query(max_length=300)]
-Before = Annotated[int | None, Query(ge=1, le=MAX_INTEGER)]
 From = Annotated[str, Query(alias="from", max_length=40)]
 To = Annotated[str, Query(alias="to", max_length=40)]
 
@@ -43,7 +42,7 @@ async def list_commands(
     correlation_id: Text = "",
     begin: From = "",
     end: To = "",
-    before: Before = None,
+    before: Text = "",
 ) -> Response:
     """Commands, the latest first; of whoever is no auditor their own."""
     service = service_of(request)
@@ -64,7 +63,7 @@ async def list_commands(
         asked = Asked(
             wanted,
             given["status"],
-            *await _bounds(request, given["from"], given["to"], min(before or top + 1, top + 1)),
+            *await _bounds(request, given["from"], given["to"], await _seq_of(service, before) if before else top + 1),
         )
         found = await looking.look(service, asked)
     older = []
@@ -74,8 +73,8 @@ async def list_commands(
     query = urlencode({name: value for name, value in given.items() if value})
     follow = urlencode(
         {
-            "after": top,
-            "open": ".".join(str(row.command.seq) for row in rows if not row.outcome),
+            "after": await _id_at(service, top) if top else "",
+            "open": ".".join(row.command.command_id for row in rows if not row.outcome),
             **{name: value for name, value in wanted._asdict().items() if value},
         }
     )
@@ -91,7 +90,8 @@ async def list_commands(
         back_to=await _time_of(request, found),
         older=older,
         query=query,
-        is_first=before is None,
+        older_than=await _id_at(service, found.before) if found.before else "",
+        is_first=not before,
         follow=f"/console/commands/live?{follow}",
     )
 
@@ -99,8 +99,8 @@ async def list_commands(
 @router.get("/console/commands/live", role=OWN, title="Commands")
 async def follow_commands(
     request: Request,
-    after: Annotated[int, Query(ge=0, le=MAX_INTEGER - COUNTED - 1)],
-    open: Annotated[str, Query(max_length=1_100)] = "",
+    after: Text = "",
+    open: Annotated[str, Query(max_length=37 * looking.PAGE)] = "",
     stream: Text = "",
     type: Text = "",
     principal: Text = "",
@@ -108,20 +108,34 @@ async def follow_commands(
 ) -> Response:
     """How many commands came since, and what becomes of those that the page shows without an outcome."""
     service = service_of(request)
-    seqs = looking.seqs_in(open)[: looking.PAGE]
+    begin = await _seq_of(service, after) if after else 0
     given = {"stream": stream, "type": type, "principal": principal, "correlation_id": correlation_id}
     wanted = _wanted(request, given)
     query = urlencode({name: value for name, value in given.items() if value})
 
     async def look() -> Parts:
-        newer = await service.inbox.read(searching.count, wanted, after=after, before=after + 1 + COUNTED)
+        newer = await service.inbox.read(searching.count, wanted, after=begin, before=begin + 1 + COUNTED)
         parts = {"newer": fragment(request, "commands_newer.html", newer=newer, most=COUNTED, query=query)}
-        shown = [each for each in await service.inbox.read(inbox.read, seqs) if only(request) in {"", each.principal}]
+        found = await service.inbox.read(inbox.find_all, open.split("."))
+        shown = [each for each in found.values() if only(request) in {"", each.principal}]
         for row in await looking.rows(service, shown):
-            parts[f"status-{row.command.seq}"] = fragment(request, "commands_status.html", row=row)
+            parts[f"status-{row.command.command_id}"] = fragment(request, "commands_status.html", row=row)
         return parts
 
     return live(request, look)
+
+
+async def _id_at(service: Service, seq: int) -> str:
+    """The id of the first command from a seq on, which pages name: a seq would tell how many commands there are."""
+    return "".join(each.command_id for each in await service.inbox.read(inbox.read_after, seq - 1, limit=1))
+
+
+async def _seq_of(service: Service, id: str) -> int:
+    """The seq of a command, whoever sent it. Raises Problem."""
+    command = await service.inbox.read(inbox.find, id)
+    if not command:
+        raise Problem("command-not-found", 404, f"No command {id} was accepted.")
+    return command.seq
 
 
 def _stream(request: Request, text: str) -> str:
