@@ -47,6 +47,11 @@ def find(connection: Connection, seqs: Iterable[int]) -> list[SetAside]:
     return [SetAside(*row) for row in connection.execute(_find, {"seqs": list(seqs)})]
 
 
+def first_on(connection: Connection, stream: str) -> SetAside | None:
+    """The first command set aside of those to a stream, behind which the others wait; None if there is none."""
+    return next((SetAside(*row) for row in fetch(connection, _first_on, stream=stream)), None)
+
+
 def count(connection: Connection) -> int:
     """How many commands are set aside."""
     return int(fetch(connection, _count)[0][0])
@@ -67,5 +72,6 @@ _select = select(*(table.c[name] for name in SetAside._fields))
 _after = _select.where(table.c.seq > bindparam("after")).order_by(table.c.seq).limit(bindparam("limit"))
 _before = _select.where(table.c.seq < bindparam("before")).order_by(table.c.seq.desc()).limit(bindparam("limit"))
 _find = _select.where(table.c.seq.in_(bindparam("seqs", expanding=True)))
+_first_on = _select.where(table.c.stream == bindparam("stream")).order_by(table.c.seq).limit(1)
 _count = select(func.count()).select_from(table)
 _stuck_streams = select(table.c.stream).distinct()

@@ -142,6 +142,22 @@ def test_a_command_s_page_tells_each_step_with_the_time_it_took(people: People, 
     assert "nothing" in rejected
 
 
+def test_a_command_that_came_too_late_names_the_one_that_was_quicker(closed: Closed, people: People) -> None:
+    headers = keys.bearer(closed.all)
+    user = closed.http.post("/users/", json={**JOHN, "email": new_email()}, headers=headers).json()["user_id"]
+
+    def change() -> str:
+        at_1 = headers | {"If-Match": '"1"'}
+        answer = closed.http.put(f"/users/{user}", json={"email": new_email()}, headers=at_1)
+        return answer.headers["location"].removeprefix("/commands/")
+
+    quicker, late = change(), change()
+    eventually(lambda: "Decided: rejected" in people.auditor.text(f"{LIST}/{late}"))
+    page = people.auditor.text(f"{LIST}/{late}")
+    assert quicker in ids(page[page.index("Overtaken by") :])
+    assert "Overtaken by" not in people.auditor.text(f"{LIST}/{quicker}")
+
+
 def test_p10_what_is_personal_is_hidden_until_somebody_asks_and_that_is_in_the_audit_trail(
     closed: Closed, people: People, done: Any
 ) -> None:
@@ -248,7 +264,11 @@ def test_only_a_failed_command_is_retried_and_only_by_an_operator(closed: Closed
     there = people.everything.submit(f"{LIST}/{id}", f"{LIST}/{id}/retry").headers["location"]
     assert there.startswith(f"{LIST}/{id}?done=")
     eventually(lambda: "Decided: rejected" in people.everything.text(f"{LIST}/{id}"))
-    assert "Failed, and retried" in people.everything.text(f"{LIST}/{id}")
+    page = people.everything.text(f"{LIST}/{id}")
+    assert "Failed, and retried" in page
+    [deed] = {*ids(page[page.index("Handled again by") : page.index("It led to")])}
+    its = people.everything.text(f"{LIST}/{deed}")
+    assert ids(its[its.index("It led to") :])[0] == id
 
 
 # Many at once
@@ -278,6 +298,9 @@ def test_a_group_of_failures_is_one_line_and_is_retried_once_however_often_its_f
     eventually(lambda: "3 rejected</a>" in people.auditor.text(first))
     assert "No command has failed by this cause" in people.auditor.text(group)
     assert first in people.auditor.text(f"{LIST}/failures")
+    page = people.auditor.text(f"{LIST}/{failed[0]}")
+    [deed] = {*ids(page[page.index("Handled again by") : page.index("It led to")])}
+    assert f'<a href="{first}">a job' in people.auditor.text(f"{LIST}/{deed}")
     audit = closed.get("/audit?limit=1000", closed.all).json()
     retried = [each["data"]["command_id"] for each in audit if each["type"] == "CommandRetried"]
     assert sorted(each for each in retried if each in failed) == sorted(failed)
@@ -321,6 +344,10 @@ def test_what_waits_is_followed_and_what_fails_again_is_still_there(stores: Stor
         story = visitor.text(f"{LIST}/{good.command_id}")
         assert story.count("Not visible yet in") == 3  # no projection works
         assert many[0].command_id in ids(story)  # the next one to its stream
+        tried, behind = accept(stores, create("poison@example.com"), update(4, "late@b.example"))
+        stores.handler.handle()
+        page = visitor.text(f"{LIST}/{behind.command_id}")
+        assert tried.command_id in ids(page[page.index("Waits behind</dt>") :])
 
 
 def aside(stores: Stores) -> int:

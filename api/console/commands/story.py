@@ -11,7 +11,7 @@ from api.service import Service
 from shared.messages import RecordedEvent
 from shared.operations.record import CATEGORY, CommandRetried
 from shared.personal.ciphers import Sealed
-from shared.stores import advances, checkpoints, event_store, inbox, outcomes, searching
+from shared.stores import advances, checkpoints, event_store, inbox, outcomes, searching, set_aside
 from shared.stores.checkpoints import Progress
 from shared.stores.inbox import Accepted
 from shared.stores.outcomes import Outcome
@@ -62,13 +62,14 @@ class Story(NamedTuple):
 
 
 class Related(NamedTuple):
-    """Commands that have to do with one: those with its correlation id, and the neighbours in its stream.
+    """Commands that have to do with one: what held it up, those with its correlation id, and its stream's neighbours.
 
     A neighbour that is far away is one that changed the stream: others may stand between.
     """
 
-    before: list[Accepted]
-    after: list[Accepted]
+    held_up_by: Accepted | None
+    """The one behind which it waits, or that left its stream at a version for which it didn't ask."""
+    alike: list[Accepted]
     previous: Accepted | None
     next: Accepted | None
 
@@ -93,8 +94,9 @@ async def tell(service: Service, command: Accepted) -> Story:
     return Story(row, ahead, await _retries(service, command), events, shown if events else [])
 
 
-async def related(service: Service, command: Accepted, outcome: Outcome | None, *, principal: str) -> Related:
+async def related(service: Service, row: Row, *, principal: str) -> Related:
     """What stands near a command in the inbox or, where that has nothing, in its stream; of one principal, if given."""
+    command, outcome, _ = row
     before: dict[str, Any] = {"after": max(0, command.seq - 1 - PIECE), "before": command.seq}
     after: dict[str, Any] = {"after": command.seq, "before": command.seq + 1 + PIECE}
     read = service.inbox.read
@@ -107,7 +109,9 @@ async def related(service: Service, command: Accepted, outcome: Outcome | None, 
     previous = await read(searching.latest, stream, limit=1, **before) or await _changed_before(service, command)
     await asyncio.sleep(0)
     following = await read(searching.first, stream, limit=1, **after) or await _changed_after(service, command, outcome)
-    return Related(earlier[::-1], later, _first(previous, principal), _first(following, principal))
+    held_up_by = await _held_up_by(service, row)
+    alike = [*earlier[::-1], *later]
+    return Related(_first(held_up_by, principal), alike, _first(previous, principal), _first(following, principal))
 
 
 async def data_of(service: Service, command: Accepted, *, revealed: bool) -> Data:
@@ -152,6 +156,19 @@ async def _shown(service: Service, projection: str, events: list[RecordedEvent])
     at = (await read(advances.visible_at, projection, [last.position])).get(last.position)
     took = seconds_between(last.recorded_at, at) if at else None
     return Shown(projection, progress, is_visible=True, at=at, took=took)
+
+
+async def _held_up_by(service: Service, row: Row) -> list[Accepted]:
+    command, outcome, aside = row
+    if aside and not aside.tries:
+        first = await service.log.read(set_aside.first_on, command.stream)
+        found = await service.inbox.read(inbox.read, [first.seq]) if first else []
+    elif outcome and outcome.problem and outcome.problem["type"] == "version-conflict":
+        version = await service.log.read(event_store.version_at, command.stream, outcome.handled_at)
+        found = await _maker_of(service, command.stream, version) if version else []
+    else:
+        return []
+    return [each for each in found if each.seq < command.seq]
 
 
 def _first(found: list[Accepted], principal: str) -> Accepted | None:

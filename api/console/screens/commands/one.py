@@ -3,6 +3,7 @@
 from fastapi import Request, Response
 
 from api.console.commands import sending, story
+from api.console.commands.jobs import Job
 from api.console.commands.looking import only
 from api.console.doing import do_and_go_back, is_revealed, reveal
 from api.console.live import Parts, live
@@ -27,7 +28,8 @@ async def show_command(request: Request, command_id: str) -> Response:
     data = None if command.is_emptied else await story.data_of(service, command, revealed=shows)
     route = sending.routes(request.app).get(command.type)
     async with service.turn(request, service.inbox):
-        related = await story.related(service, command, told.row.outcome, principal=only(request))
+        related = await story.related(service, told.row, principal=only(request))
+    is_retry = command.type == RetryCommand.__name__
     again = ""
     if route and data:
         names = [*data.hidden, *data.lost]
@@ -46,7 +48,8 @@ async def show_command(request: Request, command_id: str) -> Response:
         may_reveal=may(request, role),
         revealer=role,
         again=again,
-        retried=data.values.get("command_id") if data and command.type == RetryCommand.__name__ else None,
+        is_of_job=is_retry and Job.named(command.trail().get("correlation_id") or ""),
+        retried=data.values.get("command_id") if data and is_retry else None,
     )
 
 
