@@ -52,9 +52,9 @@ async def do_and_go_back(request: Request, deed: type[Deed], given: dict[str, An
 
 
 async def reveal(request: Request, role: Role, path: str, streams: Sequence[str]) -> Response:
-    """Record who is shown on a page with what is personal, then lead there. Raises Problem, or a store's error.
+    """Record of whom a page shows what is personal, then lead there. Raises Problem, or a store's error.
 
-    `streams`: those of the people. `path` may have a query, which is part of neither the record nor what may be seen.
+    `streams`: those of these people. `path` may have a query, which is part of neither the record nor what may be seen.
     """
     if not may(request, role):
         raise Problem("missing-role", 403, f"This needs the role {role}.")
