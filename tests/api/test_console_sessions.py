@@ -169,6 +169,9 @@ def test_p8_pages_say_so_while_sessions_cannot_be_looked_up(files: Path, tmp_pat
         (folder / "inbox.db").rename(folder / "away.db")
         overview = visitor.text("/console")
         assert "The inbox is down" in overview
+        for path, status in {"/console/commands": 503, "/console/nowhere": 404}.items():
+            answer = visitor.http.get(path)
+            assert (answer.status_code, answer.headers["content-type"][:9]) == (status, "text/html")
         visitor.http.cookies.set("cqrs-session", "another")
         refused = visitor.http.get("/console")
         assert (refused.status_code, refused.headers["content-type"][:9]) == (503, "text/html")

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic_core import to_json
 
 from shared.access.keys import Key, key_of
 from shared.database import engines
-from shared.operations import backups
+from shared.messages import NewEvent
+from shared.operations import backups, record
 from shared.schemas.check import REVISIONS
 from shared.settings import Settings
 from shared.stores import event_store
+from shared.stores.event_store import Append
 from tests.api.conftest import Closed, Visit
 from tests.support import keys, older
 from tests.support.console import Visitor
@@ -158,6 +161,17 @@ def test_p10_one_sees_one_s_own_sessions_and_ends_them_all(closed: Closed, visit
     assert one.submit("/console/sessions", "/console/sign-out", all="yes").status_code == 303
     assert [each.http.get("/console/sessions").status_code for each in (one, other)] == [303, 303]
     assert stranger.http.get("/console/sessions").status_code == 200
+
+
+def test_what_versions_before_recorded_of_pages_that_were_shown_is_still_shown(
+    closed: Closed, visitor: Visitor
+) -> None:
+    page = "/console/of-a-version-before"
+    with engines.writing(closed.settings.event_store, lock=event_store.LOCK) as log:
+        before = NewEvent("PersonalShown", {"page": page}, {"principal": "key:5f0c9a1e"})
+        event_store.append(log, Append(record.STREAM, [before]))
+    assert f"<bdi>{page}</bdi>" in visitor.text("/console/system/audit")
+    assert record.PersonalShown.recorded(1, to_json({"page": page}).decode()).streams is None
 
 
 def ending(page: str) -> str:
