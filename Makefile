@@ -5,7 +5,7 @@ PYTHON ?= python3
 # A file's tests run in one process, so that they can share a service; there are more processes than cores, since
 # many tests wait. A process that is lost ends the run: replaced, it may leave pytest-xdist waiting for ever.
 # Without compiled modules kept, each process of each service would compile the project again.
-PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST = -m pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 unexport PYTHONDONTWRITEBYTECODE
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
 
@@ -27,7 +27,7 @@ test-faults: .venv/dev ## Run those under faults, and those marked long, with al
 	@LONG=1 .venv/bin/python $(PYTEST) -m "faults or long" tests/faults tests/operations tests/api tests/stores
 
 test-console: .venv/dev .venv/npm ## Run those of the console in a browser, as far as Chromium and npm are here, in 5 minutes
-	@.venv/bin/python -m pytest tests/console
+	@.venv/bin/python -m pytest $(ARGS) tests/console
 
 screenshots: .venv/dev ## Make the README's pictures of the console anew; needs Chromium
 	@.venv/bin/python -m tests.console.screenshots
