@@ -49,9 +49,6 @@ CHALLENGE = re.compile(
 NOT_MADE = {"digest": "0" * 16, "job_id": "01234567-89ab-7def-8123-456789abcdef"}
 """What is in paths and names nothing that is there: no command failed, and nothing was retried or rebuilt."""
 
-QUERIES = {"/console/commands/live": "?after=0"}
-"""What routes must be given."""
-
 MOMENT = {"date", "x-request-id"}
 """Headers that differ from answer to answer."""
 
@@ -87,7 +84,7 @@ class Asker:
             path = path.format(name="console.js")
         if "/projections/" in path:
             path = path.replace("{name}", "users")
-        path = path.format(**(self.there if there else self.not_there)) + QUERIES.get(path, "")
+        path = path.format(**(self.there if there else self.not_there))
         given = [*(headers.items() if isinstance(headers, dict) else headers), *NO_BODY.items()]
         given += NO_VERSION.items() if method == "DELETE" else []
         connection = HTTPConnection("127.0.0.1", self.closed.service.port, timeout=10)  # it sends any header as it is
