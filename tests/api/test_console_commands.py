@@ -261,8 +261,11 @@ def test_only_a_failed_command_is_retried_and_only_by_an_operator(closed: Closed
     assert "Retry</button>" in people.everything.text(f"{LIST}/{id}")
     assert "role operator" in people.auditor.text(f"{LIST}/{id}")
     assert people.auditor.submit(f"{LIST}/{id}", f"{LIST}/{id}/retry").status_code == 403
+    messages = told(people.everything, people.everything.text(f"{LIST}/{id}"))
+    assert "retried" not in next(messages)["story"]
     there = people.everything.submit(f"{LIST}/{id}", f"{LIST}/{id}/retry").headers["location"]
     assert there.startswith(f"{LIST}/{id}?done=")
+    assert "Failed, and retried" in next(messages)["story"]
     eventually(lambda: "Decided: rejected" in people.everything.text(f"{LIST}/{id}"))
     page = people.everything.text(f"{LIST}/{id}")
     assert "Failed, and retried" in page

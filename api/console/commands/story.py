@@ -56,6 +56,11 @@ class Story(NamedTuple):
         return seconds_between(since, self.row.outcome.handled_at) if self.row.outcome else None
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it, unless it is retried."""
+        return self.row.outcome is not None and all(each.is_visible for each in self.shown)
+
+    @property
     def failed_again(self) -> bool:
         """Whether it failed, was retried, and failed once more."""
         return bool(self.retries) and self.row.status == "failed"

@@ -2,7 +2,7 @@
 
 from fastapi import Request, Response
 
-from api.console.commands import sending, story
+from api.console.commands import looking, sending, story
 from api.console.commands.jobs import Job
 from api.console.commands.looking import only
 from api.console.doing import do_and_go_back, is_revealed, reveal
@@ -59,9 +59,15 @@ async def follow_command(request: Request, command_id: str) -> Response:
     service = service_of(request)
     command = await find(request, command_id)
 
+    told: story.Story | None = None
+    parts: Parts = {}
+
     async def look() -> Parts:
-        told = await story.tell(service, command)
-        return {"story": fragment(request, "commands_story.html", told=told, row=told.row, command=command)}
+        nonlocal told, parts
+        if not told or not told.is_over or await looking.rows(service, [command]) != [told.row]:
+            told = await story.tell(service, command)
+            parts = {"story": fragment(request, "commands_story.html", told=told, row=told.row, command=command)}
+        return parts
 
     return live(request, look)
 
