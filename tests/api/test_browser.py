@@ -32,7 +32,7 @@ def api(stores: Stores, port: int) -> Iterator[psutil.Popen]:
     finally:
         if process.is_running():
             process.terminate()
-            process.wait(10)
+            process.wait(30)
 
 
 def messages(told: list[list[Any]], url: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_a_browser_misses_nothing_and_sees_nothing_twice_while_the_api_is_stoppe
         with api(stores, port) as process:
             eventually(lambda: messages(told, everything)[3:] == messages(told, next_ones) == ["4", "5"], within=30)
             process.kill()
-            process.wait(10)
+            process.wait(30)
             happen(stores, 1)
         with api(stores, port):
             eventually(lambda: messages(told, everything)[5:] == messages(told, next_ones)[2:] == ["6"], within=30)

@@ -52,7 +52,7 @@ def people(closed: Closed) -> Iterator[People]:
 def done(closed: Closed) -> dict[str, Any]:
     """A command of another's, which created a user with a name of our enemies."""
     body = {**JOHN, "first_name": ARABIC, "email": new_email()}
-    headers = keys.bearer(closed.all) | {"Prefer": "wait=10", "X-Request-ID": "console-commands"}
+    headers = keys.bearer(closed.all) | {"Prefer": "wait=30", "X-Request-ID": "console-commands"}
     user = closed.http.post("/users/", json=body, headers=headers).json()
     rejected = closed.http.put("/users/4712", json={"email": new_email()}, headers=headers | {"If-Match": '"3"'})
     id = rejected.json()["instance"].removeprefix("/commands/")
@@ -254,7 +254,7 @@ def test_only_a_failed_command_is_retried_and_only_by_an_operator(closed: Closed
     assert people.everything.submit(path, f"{path}/retry").status_code == 409
     assert "Retry</button>" not in people.everything.text(path)
     answer = closed.http.put(
-        "/users/4714", json={"email": "a@b.example"}, headers=keys.bearer(closed.all) | {"Prefer": "wait=10"}
+        "/users/4714", json={"email": "a@b.example"}, headers=keys.bearer(closed.all) | {"Prefer": "wait=30"}
     )
     id = answer.json()["instance"].removeprefix("/commands/")
     fail(closed.settings, id)
@@ -280,7 +280,7 @@ def test_only_a_failed_command_is_retried_and_only_by_an_operator(closed: Closed
 def test_a_group_of_failures_is_one_line_and_is_retried_once_however_often_its_form_is_sent(
     closed: Closed, people: People
 ) -> None:
-    headers = keys.bearer(closed.all) | {"Prefer": "wait=10"}
+    headers = keys.bearer(closed.all) | {"Prefer": "wait=30"}
     paths = [
         closed.http.delete(f"/users/{n}/deactivation", headers=headers).json()["instance"]
         for n in (901_000, 90_100, 9_010)
@@ -369,7 +369,7 @@ def api(stores: Stores, port: int) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def told(visitor: Visitor, page: str) -> Iterator[dict[str, str]]:
@@ -419,7 +419,7 @@ def test_a_group_of_failures_is_retried_with_a_result_for_each_that_outlives_eve
         (running.data_dir / "mended").touch()
         seqs = fields["these"].split(".")
         with httpx.Client(base_url=running.url) as http:
-            taken = http.post("/users/", json={**JOHN, "email": "raises@2.example.com"}, headers={"Prefer": "wait=10"})
+            taken = http.post("/users/", json={**JOHN, "email": "raises@2.example.com"}, headers={"Prefer": "wait=30"})
         assert taken.status_code == 201  # so one of the group will be rejected
         fields = asked(visitor, group)
         assert fields["these"].split(".") == seqs

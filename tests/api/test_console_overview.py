@@ -11,7 +11,7 @@ from tests.support.console import Visitor
 from tests.support.service import Service, eventually
 from tests.support.stores import JOHN
 
-WAIT = {"Prefer": "wait=10"}
+WAIT = {"Prefer": "wait=30"}
 
 
 def word(page: str) -> str:

@@ -14,7 +14,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 def ask(closed: Closed, method: str, path: str, body: Any = None) -> Any:
-    answer = closed.http.request(method, path, json=body, headers=keys.bearer(closed.all) | {"Prefer": "wait=10"})
+    answer = closed.http.request(method, path, json=body, headers=keys.bearer(closed.all) | {"Prefer": "wait=30"})
     assert answer.status_code in {200, 201, 202}, answer.text
     return answer.json()
 

@@ -195,7 +195,7 @@ def test_curl_sees_server_sent_events(shared_service: Service, tmp_path: Path) -
         eventually(lambda: re.search(line.encode(), seen.read_bytes()))
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 # Commands

@@ -1,7 +1,5 @@
 """Which e-mail addresses are taken: those that the library email-validator takes."""
 
-import time
-
 import pytest
 from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given, settings
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from api.domain.addresses import MAX_CHARACTERS, Email
+from tests.support.pace import quickest
 
 EMAIL = TypeAdapter(Email)
 
@@ -43,7 +42,10 @@ def test_an_address_that_is_too_long_is_refused_in_no_time(address: str) -> None
 
 def test_the_longest_address_takes_no_time() -> None:
     for pair in ("\u0315\u0300", "\u0300\u0315", "@\u0338"):
-        began = time.perf_counter()
-        with pytest.raises(ValidationError):
-            EMAIL.validate_python(("a" + pair * MAX_CHARACTERS)[:MAX_CHARACTERS])
-        assert time.perf_counter() - began < 0.5
+        address = ("a" + pair * MAX_CHARACTERS)[:MAX_CHARACTERS]
+
+        def refused(address: str = address) -> None:
+            with pytest.raises(ValidationError):
+                EMAIL.validate_python(address)
+
+        assert quickest(refused) < 0.5

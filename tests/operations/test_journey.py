@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import pytest
@@ -94,10 +95,12 @@ def test_the_readme_s_example_is_answered_as_it_says(running: Service) -> None:
 
 
 def test_messages_alone_bring_a_command_all_the_way(running: Service) -> None:
+    seconds = []
     for _ in range(5):
         answer = running.http.post("/users/", json={**JOHN, "email": new_email()}, headers=WAIT)
         assert (answer.status_code, answer.headers["preference-applied"]) == (201, "wait=5")
-        assert answer.elapsed.total_seconds() < 1
+        seconds.append(answer.elapsed.total_seconds())
+    assert median(seconds) < 1
 
 
 @pytest.mark.long
@@ -170,7 +173,7 @@ def test_an_api_that_is_told_to_stop_answers_who_waits_with_the_plain_202(runnin
             answer = threads.submit(running.http.post, "/users/", json=body, headers={"Prefer": "wait=30"})
             eventually(lambda: running.http.get("/users/").status_code == 200 and len(its_api.net_connections()) > 2)
             its_api.terminate()
-            assert answer.result(10).status_code == 202
+            assert answer.result(30).status_code == 202
     finally:
         worker.resume()
 

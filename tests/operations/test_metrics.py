@@ -157,7 +157,7 @@ def test_a_worker_shows_its_metrics_at_a_port_that_it_is_given(stores: Stores) -
         text = eventually(partial(text_at, f"http://127.0.0.1:{port}/metrics"), within=30)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
     assert "cqrs_commands_handled_total{" in text
     assert "process_resident_memory_bytes" in text
 
@@ -266,7 +266,7 @@ def test_a_writer_that_waits_for_another_is_counted_and_timed(stores: Stores) ->
             waits.start()
             waits.join(0.3)
             assert waits.is_alive()
-        waits.join(10)
+        waits.join(30)
     assert (REGISTRY.get_sample_value("cqrs_sqlite_busy_seconds_sum", {"store": "inbox"}) or 0) > 0.2
 
 

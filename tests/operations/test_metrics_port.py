@@ -136,7 +136,7 @@ def worker(settings: Settings, **own: str) -> Iterator[str]:
         yield url
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 def is_there(url: str) -> bool:

@@ -176,7 +176,7 @@ def test_when_the_parent_is_killed_no_role_stays(without_redis: Service) -> None
         eventually(partial(without_redis.role, name))
     roles = without_redis.process.children(recursive=True)
     without_redis.process.kill()
-    _, left = psutil.wait_procs(roles, timeout=15)
+    _, left = psutil.wait_procs(roles, timeout=30)
     assert left == []
 
 

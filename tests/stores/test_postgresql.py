@@ -70,7 +70,7 @@ def test_p6_no_event_is_seen_before_one_at_a_lower_position_that_commits_late(st
             later = thread.submit(fast)
             eventually(lambda: later.done() or waits(log))
             assert visible(log) == []
-        assert later.result(10) == 2
+        assert later.result(30) == 2
     assert visible(log) == [(1, "slow-1"), (2, "fast-1")]
 
 
@@ -209,6 +209,6 @@ def test_writers_take_turns_whatever_isolation_the_database_has_by_default(store
             later = thread.submit(accept, stores._replace(inbox=writer), create("b@example.com"))
             eventually(lambda: waits(engines.reader(stores.settings.inbox)))
             answers = inbox.accept(first, [create("a@example.com")])
-        [command] = later.result(10)
+        [command] = later.result(30)
     assert (len(answers), command.seq) == (1, 2)
     writer.dispose()

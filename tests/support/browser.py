@@ -65,5 +65,5 @@ def browsing(browser: str, profile: Path, urls: Sequence[str]) -> Iterator[list[
             yield told
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(30)
             server.shutdown()

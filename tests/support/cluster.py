@@ -96,7 +96,7 @@ def running_cluster(folder: Path, key: str = "") -> Iterator[Cluster]:
 def _end(process: psutil.Popen) -> None:
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(30)
     except psutil.TimeoutExpired:
         process.kill()
         raise

@@ -170,14 +170,14 @@ def dripping(handler: BaseHTTPRequestHandler) -> None:
 
 
 def dripping_head(handler: BaseHTTPRequestHandler) -> None:
-    """An answer whose head takes a second: a byte now and then."""
+    """An answer whose head takes three seconds: a byte now and then."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
     with suppress(OSError):
-        for _ in range(100):
+        for _ in range(300):
             handler.wfile.write(b"x")
             time.sleep(0.01)
 
 
 def silent(_: BaseHTTPRequestHandler) -> None:
-    """No answer, for a second."""
-    time.sleep(1)
+    """No answer, for three seconds."""
+    time.sleep(3)

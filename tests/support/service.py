@@ -69,7 +69,7 @@ class Service:
         role = self.role(name)
         assert role, f"no {name} is running"
         role.kill()
-        role.wait(5)
+        role.wait(30)
 
     def restart(self, name: str) -> None:
         """Kill a role and wait for the next one."""
@@ -77,7 +77,7 @@ class Service:
         eventually(partial(self.role, name))
         eventually(lambda: self.answers("/livez"), within=30)
 
-    def stop(self, number: int = signal.SIGTERM, within: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, within: float = 30) -> int:
         self.http.close()
         children = self.process.children(recursive=True) if self.process.is_running() else []
         if self.process.poll() is None:
@@ -110,7 +110,7 @@ def api(data_dir: Path, module: str = "api", **environment: str) -> Iterator[htt
             yield http
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(30)
 
 
 def start(module: list[str], data_dir: Path, environment: dict[str, str]) -> psutil.Popen:
@@ -166,7 +166,7 @@ def answers(http: httpx.Client, path: str) -> bool:
     return answer.status_code == 200 and answer.json()["status"] in ("alive", "ready")
 
 
-def eventually(condition: Callable[[], T | None], *, within: float = 10) -> T:
+def eventually(condition: Callable[[], T | None], *, within: float = 30) -> T:
     """What the condition returns once it is true; fails when it isn't within so many seconds."""
     deadline = time.monotonic() + within
     while not (result := condition()):

@@ -89,6 +89,6 @@ def visiting(browser: str, profile: Path, url: str) -> Iterator[Tab]:
         yield tab
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(30)
         os.close(to)
         os.close(from_)

@@ -43,7 +43,7 @@ def provider() -> Iterator[IdentityProvider]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetches give up soon: only for a test in which none needs to succeed, since a busy machine is slow, too."""
-    monkeypatch.setattr(module, "TIMEOUT", 0.2)
+    monkeypatch.setattr(module, "TIMEOUT", 0.5)
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -152,7 +152,7 @@ def test_keys_that_do_not_come_as_they_should_are_none(provider: IdentityProvide
         for _ in range(3):
             with pytest.raises(KeysUnavailable, match=r"^The keys of the identity provider can't be fetched\.$"):
                 await tokens.principal(provider.token())
-        assert time.monotonic() - start < 0.9
+        assert time.monotonic() - start < 2.5
         assert provider.asked[path] == 1
         assert not provider.asked["/elsewhere"]
 
@@ -232,18 +232,12 @@ def test_only_one_fetch_is_under_way_however_long_it_takes(
 def test_a_slow_provider_holds_up_nobody_else(provider: IdentityProvider, answer: Answer) -> None:
     provider.answers = {"/keys": answer}
 
-    async def beat() -> float:
-        longest = 0.0
-        for _ in range(50):
-            start = time.monotonic()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - start)
-        return longest
-
     async def story() -> None:
         tokens = Tokens(provider.settings())
         asked = asyncio.gather(*(tokens.principal(provider.token()) for _ in range(20)), return_exceptions=True)
-        assert await beat() < 0.1
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not asked.done()
         assert {type(each) for each in await asked} == {KeysUnavailable}
         assert provider.fetches == 1
 
