@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a PostgreSQL server is marked so, and what is under faults."""
+    """Marks what needs a PostgreSQL server and what is under faults; leaves out cases that are for SQLite alone."""
     for item in items:
         if item.path.parent.name == "faults":
             item.add_marker(pytest.mark.faults)
@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             callspec and callspec.params.get("engine") == "postgresql"
         ):
             item.add_marker(pytest.mark.postgresql)
+    marked = pytest.Item.get_closest_marker
+    items[:] = [each for each in items if not (marked(each, "postgresql") and marked(each, "sqlite_only"))]
 
 
 def pytest_collection_finish() -> None:

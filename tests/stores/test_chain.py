@@ -325,6 +325,7 @@ def test_a_backup_keeps_the_hashes(used: Stores, tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite_only
+@pytest.mark.processes
 def test_the_documentation_s_own_lines_make_the_same_hashes(used: Stores, tmp_path: Path) -> None:
     [script] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "head.py").write_text(script)

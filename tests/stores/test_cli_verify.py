@@ -12,7 +12,7 @@ from shared.domain.aggregates import AGGREGATES
 from shared.domain.projections import PROJECTIONS
 from shared.stores import event_store
 from tests.support.command_line import cqrs, told
-from tests.support.stores import Stores, accept, create, update
+from tests.support.stores import Stores, accept, create, once_on_postgresql, update
 from workers.projecting import runner
 
 pytestmark = pytest.mark.both_engines
@@ -80,7 +80,7 @@ def test_empty_stores_are_well(stores: Stores) -> None:
 
 @pytest.mark.parametrize(
     ("do", "named"),
-    [
+    once_on_postgresql(
         (lambda s: change(s.inbox, "DELETE FROM commands WHERE seq = 4"), "the inbox: command 5 follows 3"),
         (
             lambda s: change(s.inbox, "DELETE FROM commands WHERE seq = 8"),
@@ -134,7 +134,7 @@ def test_empty_stores_are_well(stores: Stores) -> None:
             lambda s: change(s.read_model, "UPDATE checkpoints SET position = 7 WHERE projection = 'users'"),
             "the log ends at event 6, users is at 7 already",
         ),
-    ],
+    ),
 )
 def test_the_first_thing_that_is_wrong_is_named(used: Stores, do: Callable[[Stores], None], named: str) -> None:
     do(used)

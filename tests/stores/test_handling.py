@@ -390,6 +390,7 @@ def work(settings: Settings, last: int) -> None:
                 return
 
 
+@pytest.mark.processes
 def test_p3_two_workers_keep_the_order_of_one_stream(stores: Stores) -> None:
     addresses = [f"{number}@example.com" for number in range(200)]
     workers = [in_process(work, stores.settings, 201) for _ in range(2)]

@@ -226,6 +226,7 @@ def cqrs_fails(settings: Settings, *arguments: str) -> None:
 
 
 @pytest.mark.both_engines
+@pytest.mark.processes
 def test_many_at_once_make_as_many_keys_while_commands_are_handled(stores: Stores) -> None:
     accept(stores, *(create(f"{n}@example.com") for n in range(300)))
     with ProcessPoolExecutor(3, forking()) as processes:
@@ -247,20 +248,12 @@ def test_a_key_is_revoked_while_commands_are_handled_at_full_speed(stores: Store
     accept(stores, *(create(f"{n}@example.com") for n in range(2000)))
     key = added(stores.settings, "leaked")
     with ThreadPoolExecutor(1) as thread:
-        revoking = thread.submit(revoke, stores.settings, key)
+        revoking = thread.submit(keys.revoke, stores.settings, Key(str(id_in(key)), key))
         while stores.handler.handle():
             pass
-        took = revoking.result(60)
+        assert revoking.done()
     assert not counts(stores.settings, key)
-    assert took < 5
     assert told(stores.settings, "verify")["well"]
-
-
-def revoke(settings: Settings, text: str) -> float:
-    """Revoke it; returns how many seconds that took."""
-    began = time.monotonic()
-    keys.revoke(settings, Key(str(id_in(text)), text))
-    return time.monotonic() - began
 
 
 @pytest.mark.both_engines

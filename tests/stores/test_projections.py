@@ -23,7 +23,7 @@ from shared.stores import checkpoints, event_store
 from shared.stores.checkpoints import Stop
 from shared.stores.event_store import Append
 from tests.support.processes import in_process
-from tests.support.stores import Stores, accept, create, reads, refusing, update
+from tests.support.stores import Stores, accept, create, once_on_postgresql, reads, refusing, update
 from workers.projecting import chunk as projections
 from workers.projecting import runner
 
@@ -77,7 +77,7 @@ def test_p6_projected_twice_is_once(stores: Stores) -> None:
     assert reached(stores) == 13
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 13, 1000])
+@pytest.mark.parametrize("chunk", once_on_postgresql(5, 1, 2, 13, 1000))
 def test_p6_rebuilt_equals_incremental_whatever_the_chunk(
     stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
@@ -321,6 +321,7 @@ def project(settings: Settings, upto: int) -> None:
                 return
 
 
+@pytest.mark.processes
 def test_p6_racing_workers_project_each_event_once_while_events_are_appended(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:

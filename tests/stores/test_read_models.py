@@ -23,13 +23,25 @@ from shared.domain.users.read_models import emails, stats, users
 from shared.settings import Settings
 from shared.stores import checkpoints, event_store
 from tests.support.service import api, eventually
-from tests.support.stores import JOHN, Stores, accept, create, deactivate, reactivate, refusing, update
+from tests.support.stores import (
+    JOHN,
+    Stores,
+    accept,
+    create,
+    deactivate,
+    once_on_postgresql,
+    reactivate,
+    refusing,
+    update,
+)
 from tests.support.trouble import locked
 from workers.projecting import chunk as projections
 from workers.projecting import runner
 from workers.projecting.runner import ProjectionThreads
 
 pytestmark = pytest.mark.both_engines
+
+CHUNKS = once_on_postgresql(2, 1, 5, 1000)
 
 TABLES = {"users": users.table, "emails": emails.table, "stats": stats.table}
 
@@ -100,7 +112,7 @@ def test_p6_each_projection_applies_what_it_has_seen_once(stores: Stores, name: 
     assert catch_up(stores, name) == first
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+@pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_p6_each_projection_rebuilt_is_the_same_whatever_the_chunk(
     stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int
@@ -126,7 +138,7 @@ def test_p6_rows_and_checkpoint_of_each_projection_change_together(stores: Store
     assert reached(stores.settings, name) == 4
 
 
-@pytest.mark.parametrize("name", PROJECTIONS)
+@pytest.mark.parametrize("name", once_on_postgresql(*PROJECTIONS))
 def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(projections, "CHUNK", 7)
 
@@ -147,7 +159,7 @@ def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch:
     assert catch_up(stores, name) == raced
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 1000])
+@pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("name", ["users", "emails"])
 def test_who_left_is_marked_whatever_the_chunk(
     stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int
@@ -283,7 +295,7 @@ def test_a_projection_that_hangs_holds_up_no_other(stores: Stores, monkeypatch: 
         for people in (3, 6):
             happen(stores, people)
             started.wake()
-            assert hangs.wait(10)
+            assert hangs.wait(30)
             with stores.events.begin() as connection:
                 last = event_store.last_position(connection)
             for name in ("emails", "stats"):
@@ -331,11 +343,11 @@ def test_threads_told_to_stop_end_after_their_chunk(stores: Stores, monkeypatch:
     happen(stores, 3)
     with running(stores, monkeypatch, users=slowly) as started, ThreadPoolExecutor() as stopping:
         started.wake()
-        assert working.wait(10)
+        assert working.wait(30)
         stop = stopping.submit(started.stop)
         eventually(lambda: not [each for each in threads() if each.name == "stats"])
         goes_on.set()
-        stop.result(10)
+        stop.result(30)
     assert reached(stores.settings, "users") == 1
 
 
@@ -350,7 +362,7 @@ def test_threads_that_hang_keep_nobody_who_stops(stores: Stores, monkeypatch: py
     happen(stores, 1)
     with running(stores, monkeypatch, stats=hang) as started:
         started.wake()
-        assert hangs.wait(10)
+        assert hangs.wait(30)
         started.stop()
         assert [each.daemon for each in threads() if each.name == "stats"] == [True]
         goes_on.set()

@@ -75,7 +75,7 @@ class Postgres:
         """The URL of a new one."""
         name = f"test_{uuid4().hex}"
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" ENCODING {encoding}')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY ENCODING {encoding}')
         return f"postgresql+psycopg://cqrs@{self.address}/{name}"
 
     def stores(self, template: str = "template1") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from sqlalchemy import Connection, Engine, delete
 
 from shared.database import engines
@@ -122,3 +123,9 @@ def accept(stores: Stores, *submissions: Submission) -> list[Accepted]:
     with stores.inbox.begin() as connection:
         answers = inbox.accept(connection, submissions)
     return [answer.command for answer in answers if isinstance(answer, Acceptance)]
+
+
+def once_on_postgresql(first: Any, *others: Any) -> list[Any]:
+    """Cases of a test that is `both_engines`: on PostgreSQL the first stands for all, where the engine adds nothing."""
+    tuples = [each if isinstance(each, tuple) else (each,) for each in others]
+    return [first, *(pytest.param(*each, marks=pytest.mark.sqlite_only) for each in tuples)]
