@@ -138,7 +138,7 @@ def test_p6_rows_and_checkpoint_of_each_projection_change_together(stores: Store
     assert reached(stores.settings, name) == 4
 
 
-@pytest.mark.parametrize("name", once_on_postgresql(*PROJECTIONS))
+@pytest.mark.parametrize("name", PROJECTIONS)
 def test_p6_workers_that_race_apply_each_event_once(stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(projections, "CHUNK", 7)
 
