@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from tests.faults.storm.evidence import Evidence, Row
@@ -56,7 +57,7 @@ class Case:
         for event in self.stores.events:
             self.events_of[event.command_id].append(event)
 
-    @property
+    @cached_property
     def erased(self) -> set[str]:
         """The streams whose people are erased, by the log."""
         return {event.stream for event in self.stores.events if event.type == "UserErased"}
