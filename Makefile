@@ -1,4 +1,4 @@
-.PHONY: help reference up test test-fast test-faults test-console screenshots test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale timeline demo migration clean lock
+.PHONY: help reference up test test-postgresql test-fast test-faults test-console screenshots test-containers test-pythons storm check fmt bench bench-quick bench-growth bench-scale timeline demo migration clean lock
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -17,8 +17,11 @@ up: .venv/up ## Run the whole service on this machine; Ctrl-C stops it
 
 FAST := tests/stores tests/unit tests/domain
 
-test: .venv/dev ## Run all tests but those of test-faults and test-containers, in 5 minutes
-	@.venv/bin/python $(PYTEST) -m "not long" tests/operations tests/api tests/project $(FAST)
+test: .venv/dev ## Run all tests but those of the verbs below, in 5 minutes
+	@.venv/bin/python $(PYTEST) -m "not long and not again" tests/operations tests/api tests/project $(FAST)
+
+test-postgresql: .venv/dev ## Run a second time, on PostgreSQL, those that must end the same on both engines, in 3 minutes
+	@.venv/bin/python $(PYTEST) -m "again and not long" tests/operations tests/api $(FAST)
 
 test-fast: .venv/dev ## Run those that start no process and no server, in half a minute
 	@.venv/bin/python $(PYTEST) -n auto --maxprocesses 4 -m "not postgresql and not processes" $(FAST)

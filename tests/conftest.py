@@ -27,7 +27,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked `both_engines` run on both, unless they are about a file."""
     marked = metafunc.definition.get_closest_marker
     if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("sqlite_only"):
-        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+        again = pytest.param("postgresql", marks=pytest.mark.again)
+        metafunc.parametrize("engine", ["sqlite", again], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
