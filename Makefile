@@ -20,10 +20,10 @@ FAST := tests/stores tests/unit tests/domain
 test: .venv/dev ## Run all tests but those of the verbs below, in 5 minutes
 	@.venv/bin/python $(PYTEST) -m "not long and not again" tests/operations tests/api tests/project $(FAST)
 
-test-postgresql: .venv/dev ## Run a second time, on PostgreSQL, those that must end the same on both engines, in 3 minutes
+test-postgresql: .venv/dev ## Run a second time, on PostgreSQL, those that must end the same on both engines, in 2 minutes
 	@.venv/bin/python $(PYTEST) -m "again and not long" tests/operations tests/api $(FAST)
 
-test-fast: .venv/dev ## Run those that start no process and no server, in half a minute
+test-fast: .venv/dev ## Run those that start no process and no server, in a minute
 	@.venv/bin/python $(PYTEST) -n auto --maxprocesses 4 -m "not postgresql and not processes" $(FAST)
 
 test-faults: .venv/dev ## Run those under faults, and those marked long, with all the time that they may take, in 10 minutes

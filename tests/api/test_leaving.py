@@ -68,7 +68,7 @@ def test_it_is_marked_wherever_it_is_shown(http: httpx.Client, gone: dict[str, A
 
 
 def test_it_is_shown_as_it_was_and_its_history_tells_both(http: httpx.Client, user: dict[str, Any], path: str) -> None:
-    http.post(path)
+    http.post(path, headers=WAIT)  # else both may be recorded at the same time
     http.delete(path, headers=WAIT)
     at = f"/users/{user['user_id']}"
     states = [http.get(f"{at}?version={version}").json() for version in (1, 2, 3)]
