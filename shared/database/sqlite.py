@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,9 @@ from shared.telemetry import metrics
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a writer waits for another one's transaction."""
+
+LEAST_WAIT = 0.001
+"""Seconds from which it is taken to have waited. SQLite looks again after a millisecond at the earliest."""
 
 WRITER_CACHE_KIB = 16_384
 """KiB of pages that a writer keeps in memory: a chunk's rows may lie all over a table."""
@@ -43,7 +46,9 @@ def writer(url: str, *, lock: str, durable: bool, create: bool, waits: bool) -> 
     Within a process those of a file take turns before they ask for it.
     """
     synchronous = "FULL" if durable else "NORMAL"
-    pragmas = (f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}", "secure_delete = ON")
+    pragmas = [f"synchronous = {synchronous}", f"cache_size = {-WRITER_CACHE_KIB}", "secure_delete = ON"]
+    if not waits:  # set once: a pragma is compiled anew each time, which takes longer than to begin and to commit
+        pragmas.append("busy_timeout = 0")
     engine = engine_of(url, pragmas, timeout=BUSY_TIMEOUT, mode="rwc" if create else "rw")
     turn, dialect = turn_at(path_of(url)), engine.dialect
     begin = partial(_begin, turn, metrics.BUSY.labels(path_of(url).stem)) if waits else partial(_begin_at_once, turn)
@@ -109,7 +114,7 @@ def size(_: Connection, url: str) -> int:
     return sum(each.stat().st_size for each in files if each.exists())
 
 
-def engine_of(url: str, pragmas: tuple[str, ...], *, timeout: float, mode: str) -> Engine:
+def engine_of(url: str, pragmas: Iterable[str], *, timeout: float, mode: str) -> Engine:
     """An engine whose connections have these pragmas; `mode` as in SQLite's URIs, `timeout` (s) for a lock.
 
     A connection whose file was deleted or replaced is closed when it would be used again.
@@ -154,15 +159,15 @@ def _make(path: Path) -> None:
 
 def _begin(turn: Turn, busy: Histogram, connection: Any) -> None:
     """Begin a transaction that has the lock. If it must wait for the lock, `busy` gets the time (s)."""
+    began = time.monotonic()
     try:
-        _begin_at_once(turn, connection)
-    except Taken:
-        with busy.time():
-            ends = time.monotonic() + BUSY_TIMEOUT
-            turn.take(
-                connection.dbapi_connection, within=BUSY_TIMEOUT
-            )  # without it SQLite says, and at once, that the file is locked
-            _begin_within(turn, connection, ends - time.monotonic())
+        if not turn.take(connection.dbapi_connection, within=BUSY_TIMEOUT):
+            raise _locked()
+        _begin_immediate(turn, connection)
+    finally:
+        waited = time.monotonic() - began
+        if waited >= LEAST_WAIT:
+            busy.observe(waited)
 
 
 def _begin_at_once(turn: Turn, connection: Any) -> None:
@@ -170,25 +175,29 @@ def _begin_at_once(turn: Turn, connection: Any) -> None:
     if not turn.take(connection.dbapi_connection, within=0):
         raise Taken
     try:
-        _begin_within(turn, connection, 0)
+        _begin_immediate(turn, connection)
     except sqlite3.OperationalError as error:
         if code_of(error) == sqlite3.SQLITE_BUSY:
             raise Taken from None
         raise
 
 
-def _begin_within(turn: Turn, connection: Any, seconds: float) -> None:
+def _begin_immediate(turn: Turn, connection: Any) -> None:
     """Begin a transaction once no other process has the lock. Gives the turn up if it can't."""
     # A deferred transaction that reads and then writes fails with SQLITE_BUSY at once, without
     # waiting, if another writer came in between: https://sqlite.org/lang_transaction.html
-    connection.execute(f"PRAGMA busy_timeout = {max(0.0, seconds) * 1000:.0f}")
     try:
         connection.execute("BEGIN IMMEDIATE")
     except BaseException:
         turn.leave(connection.dbapi_connection)
         raise
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+
+
+def _locked() -> Exception:
+    """What SQLite raises when another process has had the lock for too long."""
+    error: Exception = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY  # type: ignore[attr-defined]
+    return error
 
 
 def _inode(path: Path) -> int | None:

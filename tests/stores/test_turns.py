@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from shared.database import engines, sqlite
 from shared.database.errors import Taken
 from shared.database.turns import turn_at
+from tests.support.trouble import locked
 
 ROUNDS = 5
 
@@ -106,6 +108,31 @@ def test_a_forked_process_waits_for_no_thread_that_it_does_not_have() -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert not turn.take(object(), within=0)
     turn.leave(held)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_transaction_is_one_statement_to_begin_and_one_to_commit(
+    writer: Callable[..., Engine], *, waits: bool
+) -> None:
+    sent: list[str] = []
+    with writer(waits=waits).connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(sent.append)
+        with connection.begin():
+            pass
+    assert sent == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+def test_who_does_not_wait_is_told_at_once_that_another_process_has_the_file(
+    writer: Callable[..., Engine], tmp_path: Path
+) -> None:
+    asks = writer(waits=False)
+    assert is_free(asks)
+    with locked(tmp_path / "a.db"):
+        began = time.monotonic()
+        assert not is_free(asks)
+        assert time.monotonic() - began < sqlite.BUSY_TIMEOUT / 2
+    assert is_free(asks)
 
 
 def test_a_writer_whose_turn_does_not_come_is_told_that_the_file_is_locked(
