@@ -42,7 +42,8 @@ def _check_numbers(message: T) -> T:
 class _Message(BaseModel):
     """A frozen model that refuses infinity and NaN, which JSON doesn't have, wherever they stand."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    # Names recur, values hardly do: to look in a cache for each of them takes a fifth of the time.
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True, cache_strings="keys")
 
     personal: ClassVar[tuple[str, ...]] = ()
     """The names of the fields that are marked as `Personal[...]`."""
@@ -147,7 +148,7 @@ class RecordedEvent(NamedTuple):
     @property
     def data(self) -> dict[str, Any]:
         """The fields of the event."""
-        data: dict[str, Any] = from_json(self.data_json)
+        data: dict[str, Any] = from_json(self.data_json, cache_strings="keys")
         return data
 
     @property
@@ -158,7 +159,7 @@ class RecordedEvent(NamedTuple):
     @property
     def metadata(self) -> dict[str, Any]:
         """The ids of the command and the request that led to it."""
-        metadata: dict[str, Any] = from_json(self.metadata_json)
+        metadata: dict[str, Any] = from_json(self.metadata_json, cache_strings="keys")
         return metadata
 
     def hash(self, previous: bytes) -> bytes:
