@@ -169,11 +169,22 @@ async def _held_up_by(service: Service, row: Row) -> list[Accepted]:
         first = await service.log.read(set_aside.first_on, command.stream)
         found = await service.inbox.read(inbox.read, [first.seq]) if first else []
     elif outcome and outcome.problem and outcome.problem["type"] == "version-conflict":
-        version = await service.log.read(event_store.version_at, command.stream, outcome.handled_at)
-        found = await _maker_of(service, command.stream, version) if version else []
+        found = await _changed_last(service, command)
     else:
         return []
     return [each for each in found if each.seq < command.seq]
+
+
+async def _changed_last(service: Service, command: Accepted) -> list[Accepted]:
+    """The command that made the last event of a stream before this one was decided.
+
+    It is looked for by order: a time can't tell, since what is handled together has nearly the same.
+    """
+    near: dict[str, Any] = {"after": max(0, command.seq - 1 - PIECE), "before": command.seq}
+    earlier = await service.inbox.read(searching.latest, Wanted(stream=command.stream), limit=NEIGHBOURS, **near)
+    ends = (row.outcome.version for row in await looking.rows(service, earlier) if row.outcome)
+    version = next(filter(None, ends), None)
+    return await _maker_of(service, command.stream, version) if version else await _changed_before(service, command)
 
 
 def _first(found: list[Accepted], principal: str) -> Accepted | None:
